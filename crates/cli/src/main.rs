@@ -1,0 +1,3 @@
+//! The `ocibuild` command.
+
+fn main() {}

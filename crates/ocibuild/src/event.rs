@@ -1,0 +1,130 @@
+//! What a build tells while it runs. The same values feed the terminal, the
+//! service's log and `--progress json`; a worker process sends them as JSON lines.
+
+use std::sync::Arc;
+
+use ocibuild_registry::Digest;
+use serde::{Deserialize, Serialize};
+
+/// Number of a step within one build, in the order in which steps were planned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct StepId(pub u32);
+
+/// The stream that a line of output came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// What happened. Durations are in milliseconds, sizes in bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Event {
+    /// A step begins: loading a base, an instruction, exporting, pushing.
+    StepStarted {
+        /// The step.
+        step: StepId,
+        /// What is shown for it, such as `[stage 2/5] RUN make`.
+        name: String,
+    },
+    /// One line that a step printed, without its line end.
+    StepLog {
+        /// The step.
+        step: StepId,
+        /// Where it was printed.
+        stream: Stream,
+        /// The line; bytes that are not UTF-8 are replaced.
+        line: String,
+    },
+    /// How far a transfer of a step has come.
+    StepProgress {
+        /// The step.
+        step: StepId,
+        /// What is moved, such as a shortened digest.
+        item: String,
+        /// Bytes so far.
+        current: u64,
+        /// Bytes in all, 0 where that is not known.
+        total: u64,
+    },
+    /// A step is done.
+    StepDone {
+        /// The step.
+        step: StepId,
+        /// Its result was there already and nothing was run.
+        cached: bool,
+        /// How long it took.
+        millis: u64,
+        /// The layer that it made, if it made one.
+        layer: Option<LayerSummary>,
+    },
+    /// A step failed; the build's error says more.
+    StepFailed {
+        /// The step.
+        step: StepId,
+        /// One line of reason.
+        error: String,
+        /// How long it took.
+        millis: u64,
+    },
+    /// The context of a build was taken from Git at this commit.
+    Commit {
+        /// The full commit id.
+        id: String,
+    },
+    /// Something that the user should know and that does not stop the build.
+    Warning {
+        /// The text, with its place where it has one.
+        message: String,
+    },
+    /// A registry has confirmed this digest for this reference.
+    Pushed {
+        /// The name that was pushed.
+        reference: String,
+        /// The digest of its manifest.
+        digest: Digest,
+    },
+}
+
+/// The size and digests of a layer that a step made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerSummary {
+    /// Digest of the blob.
+    pub digest: Digest,
+    /// Size of the blob.
+    pub size: u64,
+    /// Digest of the uncompressed tar.
+    pub diff_id: Digest,
+}
+
+/// Where events go; called from any thread, so it must be quick.
+#[derive(Clone)]
+pub struct EventSink(Arc<dyn Fn(Event) + Send + Sync>);
+
+impl EventSink {
+    /// Wraps a function.
+    pub fn new(sink: impl Fn(Event) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(sink))
+    }
+
+    /// Gives a sink that drops everything.
+    pub fn none() -> Self {
+        Self::new(drop)
+    }
+
+    /// Sends one event.
+    pub fn emit(&self, event: Event) {
+        (self.0)(event);
+    }
+}
+
+impl std::fmt::Debug for EventSink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("EventSink")
+    }
+}

@@ -1,0 +1,1 @@
+//! The build service: REST to task table to worker to build to log.

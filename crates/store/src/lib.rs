@@ -1,0 +1,1 @@
+//! The task table of the build service.
