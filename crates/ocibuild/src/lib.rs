@@ -10,6 +10,8 @@
 pub mod cancel;
 pub mod event;
 pub mod executor;
+pub mod layer;
+pub mod snapshot;
 
 pub use cancel::Cancel;
 pub use event::{Event, EventSink, LayerSummary, StepId, Stream};

@@ -49,6 +49,11 @@ impl Digest {
         hasher.finish()
     }
 
+    /// Takes the raw bytes of a SHA-256 hash that was computed elsewhere.
+    pub fn from_sha256(raw: [u8; 32]) -> Self {
+        Self::from_raw(Algorithm::Sha256, &raw)
+    }
+
     /// Gives the algorithm.
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm

@@ -1,0 +1,24 @@
+//! States of a root file system: as layers one over the other ([`view`]), and as
+//! directories on a disk ([`unpack`] and [`diff`], layer → tree → layer).
+//!
+//! A [`RootView`] answers what a file system made of layers holds without unpacking
+//! any. Trees on disk hold what an image or a command put there, so they are entered
+//! only through [`Beneath`], which cannot leave them.
+
+pub mod accounts;
+pub mod beneath;
+mod capability;
+pub mod diff;
+mod error;
+mod sparse_file;
+pub mod unpack;
+pub mod view;
+mod whiteout;
+
+pub use accounts::Accounts;
+pub use beneath::Beneath;
+pub use error::Error;
+pub use view::{ContentPlace, Found, Resolved, RootView};
+
+#[cfg(test)]
+mod tests;

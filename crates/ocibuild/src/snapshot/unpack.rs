@@ -1,0 +1,461 @@
+//! A layer becomes a directory that an overlay file system can use as a lower one.
+//!
+//! The blob is read once; a tree grows in a hidden directory beside the destination
+//! and is renamed when it is whole, so nobody ever sees half of it. Names are judged
+//! by `layer::read`, and every directory is opened from the root of the tree
+//! without following links, so that no archive writes outside.
+//!
+//! Order: content, owner, mode, attributes, time, because a change of owner clears
+//! set-id bits and capabilities; directories last and from the inside out.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{
+    AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags, chownat, fchmod,
+    fchown, fsetxattr, futimens, linkat, makedev, mkdirat, mknodat, openat, statat, symlinkat,
+    unlinkat, utimensat,
+};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use super::beneath::{Tree, name_of};
+use super::error::{At, one_line};
+use super::whiteout::{Notes, OPAQUE};
+use super::{Error, RootView, capability};
+use crate::executor::Identity;
+use crate::layer::{
+    DiffId, Encoding, Entry, EntryMeta, Kind, Limits, ReadLayer, Toc, TreePath, Visitor, Xattr,
+    read_layer,
+};
+
+const BUFFER: usize = 128 << 10;
+
+/// How a layer is unpacked.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Whose ids the tree gets; it decides too where overlayfs looks for its notes.
+    pub identity: Identity,
+    /// How the blob is compressed.
+    pub encoding: Encoding,
+    /// What the layer may cost.
+    pub limits: Limits,
+    /// The layer that is expected; another one is refused.
+    pub expected: Option<DiffId>,
+    /// The layers below: a directory that this layer only implies gets the owner, mode
+    /// and time that it has there, because overlayfs shows those of the highest one.
+    pub lowers: RootView,
+}
+
+impl Options {
+    /// Unpacks for one identity, with default limits and nothing expected.
+    pub fn new(identity: Identity) -> Self {
+        Self {
+            identity,
+            encoding: Encoding::Detect,
+            limits: Limits::default(),
+            expected: None,
+            lowers: RootView::new(&[]),
+        }
+    }
+}
+
+/// Unpacks a layer into `dest`, which must not be there or be an empty directory.
+///
+/// With [`Identity::Single`] owners stay those of the process and devices are left out;
+/// with [`Identity::Range`] devices are left out. The table has them all the same.
+pub fn unpack(blob: impl Read, dest: &Path, options: &Options) -> Result<ReadLayer, Error> {
+    let place = dest
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    let hidden = tempfile::Builder::new()
+        .prefix(".unpack-")
+        .tempdir_in(place.unwrap_or(Path::new(".")))
+        .at_host("make a directory beside", dest)?;
+    let mut unpacker = Unpacker {
+        tree: Tree::open(hidden.path()).at_host("open", hidden.path())?,
+        notes: Notes::of(&options.identity),
+        options,
+        buffer: vec![0; BUFFER],
+    };
+    let layer = read_layer(blob, options.encoding, &options.limits, &mut unpacker)?;
+    if let Some(expected) = options.expected.filter(|wanted| *wanted != layer.diff_id) {
+        return Err(Error::WrongLayer {
+            expected,
+            found: layer.diff_id,
+        });
+    }
+    unpacker.complete(&layer.toc)?;
+    std::fs::rename(hidden.path(), dest).at_host("move the unpacked layer to", dest)?;
+    // It is not there any more under the name that would be removed.
+    let _ = hidden.keep();
+    Ok(layer)
+}
+
+struct Unpacker<'a> {
+    tree: Tree,
+    notes: Notes,
+    options: &'a Options,
+    buffer: Vec<u8>,
+}
+
+impl Visitor for Unpacker<'_> {
+    type Error = Error;
+
+    fn entry(&mut self, meta: &EntryMeta, content: &mut dyn Read) -> Result<(), Error> {
+        let path = &meta.path;
+        match &meta.kind {
+            Kind::Dir => self.make_dir(path),
+            Kind::File(_) => self.make_file(meta, content),
+            Kind::Symlink { target } => {
+                self.make(path, |dir, name| symlinkat(&target[..], dir, name))?;
+                self.finish_special(meta, true)
+            }
+            Kind::Hardlink { target } => self.make_link(path, target),
+            Kind::Fifo => self.make_node(meta, FileType::Fifo, 0, 0),
+            Kind::Char { major, minor } => {
+                self.make_node(meta, FileType::CharacterDevice, *major, *minor)
+            }
+            Kind::Block { major, minor } => {
+                self.make_node(meta, FileType::BlockDevice, *major, *minor)
+            }
+        }
+    }
+}
+
+impl Unpacker<'_> {
+    /// Makes something that is not a directory, in place of whatever an earlier entry
+    /// of the same layer has made there.
+    fn make<T>(
+        &mut self,
+        path: &TreePath,
+        make: impl Fn(BorrowedFd<'_>, &OsStr) -> Result<T, Errno>,
+    ) -> Result<T, Error> {
+        let name = name_of(path);
+        let dir = self.parent(path)?;
+        match make(dir, name) {
+            Err(Errno::EXIST) => {}
+            made => return made.at("create", path),
+        }
+        self.remove(path)?;
+        let dir = self.parent(path)?;
+        make(dir, name).at("create", path)
+    }
+
+    fn remove(&mut self, path: &TreePath) -> Result<(), Error> {
+        self.tree.forget();
+        let dir = self.parent(path)?;
+        let name = name_of(path);
+        match unlinkat(dir, name, AtFlags::empty()) {
+            Err(Errno::ISDIR | Errno::PERM) => unlinkat(dir, name, AtFlags::REMOVEDIR),
+            removed => removed,
+        }
+        .at("replace", path)
+    }
+
+    /// Opens the directory that holds `path`; makes those that the layer implies.
+    fn parent(&mut self, path: &TreePath) -> Result<BorrowedFd<'_>, Error> {
+        let parent = path.parent().unwrap_or_else(TreePath::root);
+        if let Err(error) = self.tree.dir(&parent) {
+            if error.kind() != io::ErrorKind::NotFound {
+                return Err(error).at("open", &parent);
+            }
+            for dir in path.ancestors().skip(1) {
+                self.make_dir(&dir)?;
+            }
+        }
+        self.tree.dir(&parent).at("open", &parent)
+    }
+
+    /// Makes a directory that only we can enter until its layer is whole.
+    fn make_dir(&mut self, path: &TreePath) -> Result<(), Error> {
+        if path.is_root() {
+            return Ok(());
+        }
+        let make = |dir: BorrowedFd<'_>, name: &OsStr| mkdirat(dir, name, Mode::RWXU);
+        match make(self.parent(path)?, name_of(path)) {
+            Err(Errno::EXIST) if self.is_dir(path)? => Ok(()),
+            Err(Errno::EXIST) => self.make(path, make),
+            made => made.at("create", path),
+        }
+    }
+
+    fn is_dir(&mut self, path: &TreePath) -> Result<bool, Error> {
+        let dir = self.parent(path)?;
+        let stat = statat(dir, name_of(path), AtFlags::SYMLINK_NOFOLLOW).at("look at", path)?;
+        Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+    }
+
+    fn make_file(&mut self, meta: &EntryMeta, content: &mut dyn Read) -> Result<(), Error> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+        let fd = self.make(&meta.path, |dir, name| {
+            openat(dir, name, flags | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR)
+        })?;
+        let mut file = File::from(fd);
+        loop {
+            let count = match content.read(&mut self.buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                read => read.at("read the content of", &meta.path)?,
+            };
+            if count == 0 {
+                break;
+            }
+            file.write_all(&self.buffer[..count])
+                .at("write", &meta.path)?;
+        }
+        self.set_all(&file, &Attributes::of_meta(meta), &meta.path)
+    }
+
+    fn make_link(&mut self, path: &TreePath, target: &TreePath) -> Result<(), Error> {
+        // Two directories are open at once, so one of them is not the remembered one.
+        let from = self
+            .tree
+            .parent(target)
+            .and_then(|dir| dir.try_clone_to_owned());
+        let from: OwnedFd = from.at("open the directory of", target)?;
+        let target = name_of(target);
+        self.make(path, |dir, name| {
+            linkat(&from, target, dir, name, AtFlags::empty())
+        })
+    }
+
+    fn make_node(
+        &mut self,
+        meta: &EntryMeta,
+        kind: FileType,
+        major: u32,
+        minor: u32,
+    ) -> Result<(), Error> {
+        let is_device = kind != FileType::Fifo;
+        if is_device && self.options.identity != Identity::Real {
+            // No user namespace may make devices; what an earlier entry made goes all the same.
+            return self.make_nothing(&meta.path);
+        }
+        let mode = Mode::RUSR | Mode::WUSR;
+        self.make(&meta.path, |dir, name| {
+            mknodat(dir, name, kind, mode, makedev(major, minor))
+        })?;
+        self.finish_special(meta, false)
+    }
+
+    fn make_nothing(&mut self, path: &TreePath) -> Result<(), Error> {
+        let dir = self.parent(path)?;
+        match statat(dir, name_of(path), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => self.remove(path),
+            Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(error).at("look at", path),
+        }
+    }
+
+    /// Owner, mode and time of what is not opened: links, pipes, devices.
+    fn finish_special(&mut self, meta: &EntryMeta, is_link: bool) -> Result<(), Error> {
+        let with_owner = self.options.identity != Identity::Single;
+        let path = &meta.path;
+        let dir = self.tree.parent(path).at("open the directory of", path)?;
+        let name = name_of(path);
+        if with_owner {
+            let (uid, gid) = (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid));
+            chownat(dir, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+                .at("set the owner of", path)?;
+        }
+        if !is_link {
+            // What we made a moment ago in a directory of ours is no link.
+            rustix::fs::chmodat(dir, name, Mode::from_raw_mode(meta.mode), AtFlags::empty())
+                .at("set the mode of", path)?;
+        }
+        utimensat(dir, name, &times(meta.mtime), AtFlags::SYMLINK_NOFOLLOW)
+            .at("set the time of", path)
+    }
+
+    /// Ends the tree: what it removes from lower layers, then its directories.
+    fn complete(&mut self, toc: &Toc) -> Result<(), Error> {
+        for path in toc.whiteouts() {
+            if toc.get(path).is_none() {
+                self.make(path, |dir, name| {
+                    let device = FileType::CharacterDevice;
+                    mknodat(dir, name, device, Mode::empty(), makedev(0, 0))
+                })?;
+            }
+        }
+        for entry in toc.entries().iter().rev() {
+            if entry.kind.is_dir() {
+                self.finish_dir(entry, toc)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn finish_dir(&mut self, entry: &Entry, toc: &Toc) -> Result<(), Error> {
+        let path = &entry.path;
+        if !path.is_root() {
+            self.make_dir(path)?;
+        }
+        let below = self.options.lowers.lookup(path).map(|found| found.entry);
+        let like = match below.filter(|below| entry.implicit && below.kind.is_dir()) {
+            Some(below) => below,
+            None => entry,
+        };
+        let attributes = Attributes::of_entry(like);
+        let is_opaque = toc.is_opaque(path) || toc.removes(path);
+        let dir = self.tree.dir(path).and_then(|dir| dir.try_clone_to_owned());
+        let dir = dir.at("open", path)?;
+        if is_opaque {
+            let name = self.notes.opaque();
+            fsetxattr(&dir, name, OPAQUE, XattrFlags::empty()).at("make opaque", path)?;
+        }
+        self.set_all(&dir, &attributes, path)
+    }
+
+    fn set_all(&self, fd: &impl AsFd, like: &Attributes<'_>, path: &TreePath) -> Result<(), Error> {
+        if self.options.identity != Identity::Single {
+            let (uid, gid) = (Uid::from_raw(like.uid), Gid::from_raw(like.gid));
+            fchown(fd, Some(uid), Some(gid)).at("set the owner of", path)?;
+        }
+        fchmod(fd, Mode::from_raw_mode(like.mode)).at("set the mode of", path)?;
+        for (name, value) in like.xattrs.iter().filter(|(name, _)| is_for_disk(name)) {
+            match fsetxattr(fd, &name[..], value, XattrFlags::empty()) {
+                // A file system without attributes, or an attribute that is not ours to set.
+                Err(Errno::OPNOTSUPP) => {}
+                Err(Errno::PERM) if self.options.identity == Identity::Single => {}
+                set => set.at("set an attribute of", path)?,
+            }
+        }
+        futimens(fd, &times(like.mtime)).at("set the time of", path)
+    }
+}
+
+/// What files and directories get in the same way.
+struct Attributes<'a> {
+    uid: u32,
+    gid: u32,
+    mode: u32,
+    mtime: i64,
+    xattrs: &'a [Xattr],
+}
+
+impl<'a> Attributes<'a> {
+    fn of_meta(meta: &'a EntryMeta) -> Self {
+        Self {
+            uid: meta.uid,
+            gid: meta.gid,
+            mode: meta.mode,
+            mtime: meta.mtime,
+            xattrs: &meta.xattrs,
+        }
+    }
+
+    fn of_entry(entry: &'a Entry) -> Self {
+        Self {
+            uid: entry.uid,
+            gid: entry.gid,
+            mode: entry.mode,
+            mtime: entry.mtime,
+            xattrs: &entry.xattrs,
+        }
+    }
+}
+
+/// Attributes that mean something in a root file system. Notes of overlayfs are not
+/// among them: an archive could use them to show files of other layers.
+fn is_for_disk(name: &[u8]) -> bool {
+    name == capability::NAME.as_bytes()
+        || name.starts_with(b"system.posix_acl_")
+        || (name.starts_with(b"user.") && Notes::User.strip(name).is_none())
+}
+
+fn times(mtime: i64) -> Timestamps {
+    let time = Timespec {
+        tv_sec: mtime,
+        tv_nsec: 0,
+    };
+    Timestamps {
+        last_access: time,
+        last_modification: time,
+    }
+}
+
+/// What [`job`] is asked to do. Tables of lower layers are files that
+/// [`Toc::to_bytes`] gave.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Request {
+    /// The blob.
+    pub blob: PathBuf,
+    /// How it is compressed.
+    #[serde(default)]
+    pub encoding: Encoding,
+    /// The directory to make.
+    pub dest: PathBuf,
+    /// Whose ids it gets.
+    pub identity: Identity,
+    /// The layer that is expected.
+    #[serde(default)]
+    pub expected: Option<DiffId>,
+    /// Tables of the layers below, lowest first.
+    #[serde(default)]
+    pub lowers: Vec<PathBuf>,
+    /// Where the layer's own table is written.
+    pub toc: PathBuf,
+}
+
+/// What [`job`] answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Response {
+    /// Digest of the uncompressed tar.
+    pub diff_id: DiffId,
+    /// Its size.
+    pub uncompressed_size: u64,
+}
+
+/// Does what a [`Request`] in JSON says, for a process of its own inside a user
+/// namespace; gives a [`Response`] in JSON, or the error in one line.
+pub fn job(request: &[u8]) -> Result<Vec<u8>, String> {
+    let request: Request = serde_json::from_slice(request).map_err(|error| one_line(&error))?;
+    let response = request.run().map_err(|error| one_line(&error))?;
+    serde_json::to_vec(&response).map_err(|error| one_line(&error))
+}
+
+impl Request {
+    fn run(&self) -> Result<Response, Error> {
+        let options = Options {
+            encoding: self.encoding,
+            expected: self.expected,
+            lowers: load_view(&self.lowers)?,
+            ..Options::new(self.identity.clone())
+        };
+        let blob = File::open(&self.blob).at_host("open", &self.blob)?;
+        let layer = unpack(blob, &self.dest, &options)?;
+        store_toc(&layer.toc, &self.toc)?;
+        Ok(Response {
+            diff_id: layer.diff_id,
+            uncompressed_size: layer.uncompressed_size,
+        })
+    }
+}
+
+/// Loads the tables of lower layers.
+pub(super) fn load_view(paths: &[PathBuf]) -> Result<RootView, Error> {
+    let load = |path: &PathBuf| {
+        let bytes = std::fs::read(path).at_host("read", path)?;
+        Ok(Arc::new(Toc::from_bytes(&bytes)?))
+    };
+    let layers: Vec<Arc<Toc>> = paths.iter().map(load).collect::<Result<_, Error>>()?;
+    Ok(RootView::new(&layers))
+}
+
+/// Writes a table so that it appears whole.
+pub(super) fn store_toc(toc: &Toc, path: &Path) -> Result<(), Error> {
+    let place = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    let mut file = tempfile::NamedTempFile::new_in(place.unwrap_or(Path::new(".")))
+        .at_host("make a file beside", path)?;
+    file.write_all(&toc.to_bytes()).at_host("write", path)?;
+    file.persist(path)
+        .map_err(|error| error.error)
+        .at_host("write", path)?;
+    Ok(())
+}
