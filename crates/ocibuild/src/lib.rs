@@ -8,6 +8,8 @@
 //! `cache` remembers which step gave which layer.
 
 pub mod cancel;
+pub mod context;
+pub mod dockerfile;
 pub mod event;
 pub mod executor;
 pub mod layer;
