@@ -305,7 +305,7 @@ pub(crate) fn is_tag(text: &str) -> bool {
 /// Tells whether a text is the path of a repository.
 #[cfg(feature = "server")]
 pub(crate) fn is_repository_path(text: &str) -> bool {
-    text.len() <= MAX_NAME && check_path(text).is_ok()
+    text.len() <= MAX_NAME && text.split('/').all(is_component)
 }
 
 /// Gives the host and port that answer the API of a registry.
