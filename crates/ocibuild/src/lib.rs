@@ -8,8 +8,13 @@
 //! `cache` remembers which step gave which layer.
 
 pub mod cancel;
+pub mod context;
 pub mod event;
 pub mod executor;
+#[cfg(feature = "git")]
+pub mod git;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use cancel::Cancel;
 pub use event::{Event, EventSink, LayerSummary, StepId, Stream};
