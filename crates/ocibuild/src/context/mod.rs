@@ -1,1 +1,3 @@
+//! The files of a build.
+
 pub mod tar;

@@ -4,8 +4,8 @@ use gix::bstr::{BString, ByteSlice as _};
 use gix::progress::Discard;
 use gix::protocol::handshake::Ref;
 use gix::protocol::ls_refs::RefPrefixes;
-use gix::protocol::transport::client::blocking_io::{Transport, connect};
 use gix::protocol::transport::client::TransportWithoutIO as _;
+use gix::protocol::transport::client::blocking_io::{Transport, connect};
 use gix::protocol::{LsRefsCommand, transport};
 
 use super::error::{GitError, public_url};
@@ -40,7 +40,10 @@ impl Wanted {
 /// that exists of the full name, a branch, a tag, and anything else below `refs/`.
 pub(super) fn resolve(endpoint: &Endpoint, name: Option<&str>) -> Result<Wanted, GitError> {
     let Some(name) = name.filter(|name| *name != "HEAD") else {
-        return match list(endpoint, &["HEAD".to_owned()])?.iter().any(|n| n == "HEAD") {
+        return match list(endpoint, &["HEAD".to_owned()])?
+            .iter()
+            .any(|n| n == "HEAD")
+        {
             true => Ok(Wanted::Default),
             false => Err(GitError::NoCommits {
                 url: public_url(&endpoint.url),
@@ -52,10 +55,16 @@ pub(super) fn resolve(endpoint: &Endpoint, name: Option<&str>) -> Result<Wanted,
     }
     let candidates = candidates(name);
     let names = list(endpoint, &candidates)?;
-    if let Some(found) = candidates.iter().find(|candidate| names.contains(candidate)) {
+    if let Some(found) = candidates
+        .iter()
+        .find(|candidate| names.contains(candidate))
+    {
         return Ok(Wanted::Reference(found.clone()));
     }
-    let all = list(endpoint, &["refs/heads/".to_owned(), "refs/tags/".to_owned()])?;
+    let all = list(
+        endpoint,
+        &["refs/heads/".to_owned(), "refs/tags/".to_owned()],
+    )?;
     Err(GitError::ReferenceNotFound {
         url: public_url(&endpoint.url),
         reference: name.to_owned(),
@@ -99,7 +108,10 @@ fn ask(endpoint: &Endpoint, prefixes: &[String]) -> gix::Result<Vec<Ref>> {
     }
     let mut wanted = RefPrefixes::new();
     wanted.extend(prefixes.iter().map(|prefix| BString::from(prefix.as_str())));
-    let agent = ("agent", Some(concat!("ocibuild/", env!("CARGO_PKG_VERSION")).into()));
+    let agent = (
+        "agent",
+        Some(concat!("ocibuild/", env!("CARGO_PKG_VERSION")).into()),
+    );
     LsRefsCommand::new(Some(wanted), &handshake.capabilities, agent).invoke_blocking(
         &mut transport as &mut dyn Transport,
         &mut Discard,
@@ -111,9 +123,7 @@ fn full_name(reference: &Ref) -> Option<String> {
     match reference {
         Ref::Peeled { full_ref_name, .. }
         | Ref::Direct { full_ref_name, .. }
-        | Ref::Symbolic { full_ref_name, .. } => {
-            full_ref_name.to_str().ok().map(str::to_owned)
-        }
+        | Ref::Symbolic { full_ref_name, .. } => full_ref_name.to_str().ok().map(str::to_owned),
         Ref::Unborn { .. } => None,
     }
 }
@@ -133,8 +143,16 @@ fn near(wanted: &str, names: &[String]) -> Vec<String> {
         .collect();
     scored.sort_by(|a, b| b.0.total_cmp(&a.0));
     let similar = scored.iter().filter(|(score, _)| *score > 0.8).count();
-    let shown = if similar == 0 { MAX_NEAR } else { similar.min(MAX_NEAR) };
-    scored.into_iter().take(shown).map(|(_, name)| name).collect()
+    let shown = if similar == 0 {
+        MAX_NEAR
+    } else {
+        similar.min(MAX_NEAR)
+    };
+    scored
+        .into_iter()
+        .take(shown)
+        .map(|(_, name)| name)
+        .collect()
 }
 
 #[cfg(test)]
@@ -148,7 +166,11 @@ mod tests {
             .to_vec();
         assert_eq!(near("mian", &names), ["main"]);
         assert_eq!(near("v1.2", &names), ["v1.2.0"]);
-        assert_eq!(near("zzz", &names).len(), 3, "nothing is similar, so all are shown");
+        assert_eq!(
+            near("zzz", &names).len(),
+            3,
+            "nothing is similar, so all are shown"
+        );
     }
 
     #[test]

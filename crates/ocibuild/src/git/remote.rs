@@ -201,14 +201,13 @@ fn redirected(response: &reqwest::blocking::Response, base: &Url) -> Result<Url,
         .as_str()
         .strip_suffix(DISCOVERY)
         .ok_or_else(|| refuse("the target is not a repository"))?;
-    // What a server writes into a redirect is no credential of ours.
-    super::source::parse_http_url(repository)
-        .map(|url| without_trailing_slash(&url))
-        .map_err(|_| refuse("the target is not a repository"))
-        .and_then(|url| match url.username().is_empty() && url.password().is_none() {
-            true => Ok(url),
-            false => Err(refuse("the target has user information")),
-        })
+    let url = super::source::parse_http_url(repository)
+        .map_err(|_| refuse("the target is not a repository"))?;
+    // A login page may carry our request in its query, and would be asked for credentials.
+    if public_url(&url) != url.as_str() {
+        return Err(refuse("the target has user information or a query"));
+    }
+    Ok(without_trailing_slash(&url))
 }
 
 fn without_trailing_slash(url: &Url) -> Url {

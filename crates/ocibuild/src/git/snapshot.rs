@@ -110,8 +110,14 @@ impl GitSnapshot {
             true => format!(" symref-target:{BRANCH}"),
             false => String::new(),
         };
-        write_packet(&mut answer, format!("{} HEAD{target}\n", self.commit).as_bytes());
-        write_packet(&mut answer, format!("{} {BRANCH}\n", self.commit).as_bytes());
+        write_packet(
+            &mut answer,
+            format!("{} HEAD{target}\n", self.commit).as_bytes(),
+        );
+        write_packet(
+            &mut answer,
+            format!("{} {BRANCH}\n", self.commit).as_bytes(),
+        );
         answer.extend(FLUSH);
         answer
     }
@@ -136,7 +142,13 @@ fn capabilities() -> Vec<u8> {
     let mut answer = Vec::new();
     write_packet(&mut answer, format!("# service={SERVICE}\n").as_bytes());
     answer.extend(FLUSH);
-    for line in ["version 2", "agent=ocibuild", "ls-refs", "fetch=shallow", "object-format=sha1"] {
+    for line in [
+        "version 2",
+        "agent=ocibuild",
+        "ls-refs",
+        "fetch=shallow",
+        "object-format=sha1",
+    ] {
         write_packet(&mut answer, format!("{line}\n").as_bytes());
     }
     answer.extend(FLUSH);
@@ -190,7 +202,10 @@ impl<'a> Folder<'a> {
         // Trees are sorted as if the names of folders ended in a slash.
         let mut entries = BTreeMap::new();
         for (name, content) in &self.files {
-            entries.insert((*name).to_owned(), ("100644", *name, pack.add(Kind::Blob, content)));
+            entries.insert(
+                (*name).to_owned(),
+                ("100644", *name, pack.add(Kind::Blob, content)),
+            );
         }
         for (name, folder) in &self.folders {
             entries.insert(format!("{name}/"), ("40000", *name, folder.write(pack)));
@@ -217,7 +232,11 @@ struct PackWriter {
 
 impl PackWriter {
     fn add(&mut self, kind: Kind, data: &[u8]) -> ObjectId {
-        let id = sha1(&[kind.as_bytes(), format!(" {}\0", data.len()).as_bytes(), data]);
+        let id = sha1(&[
+            kind.as_bytes(),
+            format!(" {}\0", data.len()).as_bytes(),
+            data,
+        ]);
         self.objects.entry(id).or_insert_with(|| packed(kind, data));
         id
     }

@@ -90,7 +90,9 @@ impl GitSource {
                 return Err(invalid(format!("{key:?} is given twice")));
             }
             match (&*key, &*value) {
-                ("ref" | "commit" | "checksum", name) => self.set_reference(url, name.to_owned())?,
+                ("ref" | "commit" | "checksum", name) => {
+                    self.set_reference(url, name.to_owned())?
+                }
                 ("branch", name) => self.set_reference(url, format!("refs/heads/{name}"))?,
                 ("tag", name) => self.set_reference(url, format!("refs/tags/{name}"))?,
                 ("subdir", path) => self.subdir = subdir(path),
@@ -203,7 +205,10 @@ fn other_transport(text: &str) -> Option<&'static str> {
     }
     // `ext::command`, `fd::3`: remote helpers, which run programs.
     if lower.split_once("::").is_some_and(|(helper, _)| {
-        !helper.is_empty() && helper.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        !helper.is_empty()
+            && helper
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-')
     }) {
         return Some("a remote helper");
     }
@@ -256,16 +261,51 @@ mod tests {
         let commit = "0123456789abcdef0123456789abcdef01234567";
         for (text, url, reference, subdir) in [
             ("https://h/r.git", "https://h/r.git", None, None),
-            ("https://h/r.git#main", "https://h/r.git", Some("main"), None),
-            ("https://h/r#main:a/b", "https://h/r", Some("main"), Some("a/b")),
+            (
+                "https://h/r.git#main",
+                "https://h/r.git",
+                Some("main"),
+                None,
+            ),
+            (
+                "https://h/r#main:a/b",
+                "https://h/r",
+                Some("main"),
+                Some("a/b"),
+            ),
             ("https://h/r.git#:/a/", "https://h/r.git", None, Some("a")),
             ("https://h/r.git#:", "https://h/r.git", None, None),
-            ("http://h:8080/r.git#f/x", "http://h:8080/r.git", Some("f/x"), None),
+            (
+                "http://h:8080/r.git#f/x",
+                "http://h:8080/r.git",
+                Some("f/x"),
+                None,
+            ),
             ("github.com/o/r", "https://github.com/o/r", None, None),
-            ("https://h/r.git?branch=b", "https://h/r.git", Some("refs/heads/b"), None),
-            ("https://h/r.git?tag=v1&subdir=d", "https://h/r.git", Some("refs/tags/v1"), Some("d")),
-            (&format!("https://h/r.git?commit={commit}"), "https://h/r.git", Some(commit), None),
-            ("https://h/r.git?subdir=a%2Fb#x", "https://h/r.git", Some("x"), Some("a/b")),
+            (
+                "https://h/r.git?branch=b",
+                "https://h/r.git",
+                Some("refs/heads/b"),
+                None,
+            ),
+            (
+                "https://h/r.git?tag=v1&subdir=d",
+                "https://h/r.git",
+                Some("refs/tags/v1"),
+                Some("d"),
+            ),
+            (
+                &format!("https://h/r.git?commit={commit}"),
+                "https://h/r.git",
+                Some(commit),
+                None,
+            ),
+            (
+                "https://h/r.git?subdir=a%2Fb#x",
+                "https://h/r.git",
+                Some("x"),
+                Some("a/b"),
+            ),
         ] {
             let source = GitSource::parse(text).unwrap();
             assert_eq!(source.url, url, "{text}");
@@ -287,7 +327,10 @@ mod tests {
             "https://h/r.git?ref=a#b",
         ] {
             let error = GitSource::parse(text).unwrap_err();
-            assert!(matches!(error, GitError::InvalidUrl { .. }), "{text}: {error}");
+            assert!(
+                matches!(error, GitError::InvalidUrl { .. }),
+                "{text}: {error}"
+            );
         }
     }
 
@@ -351,7 +394,17 @@ mod tests {
 
     #[test]
     fn reference_names_are_checked() {
-        for name in ["-x", "a..b", "a b", "+refs/heads/x", "x.lock", "a:b", "a*", "@{1}", ""] {
+        for name in [
+            "-x",
+            "a..b",
+            "a b",
+            "+refs/heads/x",
+            "x.lock",
+            "a:b",
+            "a*",
+            "@{1}",
+            "",
+        ] {
             assert!(check_reference(name).is_err(), "{name:?}");
         }
         for name in ["main", "feature/x", "v1.0", "refs/heads/main", "HEAD"] {

@@ -65,15 +65,25 @@ fn read(module: &gix::Submodule<'_>, parents: &[Url]) -> Result<Option<Submodule
     let name = module.name().to_str_lossy().into_owned();
     let broken = |what: &str| invalid(&format!("submodule {name:?} has {what}"));
     let path = module.path().map_err(|_| broken("no valid path"))?;
-    let path = path.to_str().map_err(|_| broken("a path that is not UTF-8"))?;
-    let Some(commit) = module.index_id().map_err(|_| broken("no readable commit"))? else {
+    let path = path
+        .to_str()
+        .map_err(|_| broken("a path that is not UTF-8"))?;
+    let Some(commit) = module
+        .index_id()
+        .map_err(|_| broken("no readable commit"))?
+    else {
         return Ok(None);
     };
-    let update = module.update().map_err(|_| broken("an invalid update rule"))?;
+    let update = module
+        .update()
+        .map_err(|_| broken("an invalid update rule"))?;
     if matches!(update, Some(Update::None)) {
         return Ok(None);
     }
-    let url = module.url().map_err(|_| broken("no valid URL"))?.to_bstring();
+    let url = module
+        .url()
+        .map_err(|_| broken("no valid URL"))?
+        .to_bstring();
     let url = resolve_url(url.as_bstr(), parents).map_err(|source| GitError::Submodule {
         path: path.to_owned(),
         source: Box::new(source),

@@ -142,11 +142,17 @@ mod tests {
         }
         for subdir in ["absolute", "up", "up/..", "..", "/etc", "a/../.."] {
             let error = resolve_subdir(&root, subdir).unwrap_err();
-            assert!(matches!(error, GitError::SubdirOutside { .. }), "{subdir}: {error}");
+            assert!(
+                matches!(error, GitError::SubdirOutside { .. }),
+                "{subdir}: {error}"
+            );
         }
         for subdir in ["missing", "file", "a/missing"] {
             let error = resolve_subdir(&root, subdir).unwrap_err();
-            assert!(matches!(error, GitError::SubdirNotFound { .. }), "{subdir}: {error}");
+            assert!(
+                matches!(error, GitError::SubdirNotFound { .. }),
+                "{subdir}: {error}"
+            );
         }
     }
 
