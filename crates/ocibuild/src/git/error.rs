@@ -39,7 +39,10 @@ pub enum GitError {
         /// The host and port.
         host: String,
     },
-    /// The TLS or HTTP client could not be set up.
+    /// TLS could not be set up.
+    #[error("cannot set up TLS")]
+    Tls(#[source] rustls::Error),
+    /// The HTTP client could not be set up.
     #[error("cannot set up the HTTP client")]
     Client(#[source] reqwest::Error),
     /// No connection, or it broke.

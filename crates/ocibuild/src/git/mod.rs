@@ -25,7 +25,7 @@ use url::Url;
 use crate::Cancel;
 use fetch::Watch;
 use refs::Wanted;
-use remote::{Credentials, Endpoint};
+use remote::{Credentials, Endpoint, Tls};
 
 pub use error::GitError;
 pub use snapshot::{GitSnapshot, SnapshotAnswer};
@@ -59,7 +59,17 @@ pub struct Progress {
 ///
 /// Files get mode 0644 or 0755 and directories 0755, whatever the umask is. Blocks, so
 /// an asynchronous program calls it where blocking is allowed; `progress` is called from
-/// another thread.
+/// another thread. A cancelled checkout ends at once while data arrives, and within a
+/// minute when the server has fallen silent.
+///
+/// ```no_run
+/// use ocibuild::{Cancel, git};
+///
+/// let source = git::GitSource::parse("https://github.com/owner/app.git#main:service")?;
+/// let done = git::checkout(&source, "context".as_ref(), &Cancel::new(), &|_| {})?;
+/// println!("{} in {}", done.commit, done.tree.display());
+/// # Ok::<(), git::GitError>(())
+/// ```
 pub fn checkout(
     source: &GitSource,
     dest: &Path,
@@ -71,9 +81,9 @@ pub fn checkout(
         source::check_reference(reference)?;
     }
     tree::prepare_destination(dest)?;
-    remote::install_tls_provider();
     let session = Session {
         credentials: credentials(source, &url)?,
+        tls: Tls::default(),
         watch: Watch { cancel, progress },
         recurse: source.submodules,
     };
@@ -122,6 +132,7 @@ enum Target<'a> {
 /// What stays the same for a repository and all its submodules.
 struct Session<'a> {
     credentials: Option<Credentials>,
+    tls: Tls,
     watch: Watch<'a>,
     recurse: bool,
 }
@@ -135,7 +146,8 @@ impl Session<'_> {
         dest: &Path,
         parents: &mut Vec<Url>,
     ) -> Result<gix::ObjectId, GitError> {
-        let endpoint = self.retry(|| Endpoint::discover(url, self.credentials.as_ref()))?;
+        let endpoint =
+            self.retry(|| Endpoint::discover(url, &self.tls, self.credentials.as_ref()))?;
         let wanted = match target {
             Target::Name(name) => self.retry(|| refs::resolve(&endpoint, name))?,
             Target::Commit(id) => Wanted::Commit(id),

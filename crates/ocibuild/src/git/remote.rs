@@ -4,6 +4,7 @@
 //!
 //! Git's smart HTTP protocol: gitprotocol-http, "Discovering References".
 
+use std::cell::OnceCell;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use base64::engine::general_purpose::STANDARD;
 use gix::protocol::transport::client::blocking_io::http;
 use ocibuild_registry::Secret;
 use reqwest::header;
+use rustls::{ClientConfig, RootCertStore};
 use url::{Host, Url};
 
 use super::error::{GitError, host_and_port, public_url};
@@ -62,34 +64,66 @@ fn is_loopback(url: &Url) -> bool {
     }
 }
 
+/// The TLS of one checkout; the certificates of the system are read when they are first needed.
+#[derive(Default)]
+pub(super) struct Tls {
+    verifying: OnceCell<ClientConfig>,
+}
+
+impl Tls {
+    fn for_url(&self, url: &Url) -> Result<ClientConfig, GitError> {
+        if url.scheme() != "https" {
+            return client_config(RootCertStore::empty());
+        }
+        if let Some(config) = self.verifying.get() {
+            return Ok(config.clone());
+        }
+        let mut roots = RootCertStore::empty();
+        // A certificate that cannot be read is left out: what needs it is refused, the rest works.
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        let config = client_config(roots)?;
+        Ok(self.verifying.get_or_init(|| config).clone())
+    }
+}
+
+fn client_config(roots: RootCertStore) -> Result<ClientConfig, GitError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    Ok(ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(GitError::Tls)?
+        .with_root_certificates(roots)
+        .with_no_client_auth())
+}
+
 /// A server that has shown to be a Git server, and how to talk to it.
 #[derive(Debug, Clone)]
 pub(super) struct Endpoint {
     /// The repository after redirects.
     pub(super) url: Url,
     authorization: Option<Secret>,
+    tls: ClientConfig,
 }
 
 impl Endpoint {
     /// Asks for the repository at `url` and follows where the server points to.
-    pub(super) fn discover(url: &Url, credentials: Option<&Credentials>) -> Result<Self, GitError> {
-        let client = configure(reqwest::blocking::Client::builder())
-            .redirect(reqwest::redirect::Policy::none())
-            .user_agent(USER_AGENT)
-            .build()
-            .map_err(GitError::Client)?;
+    pub(super) fn discover(
+        url: &Url,
+        tls: &Tls,
+        credentials: Option<&Credentials>,
+    ) -> Result<Self, GitError> {
         let mut base = without_trailing_slash(url);
         for _ in 0..=MAX_REDIRECTS {
-            let authorization = credentials.and_then(|c| c.header_for(&base)).cloned();
-            let response = ask(&client, &base, authorization.as_ref())?;
+            let endpoint = Self {
+                authorization: credentials.and_then(|c| c.header_for(&base)).cloned(),
+                tls: tls.for_url(&base)?,
+                url: base,
+            };
+            let response = endpoint.ask()?;
             if !response.status().is_redirection() {
-                check(&response, &base, authorization.is_some())?;
-                return Ok(Self {
-                    url: base,
-                    authorization,
-                });
+                endpoint.check(&response)?;
+                return Ok(endpoint);
             }
-            base = redirected(&response, &base)?;
+            base = redirected(&response, &endpoint.url)?;
         }
         Err(GitError::Redirect {
             url: public_url(url),
@@ -98,11 +132,50 @@ impl Endpoint {
         })
     }
 
+    fn ask(&self) -> Result<reqwest::blocking::Response, GitError> {
+        let client = configure(reqwest::blocking::Client::builder(), &self.tls)
+            .redirect(reqwest::redirect::Policy::none())
+            .user_agent(USER_AGENT)
+            .build()
+            .map_err(GitError::Client)?;
+        let mut request = client
+            .get(format!("{}{DISCOVERY}", self.url))
+            .header("Git-Protocol", "version=2");
+        if let Some(value) = &self.authorization {
+            request = request.header(header::AUTHORIZATION, value.expose());
+        }
+        request.send().map_err(|source| GitError::Unreachable {
+            host: host_and_port(&self.url),
+            source: source.without_url(),
+        })
+    }
+
+    fn check(&self, response: &reqwest::blocking::Response) -> Result<(), GitError> {
+        let url = public_url(&self.url);
+        match response.status().as_u16() {
+            200..300 => {
+                let content_type = response.headers().get(header::CONTENT_TYPE);
+                match content_type.is_some_and(|value| value == ADVERTISEMENT) {
+                    true => Ok(()),
+                    false => Err(GitError::NotARepository { url }),
+                }
+            }
+            status @ (401 | 403) => Err(GitError::AccessRefused {
+                url,
+                status,
+                token_sent: self.authorization.is_some(),
+            }),
+            404 | 410 => Err(GitError::RepositoryNotFound { url }),
+            status => Err(GitError::Status { url, status }),
+        }
+    }
+
     /// Gives the settings with which gix talks to this server: the same client, no
     /// further redirects, and the token as a header that no file ever holds.
     pub(super) fn transport_options(&self) -> http::Options {
+        let tls = self.tls.clone();
         let backend = http::reqwest::Options {
-            configure_client: Some(Box::new(|builder| Ok(configure(builder)))),
+            configure_client: Some(Box::new(move |builder| Ok(configure(builder, &tls)))),
             configure_request: None,
         };
         http::Options {
@@ -120,60 +193,15 @@ impl Endpoint {
 }
 
 /// Proxies come from the environment otherwise, which a library does not read.
-fn configure(builder: reqwest::blocking::ClientBuilder) -> reqwest::blocking::ClientBuilder {
+fn configure(
+    builder: reqwest::blocking::ClientBuilder,
+    tls: &ClientConfig,
+) -> reqwest::blocking::ClientBuilder {
     builder
+        .tls_backend_preconfigured(tls.clone())
         .no_proxy()
         .connect_timeout(CONNECT_TIMEOUT)
         .timeout(SILENCE_TIMEOUT)
-}
-
-/// Chooses the cryptography of TLS unless the program has chosen already.
-pub(super) fn install_tls_provider() {
-    if rustls::crypto::CryptoProvider::get_default().is_none() {
-        // Losing a race means that another thread has installed one.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-    }
-}
-
-fn ask(
-    client: &reqwest::blocking::Client,
-    base: &Url,
-    authorization: Option<&Secret>,
-) -> Result<reqwest::blocking::Response, GitError> {
-    let mut request = client
-        .get(format!("{base}{DISCOVERY}"))
-        .header("Git-Protocol", "version=2");
-    if let Some(value) = authorization {
-        request = request.header(header::AUTHORIZATION, value.expose());
-    }
-    request.send().map_err(|source| GitError::Unreachable {
-        host: host_and_port(base),
-        source: source.without_url(),
-    })
-}
-
-fn check(
-    response: &reqwest::blocking::Response,
-    base: &Url,
-    token_sent: bool,
-) -> Result<(), GitError> {
-    let url = public_url(base);
-    match response.status().as_u16() {
-        200..300 => {
-            let content_type = response.headers().get(header::CONTENT_TYPE);
-            match content_type.is_some_and(|value| value == ADVERTISEMENT) {
-                true => Ok(()),
-                false => Err(GitError::NotARepository { url }),
-            }
-        }
-        status @ (401 | 403) => Err(GitError::AccessRefused {
-            url,
-            status,
-            token_sent,
-        }),
-        404 | 410 => Err(GitError::RepositoryNotFound { url }),
-        status => Err(GitError::Status { url, status }),
-    }
 }
 
 /// Finds the repository behind a redirect: the target must end as the request did.
