@@ -12,8 +12,12 @@ pub mod context;
 pub mod dockerfile;
 pub mod event;
 pub mod executor;
+#[cfg(feature = "git")]
+pub mod git;
 pub mod layer;
 pub mod snapshot;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use cancel::Cancel;
 pub use event::{Event, EventSink, LayerSummary, StepId, Stream};

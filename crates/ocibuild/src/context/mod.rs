@@ -1,4 +1,4 @@
-//! The files that a build may copy from: which of them there are, and which of
-//! them the context leaves out.
+//! The files that a build may copy from.
 
 pub mod ignore;
+pub mod tar;

@@ -1,0 +1,5 @@
+//! Integration tests, one file per room.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod git;
