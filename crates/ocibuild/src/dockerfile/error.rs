@@ -22,7 +22,12 @@ pub struct ParseError {
 
 impl ParseError {
     pub(super) fn new(kind: ParseErrorKind, span: Span) -> Self {
-        Self { kind: Box::new(kind), span, lines: (1, 1), hint: None }
+        Self {
+            kind: Box::new(kind),
+            span,
+            lines: (1, 1),
+            hint: None,
+        }
     }
 
     pub(super) fn with_suggestion(mut self, suggestion: Option<&str>) -> Self {
