@@ -14,3 +14,12 @@ pub mod executor;
 pub use cancel::Cancel;
 pub use event::{Event, EventSink, LayerSummary, StepId, Stream};
 pub use ocibuild_registry as registry;
+
+/// Work that the program does in processes of its own, by name; see [`executor::Sandbox::call`].
+const JOBS: &[(&str, executor::Job)] = &[(executor::REMOVE_TREE, executor::remove::remove_tree)];
+
+/// Lets this program be its own sandbox helper. Must come first in `main`, before any
+/// thread is started: in a helper it does the helper's work and never returns.
+pub fn init() {
+    executor::init::enter(JOBS);
+}
