@@ -2,36 +2,19 @@
 //! reading what a step wrote, and removing it. With real ids it is done right here,
 //! in a user namespace by this program started again inside it.
 
-use std::fs;
-use std::path::PathBuf;
-
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Serialize, de::DeserializeOwned};
 
 use crate::Cancel;
 use crate::error::Error;
-use crate::executor::{Identity, Job, Sandbox};
+use crate::executor::{self, Identity, Job, Sandbox};
 use crate::snapshot::{diff, unpack};
 
 pub(crate) const UNPACK: &str = "unpack";
 pub(crate) const DIFF: &str = "diff";
-pub(crate) const REMOVE: &str = "remove";
 
 /// Every job, by name.
 pub(crate) const JOBS: &[(&str, Job)] =
     &[(UNPACK, unpack::job), (DIFF, diff::job), (REMOVE, remove)];
-
-/// What `remove` takes.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Remove {
-    pub(crate) folder: PathBuf,
-}
-
-fn remove(request: &[u8]) -> Result<Vec<u8>, String> {
-    let request: Remove = serde_json::from_slice(request).map_err(|error| error.to_string())?;
-    fs::remove_dir_all(&request.folder)
-        .map_err(|error| format!("remove {}: {error}", request.folder.display()))?;
-    Ok(b"null".to_vec())
-}
 
 /// Does a job with the ids of the sandbox.
 pub(crate) fn call<Q: Serialize, A: DeserializeOwned>(

@@ -15,7 +15,9 @@ use crate::cache::StepResult;
 use crate::content::{At, ContentStore};
 use crate::error::Error;
 use crate::event::{Event, EventSink, StepId, Stream};
-use crate::executor::{Exit, Identity, Mount, MountSource, Rootfs, RunSpec, Sandbox};
+use crate::executor::{
+    Exit, Identity, Mount, MountSource, REMOVE_TREE, Rootfs, RunSpec, Sandbox,
+};
 use crate::graph::RunStep;
 use crate::graph::key::{KeyBuilder, StepKey};
 use crate::layer::Compression;
@@ -236,17 +238,12 @@ impl Drop for StepFolder {
         if *self.sandbox.identity() == Identity::Real {
             return;
         }
-        let request = jobs::Remove {
-            folder: folder.keep(),
-        };
-        let removed: Result<(), Error> = jobs::call(
-            self.sandbox.as_ref(),
-            jobs::REMOVE,
-            &request,
-            &Cancel::new(),
-        );
+        let folder = folder.keep();
+        let path = folder.as_os_str().as_encoded_bytes();
+        // The build may have been cancelled; what it left must go all the same.
+        let removed = self.sandbox.call(REMOVE_TREE, path, &Cancel::new());
         if let Err(error) = removed {
-            tracing::warn!(folder = %request.folder.display(), %error, "the folder of a step stays");
+            tracing::warn!(folder = %folder.display(), %error, "the folder of a step stays");
         }
     }
 }
