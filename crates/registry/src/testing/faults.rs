@@ -85,7 +85,9 @@ impl Faults {
         let due = rules.iter().position(|rule| rule.left == 0)?;
         let fault = rules.remove(due).fault;
         // Two faults that are due at once hit one request after the other.
-        rules.iter_mut().for_each(|rule| rule.left = rule.left.max(1));
+        rules
+            .iter_mut()
+            .for_each(|rule| rule.left = rule.left.max(1));
         Some(fault)
     }
 }
@@ -98,12 +100,21 @@ pub(super) async fn apply(
 ) -> Response {
     match fault {
         None => pass(request).await,
-        Some(Fault::Status(code)) => status(code).into_response(),
+        Some(Fault::Status(code)) => {
+            linger(request);
+            status(code).into_response()
+        }
         Some(Fault::RetryAfter {
             status: code,
             seconds,
-        }) => (status(code), [("retry-after", seconds.to_string())]).into_response(),
-        Some(Fault::Answer(answer)) => answer.into_response(),
+        }) => {
+            linger(request);
+            (status(code), [("retry-after", seconds.to_string())]).into_response()
+        }
+        Some(Fault::Answer(answer)) => {
+            linger(request);
+            answer.into_response()
+        }
         Some(Fault::Stall) => std::future::pending().await,
         Some(Fault::Reset) => {
             connection.reset();
@@ -136,6 +147,15 @@ pub(super) async fn apply(
             })
         }
     }
+}
+
+/// Reads the rest of a body while the answer is already on its way, as proxies do:
+/// a close with unread bytes is a reset, which takes the answer with it.
+fn linger(request: Request) {
+    tokio::spawn(async move {
+        let mut pieces = request.into_body().into_data_stream();
+        while let Some(Ok(_)) = pieces.next().await {}
+    });
 }
 
 /// Lets `limit` bytes of a body through, then calls `end` and fails.

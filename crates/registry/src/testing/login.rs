@@ -157,7 +157,8 @@ impl Gate {
                 let body = axum::body::to_bytes(request.into_body(), FORM_LIMIT).await;
                 let fields = fields(&body.unwrap_or_default());
                 let identity = fields.iter().find(|(name, _)| name == "refresh_token");
-                let known = identity.is_some_and(|(_, token)| Some(token) == login.identity.as_ref());
+                let known =
+                    identity.is_some_and(|(_, token)| Some(token) == login.identity.as_ref());
                 (known, fields)
             }
         };
@@ -187,7 +188,9 @@ impl Grant {
         };
         self.scopes.iter().any(|granted| {
             granted.rsplit_once(':').is_some_and(|(of, actions)| {
-                let all = action.split(',').all(|a| actions.split(',').any(|b| a == b));
+                let all = action
+                    .split(',')
+                    .all(|a| actions.split(',').any(|b| a == b));
                 of == resource && all
             })
         })
@@ -228,7 +231,10 @@ fn authorization(request: &Request<Body>) -> String {
 }
 
 fn basic(username: &str, password: &str) -> String {
-    format!("Basic {}", STANDARD.encode(format!("{username}:{password}")))
+    format!(
+        "Basic {}",
+        STANDARD.encode(format!("{username}:{password}"))
+    )
 }
 
 fn unauthorized(challenge: String) -> Response {

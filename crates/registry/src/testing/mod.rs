@@ -148,7 +148,9 @@ impl Registry {
     /// Gives the number of body bytes that were sent to blob uploads so far.
     pub fn uploaded_bytes(&self) -> u64 {
         let requests = self.requests();
-        let uploads = requests.iter().filter(|r| r.path.contains("/blobs/uploads/"));
+        let uploads = requests
+            .iter()
+            .filter(|r| r.path.contains("/blobs/uploads/"));
         uploads.map(|request| request.body_bytes).sum()
     }
 }

@@ -34,9 +34,10 @@ async fn blobs_that_are_not_what_they_should_be() {
         (answer(200, &[], vec![0; 100_000]), |e| {
             matches!(e, Error::SizeMismatch { .. })
         }),
-        (answer(206, &[("content-range", "bytes 0-999/1000")], vec![0; 1000]), |e| {
-            matches!(e, Error::Protocol { .. })
-        }),
+        (
+            answer(206, &[("content-range", "bytes 0-999/1000")], vec![0; 1000]),
+            |e| matches!(e, Error::Protocol { .. }),
+        ),
     ];
     for (fault, expected) in cases {
         registry.inject("GET", "/v2/app/blobs/", 1, fault);
@@ -64,7 +65,12 @@ async fn a_resumed_blob_is_checked_as_a_whole() {
     let dest = folder.path().join("blob");
     registry.inject("GET", "/v2/app/blobs/", 1, Fault::TruncateAfter(100_000));
     let rest = [("content-range", "bytes 100000-299999/300000")];
-    registry.inject("GET", "/v2/app/blobs/", 2, answer(206, &rest, vec![0; 200_000]));
+    registry.inject(
+        "GET",
+        "/v2/app/blobs/",
+        2,
+        answer(206, &rest, vec![0; 200_000]),
+    );
     let error = client
         .download_blob(&repository, &descriptor, &dest, &none)
         .await
@@ -96,12 +102,18 @@ async fn manifests_that_are_not_what_they_should_be() {
     let by_tag = registry.reference("app:v1");
     let huge = vec![b' '; 5 * 1024 * 1024];
     let cases: [(_, Fault, fn(&Error) -> bool); 7] = [
-        (&by_digest, answer(200, &[oci], image.manifest.to_vec()), |e| {
-            matches!(e, Error::DigestMismatch { .. })
-        }),
+        (
+            &by_digest,
+            answer(200, &[oci], image.manifest.to_vec()),
+            |e| matches!(e, Error::DigestMismatch { .. }),
+        ),
         (
             &by_tag,
-            answer(200, &[oci, ("docker-content-digest", &zero)], image.manifest.to_vec()),
+            answer(
+                200,
+                &[oci, ("docker-content-digest", &zero)],
+                image.manifest.to_vec(),
+            ),
             |e| matches!(e, Error::DigestMismatch { .. }),
         ),
         (
@@ -117,12 +129,18 @@ async fn manifests_that_are_not_what_they_should_be() {
         }),
         (
             &by_tag,
-            answer(200, &[("content-type", media_type::INDEX)], image.manifest.to_vec()),
+            answer(
+                200,
+                &[("content-type", media_type::INDEX)],
+                image.manifest.to_vec(),
+            ),
             |e| matches!(e, Error::Protocol { .. }),
         ),
-        (&by_tag, answer(302, &[("location", "file:///etc/passwd")], ""), |e| {
-            matches!(e, Error::Protocol { .. })
-        }),
+        (
+            &by_tag,
+            answer(302, &[("location", "file:///etc/passwd")], ""),
+            |e| matches!(e, Error::Protocol { .. }),
+        ),
     ];
     for (reference, fault, expected) in cases {
         registry.inject("GET", "/v2/app/manifests/", 1, fault);
@@ -142,10 +160,16 @@ async fn a_push_is_only_believed_with_the_right_digest() {
     let none = Progress::none();
     registry.inject("PUT", "/v2/app/blobs/", 1, answer(201, &wrong, ""));
     let error = client.push_image(&reference, &image, &none).await;
-    assert!(matches!(error, Err(Error::DigestMismatch { .. })), "{error:?}");
+    assert!(
+        matches!(error, Err(Error::DigestMismatch { .. })),
+        "{error:?}"
+    );
     registry.inject("PUT", "/v2/app/manifests/", 1, answer(201, &wrong, ""));
     let error = client.push_image(&reference, &image, &none).await;
-    assert!(matches!(error, Err(Error::DigestMismatch { .. })), "{error:?}");
+    assert!(
+        matches!(error, Err(Error::DigestMismatch { .. })),
+        "{error:?}"
+    );
     // Without the header the registry is asked; it has not stored anything here.
     registry.inject("PUT", "/v2/app/manifests/", 1, answer(201, &[], ""));
     let error = client.push_image(&reference, &image, &none).await;
@@ -164,10 +188,21 @@ async fn endless_redirects_and_pages_end() {
         .blob(&registry.repository("app"), &descriptor)
         .await
         .unwrap_err();
-    assert!(error.to_string().ends_with("it redirects too often"), "{error}");
+    assert!(
+        error.to_string().ends_with("it redirects too often"),
+        "{error}"
+    );
 
-    let next = [("link", "<http://elsewhere.example/v2/app/tags/list>; rel=\"next\"")];
-    registry.inject("GET", "/v2/app/tags/", 1, answer(200, &next, r#"{"tags":["a"]}"#));
+    let next = [(
+        "link",
+        "<http://elsewhere.example/v2/app/tags/list>; rel=\"next\"",
+    )];
+    registry.inject(
+        "GET",
+        "/v2/app/tags/",
+        1,
+        answer(200, &next, r#"{"tags":["a"]}"#),
+    );
     let tags = client().tags(&registry.repository("app")).await.unwrap();
     assert_eq!(tags, ["a"]);
 }
@@ -184,8 +219,14 @@ async fn error_texts_show_no_url_and_no_control_characters() {
         .await
         .unwrap_err();
     let text = format!("{error} {error:?}");
-    assert!(error.to_string().ends_with("DENIED:  [2J go away"), "{text}");
-    assert!(!text.contains("http://") && !text.contains("digest="), "{text}");
+    assert!(
+        error.to_string().ends_with("DENIED:  [2J go away"),
+        "{text}"
+    );
+    assert!(
+        !text.contains("http://") && !text.contains("digest="),
+        "{text}"
+    );
 }
 
 #[tokio::test]

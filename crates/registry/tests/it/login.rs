@@ -111,7 +111,10 @@ async fn a_wrong_password_is_named_as_the_reason() {
         panic!("{error:?}")
     };
     let cause = std::error::Error::source(&error).unwrap().to_string();
-    assert!(cause.contains("wrong user name, password or token"), "{cause}");
+    assert!(
+        cause.contains("wrong user name, password or token"),
+        "{cause}"
+    );
     assert!(!format!("{error:?}").contains("geheim"));
     // It is not tried again: that would lock accounts.
     assert_eq!(registry.count("GET", "/token"), 1);
@@ -135,18 +138,37 @@ async fn mounting_asks_for_the_source_too() {
         .unwrap();
     assert_eq!(registry.uploaded_bytes(), 0);
     let tokens: Vec<_> = registry.requests();
-    let token = tokens.iter().rfind(|request| request.path == "/token").unwrap();
-    assert!(token.query.contains("repository%3Aapp%3Apull%2Cpush"), "{}", token.query);
-    assert!(token.query.contains("repository%3Abase%3Apull"), "{}", token.query);
+    let token = tokens
+        .iter()
+        .rfind(|request| request.path == "/token")
+        .unwrap();
+    assert!(
+        token.query.contains("repository%3Aapp%3Apull%2Cpush"),
+        "{}",
+        token.query
+    );
+    assert!(
+        token.query.contains("repository%3Abase%3Apull"),
+        "{}",
+        token.query
+    );
 }
 
 #[tokio::test]
 async fn secrets_do_not_follow_realms_redirects_or_locations() {
     let elsewhere = Registry::start().unwrap();
-    for realm in ["http://token.example/", "ftp://127.0.0.1/", "nonsense", "http://u:p@127.0.0.1/"] {
+    for realm in [
+        "http://token.example/",
+        "ftp://127.0.0.1/",
+        "nonsense",
+        "http://u:p@127.0.0.1/",
+    ] {
         let registry = token_registry(|login| login.realm = Some(realm.to_owned()));
         let client = client_with(&registry, user());
-        let error = client.resolve(&registry.reference("app:v1")).await.unwrap_err();
+        let error = client
+            .resolve(&registry.reference("app:v1"))
+            .await
+            .unwrap_err();
         assert!(matches!(error, Error::Token { .. }), "{realm}: {error}");
     }
 
@@ -156,7 +178,10 @@ async fn secrets_do_not_follow_realms_redirects_or_locations() {
     let none = Progress::none();
     // The same path on another registry: there the blob is.
     let there = elsewhere.repository("app");
-    client.push_blob(&there, &descriptor, &source, &[], &none).await.unwrap();
+    client
+        .push_blob(&there, &descriptor, &source, &[], &none)
+        .await
+        .unwrap();
     elsewhere.clear_requests();
 
     let here = registry.repository("app");
@@ -164,7 +189,10 @@ async fn secrets_do_not_follow_realms_redirects_or_locations() {
     let redirect = |path: String| {
         Fault::Answer(Answer {
             status: 307,
-            headers: vec![("location".to_owned(), format!("http://{}{path}", elsewhere.host()))],
+            headers: vec![(
+                "location".to_owned(),
+                format!("http://{}{path}", elsewhere.host()),
+            )],
             body: Vec::new(),
         })
     };
@@ -183,7 +211,9 @@ async fn secrets_do_not_follow_realms_redirects_or_locations() {
         body: Vec::new(),
     };
     registry.inject("POST", "/v2/app/blobs/uploads/", 1, Fault::Answer(accepted));
-    let pushed = client.push_blob(&here, &other, &other_source, &[], &none).await;
+    let pushed = client
+        .push_blob(&here, &other, &other_source, &[], &none)
+        .await;
     assert_eq!(pushed.unwrap_err().status(), Some(404));
     let seen = elsewhere.requests();
     assert_eq!(seen.len(), 2, "{seen:?}");
@@ -214,7 +244,10 @@ async fn credential_helpers_are_run() {
             .output()
             .unwrap();
         let text = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success() && text.contains("1 passed"), "{text}");
+        assert!(
+            output.status.success() && text.contains("1 passed"),
+            "{text}"
+        );
         return;
     }
     let credentials =

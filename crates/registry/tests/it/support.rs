@@ -11,23 +11,23 @@ use ocibuild_registry::{
 
 /// Says why a test does nothing.
 #[expect(clippy::print_stderr, reason = "a skipped test has to be seen")]
-pub fn skip(reason: &str) {
+pub(crate) fn skip(reason: &str) {
     eprintln!("skipped: {reason}");
 }
 
 /// A registry that the suite judges.
-pub enum Judged {
+pub(crate) enum Judged {
     Ours(Registry),
     Debian(DebianRegistry),
 }
 
 impl Judged {
-    pub fn ours() -> Self {
+    pub(crate) fn ours() -> Self {
         Self::Ours(Registry::start().unwrap())
     }
 
     /// None where `docker-registry` is not installed.
-    pub fn debian() -> Option<Self> {
+    pub(crate) fn debian() -> Option<Self> {
         match DebianRegistry::start() {
             Ok(registry) => Some(Self::Debian(registry)),
             Err(StartError::Missing) => {
@@ -38,18 +38,18 @@ impl Judged {
         }
     }
 
-    pub fn is_ours(&self) -> bool {
+    pub(crate) fn is_ours(&self) -> bool {
         matches!(self, Self::Ours(_))
     }
 
-    pub fn repository(&self, path: &str) -> Repository {
+    pub(crate) fn repository(&self, path: &str) -> Repository {
         match self {
             Self::Ours(registry) => registry.repository(path),
             Self::Debian(registry) => registry.repository(path),
         }
     }
 
-    pub fn reference(&self, name: &str) -> Reference {
+    pub(crate) fn reference(&self, name: &str) -> Reference {
         match self {
             Self::Ours(registry) => registry.reference(name),
             Self::Debian(registry) => registry.reference(name),
@@ -58,7 +58,7 @@ impl Judged {
 }
 
 /// Patience enough for every fault and short enough for tests.
-pub fn quick() -> Retry {
+pub(crate) fn quick() -> Retry {
     Retry {
         attempts: 4,
         first_pause: Duration::from_millis(2),
@@ -68,11 +68,11 @@ pub fn quick() -> Retry {
     }
 }
 
-pub fn client() -> Client {
+pub(crate) fn client() -> Client {
     Client::builder().retry(quick()).build().unwrap()
 }
 
-pub fn client_with(registry: &Registry, credential: Credential) -> Client {
+pub(crate) fn client_with(registry: &Registry, credential: Credential) -> Client {
     let credentials = Credentials::anonymous().with(&registry.host(), credential);
     Client::builder()
         .retry(quick())
@@ -82,7 +82,7 @@ pub fn client_with(registry: &Registry, credential: Credential) -> Client {
 }
 
 /// Bytes that no compression and no other seed gives.
-pub fn noise(seed: u64, length: usize) -> Bytes {
+pub(crate) fn noise(seed: u64, length: usize) -> Bytes {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut bytes = Vec::with_capacity(length + 8);
     while bytes.len() < length {
@@ -95,14 +95,14 @@ pub fn noise(seed: u64, length: usize) -> Bytes {
     bytes.into()
 }
 
-pub fn blob(seed: u64, length: usize) -> (Descriptor, BlobSource) {
+pub(crate) fn blob(seed: u64, length: usize) -> (Descriptor, BlobSource) {
     let bytes = noise(seed, length);
     let descriptor = Descriptor::of(media_type::LAYER_TAR, &bytes);
     (descriptor, BlobSource::Bytes(bytes))
 }
 
 /// An image of layers of noise; `seed` makes it different from others.
-pub fn image(seed: u64, layer_sizes: &[usize]) -> ImagePush {
+pub(crate) fn image(seed: u64, layer_sizes: &[usize]) -> ImagePush {
     let layers: Vec<LayerPush> = layer_sizes
         .iter()
         .enumerate()
