@@ -257,7 +257,10 @@ mod tests {
             ("plain.example:80", "http://plain.example:80/v2/"),
             ("mixed.example:5000", "http://mixed.example:5000/v2/"),
             ("mixed.example", "https://mixed.example/v2/"),
-            ("localhost.evil.example", "https://localhost.evil.example/v2/"),
+            (
+                "localhost.evil.example",
+                "https://localhost.evil.example/v2/",
+            ),
         ] {
             let repository = Repository::new(registry, "a/b").unwrap();
             assert_eq!(connector.api(&repository), want);
@@ -284,7 +287,11 @@ mod tests {
 
     #[test]
     fn a_bad_ca_is_refused() {
-        for pem in ["", "x", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
+        for pem in [
+            "",
+            "x",
+            "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+        ] {
             let settings = HostSettings {
                 extra_ca: vec![pem.as_bytes().to_vec()],
                 ..HostSettings::default()

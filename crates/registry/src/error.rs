@@ -116,7 +116,10 @@ pub enum Error {
         media_type: String,
     },
     /// An index has no image for a platform.
-    #[error("{action}: there is no image for {wanted}; there are: {}", List(available))]
+    #[error(
+        "{action}: there is no image for {wanted}; there are: {}",
+        List(available)
+    )]
     NoSuchPlatform {
         /// What was being done.
         action: Action,
@@ -266,14 +269,10 @@ impl Refusal {
         matches!(self.status, 408 | 429 | 500 | 502 | 503 | 504)
     }
 
-    /// Tells whether a 403 means a token that was good once: ECR and some proxies
-    /// answer so where the specification asks for 401.
+    /// Tells whether the registry's words mean a token that was good once.
     pub(crate) fn says_expired(&self) -> bool {
-        self.status == 403
-            && self.errors.iter().any(|error| {
-                let text = error.message.to_ascii_lowercase();
-                text.contains("expired")
-            })
+        let expired = |error: &ApiError| error.message.to_ascii_lowercase().contains("expired");
+        self.errors.iter().any(expired)
     }
 }
 
@@ -368,7 +367,13 @@ mod tests {
 
     #[test]
     fn bodies_that_are_no_error_document_leave_the_status() {
-        for body in ["", "<html>", "[]", r#"{"errors":null}"#, r#"{"errors":[1]}"#] {
+        for body in [
+            "",
+            "<html>",
+            "[]",
+            r#"{"errors":null}"#,
+            r#"{"errors":[1]}"#,
+        ] {
             let refusal = Refusal::new(502, body.as_bytes(), None);
             assert_eq!(refusal.to_string(), "the registry answered 502 Bad Gateway");
         }

@@ -57,7 +57,9 @@ impl Client {
             .await?;
         // The specification does not oblige registries to send these headers.
         let digest = content_digest(&response, &action)?;
-        let size = response.header("content-length").and_then(|s| s.parse().ok());
+        let size = response
+            .header("content-length")
+            .and_then(|s| s.parse().ok());
         let media_type = content_type(&response);
         let (Some(digest), Some(size), Some(media_type)) = (digest, size, media_type) else {
             return Ok(self.manifest(reference).await?.0);
@@ -238,14 +240,15 @@ fn choose<'a>(
         .filter(|entry| !is_attestation(entry))
         .filter_map(|entry| Some((entry, entry.platform.as_ref()?)))
         .collect();
-    let same = images.iter().find(|(_, p)| p.to_string() == wanted.to_string());
+    let same = images
+        .iter()
+        .find(|(_, p)| p.to_string() == wanted.to_string());
     let matching = || images.iter().find(|(_, p)| wanted.matches(p));
     if let Some((entry, _)) = same.or_else(matching) {
         return Ok(entry);
     }
-    let nested = |entry: &&Descriptor| {
-        entry.platform.is_none() && media_type::is_index(&entry.media_type)
-    };
+    let nested =
+        |entry: &&Descriptor| entry.platform.is_none() && media_type::is_index(&entry.media_type);
     index
         .manifests
         .iter()
@@ -322,10 +325,19 @@ mod tests {
             manifest_type(json.as_bytes(), header.map(str::to_owned), &action())
         };
         assert!(of(r#"{"manifests":[],"layers":[]}"#, None).is_err());
-        assert!(of(&format!(r#"{{"mediaType":"{}"}}"#, media_type::INDEX), Some(media_type::MANIFEST)).is_err());
+        assert!(
+            of(
+                &format!(r#"{{"mediaType":"{}"}}"#, media_type::INDEX),
+                Some(media_type::MANIFEST)
+            )
+            .is_err()
+        );
         assert!(of("{}", Some("application/json")).is_err());
         assert!(of("[", Some(media_type::INDEX)).is_err());
         assert_eq!(of(r#"{"layers":[]}"#, None).unwrap(), media_type::MANIFEST);
-        assert_eq!(of(r#"{"manifests":[]}"#, Some("text/plain")).unwrap(), media_type::INDEX);
+        assert_eq!(
+            of(r#"{"manifests":[]}"#, Some("text/plain")).unwrap(),
+            media_type::INDEX
+        );
     }
 }

@@ -351,9 +351,7 @@ fn is_registry(text: &str) -> bool {
     };
     let host_is_valid = host.is_none_or(|host| host.split('.').all(is_host_label));
     let port_is_valid = match port.strip_prefix(':') {
-        Some(digits) => {
-            digits.bytes().all(|b| b.is_ascii_digit()) && digits.parse::<u16>().is_ok()
-        }
+        Some(digits) => digits.bytes().all(|b| b.is_ascii_digit()) && digits.parse::<u16>().is_ok(),
         None => port.is_empty(),
     };
     host_is_valid && port_is_valid
@@ -388,11 +386,12 @@ fn check_path(path: &str) -> Result<(), Problem> {
 fn is_component(component: &str) -> bool {
     let word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     let bytes = component.as_bytes();
-    let ends_are_words = matches!((bytes.first(), bytes.last()), (Some(&a), Some(&z)) if word(a) && word(z));
+    let ends_are_words =
+        matches!((bytes.first(), bytes.last()), (Some(&a), Some(&z)) if word(a) && word(z));
     ends_are_words
-        && bytes
-            .split(|&b| word(b))
-            .all(|joint| matches!(joint, b"" | b"." | b"_" | b"__") || joint.iter().all(|&b| b == b'-'))
+        && bytes.split(|&b| word(b)).all(|joint| {
+            matches!(joint, b"" | b"." | b"_" | b"__") || joint.iter().all(|&b| b == b'-')
+        })
 }
 
 #[cfg(test)]

@@ -18,8 +18,8 @@ use crate::Repository;
 use crate::auth::{Access, AuthError, Authenticator};
 use crate::connector::Connector;
 use crate::error::{Action, Error, Refusal};
-use crate::upload::Upload;
 use crate::retry::{Backoff, Retry};
+use crate::upload::Upload;
 
 const MAX_REDIRECTS: usize = 5;
 /// A first login, and a renewal where the token of a first login was refused.
@@ -155,7 +155,14 @@ impl Transport {
             let headers = response.headers().clone();
             let body = self.error_body(request, &mut response).await;
             let refusal = Refusal::new(status.as_u16(), &body, retry_after(&headers));
-            let about_login = refusal.status == 401 || refusal.says_expired();
+            // ECR answers 403 to an expired token and says so in the body, which the
+            // answer to a HEAD does not have: there a used token gets one more chance.
+            let may_be_expired = request.method == Method::HEAD && header.is_some() && logins == 0;
+            let about_login = match refusal.status {
+                401 => true,
+                403 => may_be_expired || refusal.says_expired(),
+                _ => false,
+            };
             // What another origin says about logging in is not about our login.
             if about_login
                 && logins < MAX_LOGINS
@@ -438,7 +445,11 @@ mod tests {
         };
         for (from, location, want) in [
             ("https://r.io/v2/a", "/x?y=1", Ok("https://r.io/x?y=1")),
-            ("https://r.io/v2/a", "https://cdn.io/x", Ok("https://cdn.io/x")),
+            (
+                "https://r.io/v2/a",
+                "https://cdn.io/x",
+                Ok("https://cdn.io/x"),
+            ),
             ("https://r.io/v2/a", "http://r.io/x", Ok("https://r.io/x")),
             (
                 "https://r.io/v2/a",
@@ -452,7 +463,11 @@ mod tests {
                 Err("it redirects to something other than http"),
             ),
         ] {
-            assert_eq!(resolve(from, location), want.map(str::to_owned), "{location}");
+            assert_eq!(
+                resolve(from, location),
+                want.map(str::to_owned),
+                "{location}"
+            );
         }
     }
 }

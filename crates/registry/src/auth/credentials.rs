@@ -217,10 +217,7 @@ async fn ask_helper(helper: &str, registry: &str) -> Result<Option<Credential>, 
     Ok(answer.into_credential())
 }
 
-async fn run_helper(
-    helper: &str,
-    key: &str,
-) -> io::Result<(std::process::ExitStatus, Vec<u8>)> {
+async fn run_helper(helper: &str, key: &str) -> io::Result<(std::process::ExitStatus, Vec<u8>)> {
     let mut child = tokio::process::Command::new(format!("docker-credential-{helper}"))
         .arg("get")
         .stdin(Stdio::piped())

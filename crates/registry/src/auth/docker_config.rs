@@ -85,11 +85,11 @@ impl Entry {
             return Ok(Some(Credential::IdentityToken(Secret::new(token))));
         }
         if let Some(auth) = filled(self.auth) {
-            return decode(auth.trim()).map(Some).ok_or_else(|| {
-                CredentialError::InvalidEntry {
+            return decode(auth.trim())
+                .map(Some)
+                .ok_or_else(|| CredentialError::InvalidEntry {
                     registry: key.to_owned(),
-                }
-            });
+                });
         }
         Ok(match (filled(self.username), self.password) {
             (Some(username), Some(password)) => Some(Credential::password(username, password)),

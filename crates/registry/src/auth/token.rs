@@ -49,7 +49,12 @@ impl Scope {
 
     /// Reads the scope of a challenge: texts with blanks between them.
     fn parse(text: &str) -> Self {
-        Self(text.split_whitespace().take(16).map(str::to_owned).collect())
+        Self(
+            text.split_whitespace()
+                .take(16)
+                .map(str::to_owned)
+                .collect(),
+        )
     }
 }
 

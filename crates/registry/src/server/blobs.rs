@@ -1,9 +1,7 @@
 //! Blobs: reading, whole or in part, and deleting.
 
 use axum::body::Body;
-use axum::http::header::{
-    ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, RANGE,
-};
+use axum::http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, RANGE};
 use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 
@@ -21,7 +19,10 @@ pub(super) async fn get(call: Call, name: Name, digest: Digest) -> Result<Respon
     let store = call.store.clone();
     let opened = blocking(move || store.open_blob(&name, &digest)).await?;
     let (file, size) = opened.ok_or_else(Failure::blob_unknown)?;
-    let range = call.headers.get(RANGE).and_then(|value| value.to_str().ok());
+    let range = call
+        .headers
+        .get(RANGE)
+        .and_then(|value| value.to_str().ok());
     let (status, first, count) = match wanted(range, size) {
         Wanted::Whole => (StatusCode::OK, 0, size),
         Wanted::Part(first, count) => (StatusCode::PARTIAL_CONTENT, first, count),

@@ -38,12 +38,7 @@ pub(super) async fn get(call: Call, name: Name, key: Key) -> Result<Response, Fa
 }
 
 /// `PUT`.
-pub(super) async fn put(
-    call: Call,
-    body: Body,
-    name: Name,
-    key: Key,
-) -> Result<Response, Failure> {
+pub(super) async fn put(call: Call, body: Body, name: Name, key: Key) -> Result<Response, Failure> {
     let bytes = axum::body::to_bytes(body, MAX_MANIFEST)
         .await
         .map_err(|_| Failure::manifest_too_large())?;

@@ -108,7 +108,10 @@ mod tests {
                 "a/blobs/uploads/x".to_owned(),
                 Route::Upload(name("a"), "x".to_owned()),
             ),
-            (format!("a/b/blobs/{digest}"), Route::Blob(name("a/b"), digest)),
+            (
+                format!("a/b/blobs/{digest}"),
+                Route::Blob(name("a/b"), digest),
+            ),
             (
                 "blobs/manifests/tags".to_owned(),
                 Route::Manifest(name("blobs"), Key::Tag("tags".to_owned())),
@@ -117,7 +120,10 @@ mod tests {
                 "a/manifests/.x".to_owned(),
                 Route::Manifest(name("a"), Key::Invalid),
             ),
-            (format!("a/referrers/{digest}"), Route::Referrers(name("a"), digest)),
+            (
+                format!("a/referrers/{digest}"),
+                Route::Referrers(name("a"), digest),
+            ),
         ] {
             assert_eq!(Route::parse(&path).unwrap(), want, "{path}");
         }

@@ -392,7 +392,10 @@ fn remove_stale(folder: &Path) -> Result<()> {
         let Some(metadata) = found(fs::symlink_metadata(&path), "look at", &path)? else {
             continue;
         };
-        let age = metadata.modified().ok().and_then(|time| time.elapsed().ok());
+        let age = metadata
+            .modified()
+            .ok()
+            .and_then(|time| time.elapsed().ok());
         if age.is_some_and(|age| age > STALE) {
             remove(&path)?;
         }
