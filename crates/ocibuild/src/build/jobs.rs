@@ -6,7 +6,8 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::Cancel;
 use crate::error::Error;
-use crate::executor::{self, Identity, Job, Sandbox};
+use crate::executor::remove::remove_tree;
+use crate::executor::{Identity, Job, REMOVE_TREE, Sandbox};
 use crate::snapshot::{diff, unpack};
 
 pub(crate) const UNPACK: &str = "unpack";
@@ -14,7 +15,7 @@ pub(crate) const DIFF: &str = "diff";
 
 /// Every job, by name.
 pub(crate) const JOBS: &[(&str, Job)] =
-    &[(UNPACK, unpack::job), (DIFF, diff::job), (REMOVE, remove)];
+    &[(UNPACK, unpack::job), (DIFF, diff::job), (REMOVE_TREE, remove_tree)];
 
 /// Does a job with the ids of the sandbox.
 pub(crate) fn call<Q: Serialize, A: DeserializeOwned>(

@@ -17,7 +17,7 @@ use tempfile::NamedTempFile;
 use crate::content;
 use crate::image::manifest::Documents;
 use crate::layer;
-use crate::registry::{self, Digest, Reference};
+use crate::registry::{self, Reference};
 use crate::snapshot;
 
 /// What is to be done with an image.
