@@ -118,8 +118,6 @@ pub struct BaseImage {
     pub config: ImageConfig,
     /// Its layers, lowest first.
     pub layers: Vec<Layer>,
-    /// The digest of its manifest.
-    pub digest: Digest,
 }
 
 /// The largest configuration that is read.
@@ -151,7 +149,6 @@ pub async fn from_registry(
     };
     assemble(
         &reference.to_string(),
-        image.descriptor.digest,
         &image.bytes,
         &bytes,
         Origin::Registry(reference.repository().clone()),
@@ -180,7 +177,6 @@ pub fn from_layout(
     let config = read_blob(layout, &config)?;
     assemble(
         &shown,
-        chosen.digest,
         &manifest,
         &config,
         Origin::Layout(layout.to_owned()),
@@ -195,7 +191,6 @@ pub fn layout_blob(layout: &Path, digest: &Digest) -> PathBuf {
 
 fn assemble(
     reference: &str,
-    digest: Digest,
     manifest: &[u8],
     config: &[u8],
     origin: Origin,
@@ -219,11 +214,7 @@ fn assemble(
             origin: origin.clone(),
         })
         .collect();
-    Ok(BaseImage {
-        config,
-        layers,
-        digest,
-    })
+    Ok(BaseImage { config, layers })
 }
 
 const REF_NAME: &str = "org.opencontainers.image.ref.name";

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use super::session::one_line;
 use super::stage::{StageState, stage};
 use super::{NamedContext, Shared};
 use crate::error::Error;
@@ -51,7 +50,6 @@ fn scratch(session: &Shared, platform: &Platform) -> Begun {
     let image = BaseImage {
         config: ImageConfig::scratch(platform),
         layers: Vec::new(),
-        digest: crate::registry::Digest::sha256(b""),
     };
     from_image(session, image)
 }
@@ -127,10 +125,5 @@ impl super::session::Session {
     /// Tells the user something that does not stop the build.
     pub(crate) fn warn(&self, message: String) {
         self.events.emit(crate::event::Event::Warning { message });
-    }
-
-    /// Tells of an error that does not stop the build.
-    pub(crate) fn warn_of(&self, what: &str, error: &dyn std::error::Error) {
-        self.warn(format!("{what}: {}", one_line(error)));
     }
 }

@@ -181,10 +181,8 @@ pub(crate) async fn run(
         .map(|placed| placed.entry.mtime)
         .max();
     let folder_time = newest.unwrap_or_else(|| session.created());
-    let packing = Packing {
-        inline: step.inline,
-        ..Packing::new(session, placement, files, folder_time)
-    };
+    let mut packing = Packing::new(session, placement, files, folder_time);
+    packing.inline = step.inline;
     packing.into_layer(session).await
 }
 

@@ -15,7 +15,7 @@ use crate::Cancel;
 use crate::content::ContentStore;
 use crate::context::Context;
 use crate::error::{Error, Location};
-use crate::event::{Event, EventSink, LayerSummary, StepId, Stream};
+use crate::event::{Event, EventSink, LayerSummary, StepId};
 use crate::executor::{Helper, Sandbox};
 use crate::graph::Plan;
 use crate::output::Output;
@@ -163,15 +163,6 @@ impl Step<'_> {
     /// Ends a step that makes no layer.
     pub(crate) fn end_plain<T>(self, result: Result<T, Error>) -> Result<T, Error> {
         self.end(result, |_| (false, None))
-    }
-
-    /// Tells one line that the step wants shown.
-    pub(crate) fn log(&self, line: impl Into<String>) {
-        self.session.events.emit(Event::StepLog {
-            step: self.id,
-            stream: Stream::Stdout,
-            line: line.into(),
-        });
     }
 
     fn done(&self, (cached, layer): (bool, Option<LayerSummary>), millis: u64) {
