@@ -14,6 +14,9 @@ pub enum Error {
     /// A build failed.
     #[error(transparent)]
     Build(#[from] BuildError),
+    /// An image of the store.
+    #[error(transparent)]
+    Images(#[from] ocibuild::images::Error),
     /// Anything else that was being done.
     #[error("{doing}")]
     Failed {
@@ -41,7 +44,7 @@ impl Error {
         match self {
             Self::Usage(_) => 2,
             Self::Build(error) if error.kind() == ErrorKind::Cancelled => 130,
-            Self::Build(_) | Self::Failed { .. } => 1,
+            Self::Build(_) | Self::Images(_) | Self::Failed { .. } => 1,
         }
     }
 

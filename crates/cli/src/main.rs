@@ -34,6 +34,9 @@ fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> Result<ExitCode, Error> {
+    if let Command::Worker = command {
+        return Ok(commands::worker::run());
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -46,7 +49,7 @@ fn run(command: Command) -> Result<ExitCode, Error> {
             Command::Inspect(args) => commands::inspect::run(args).await,
             Command::CheckHost(args) => commands::check_host::run(&args),
             Command::Serve(args) => commands::serve::run(args).await,
-            Command::Worker => commands::worker::run().await,
+            Command::Worker => Ok(commands::worker::run()),
         }
     })
 }

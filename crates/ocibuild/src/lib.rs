@@ -21,6 +21,7 @@ pub mod executor;
 pub mod git;
 pub mod graph;
 pub mod image;
+pub mod images;
 pub mod layer;
 pub mod output;
 pub mod snapshot;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::content::{self, ContentStore};
 use crate::image::ImageConfig;
+use crate::image::manifest::Document;
 use crate::layer::DiffId;
 use crate::registry::{
     self, Client, Descriptor, Digest, Index, Manifest, Platform, Progress, Reference, Repository,
@@ -118,6 +119,8 @@ pub struct BaseImage {
     pub config: ImageConfig,
     /// Its layers, lowest first.
     pub layers: Vec<Layer>,
+    /// Its manifest; empty for `scratch`.
+    pub manifest: Document,
 }
 
 /// The largest configuration that is read.
@@ -149,7 +152,7 @@ pub async fn from_registry(
     };
     assemble(
         &reference.to_string(),
-        &image.bytes,
+        Document::new(&image.descriptor.media_type, image.bytes.to_vec()),
         &bytes,
         Origin::Registry(reference.repository().clone()),
     )
@@ -165,19 +168,19 @@ pub fn from_layout(
     let shown = layout.display().to_string();
     let index_path = layout.join("index.json");
     let bytes = read(&index_path)?;
-    let index: Index = document("index", &shown, &bytes)?;
+    let index: Index = parse("index", &shown, &bytes)?;
     let mut chosen = pick_name(layout, &index, name)?;
     if media_type::is_index(&chosen.media_type) {
         let bytes = read_blob(layout, &chosen)?;
-        let inner: Index = document("index", &shown, &bytes)?;
+        let inner: Index = parse("index", &shown, &bytes)?;
         chosen = pick_platform(&shown, &inner, platform)?;
     }
     let manifest = read_blob(layout, &chosen)?;
-    let config = document::<Manifest>("manifest", &shown, &manifest)?.config;
+    let config = parse::<Manifest>("manifest", &shown, &manifest)?.config;
     let config = read_blob(layout, &config)?;
     assemble(
         &shown,
-        &manifest,
+        Document::new(&chosen.media_type, manifest),
         &config,
         Origin::Layout(layout.to_owned()),
     )
@@ -191,12 +194,12 @@ pub fn layout_blob(layout: &Path, digest: &Digest) -> PathBuf {
 
 fn assemble(
     reference: &str,
-    manifest: &[u8],
+    document: Document,
     config: &[u8],
     origin: Origin,
 ) -> Result<BaseImage, Error> {
-    let manifest: Manifest = document("manifest", reference, manifest)?;
-    let config: ImageConfig = document("configuration", reference, config)?;
+    let manifest: Manifest = parse("manifest", reference, &document.bytes)?;
+    let config: ImageConfig = parse("configuration", reference, config)?;
     let diff_ids = &config.rootfs.diff_ids;
     if diff_ids.len() != manifest.layers.len() {
         return Err(Error::Layers {
@@ -214,7 +217,11 @@ fn assemble(
             origin: origin.clone(),
         })
         .collect();
-    Ok(BaseImage { config, layers })
+    Ok(BaseImage {
+        config,
+        layers,
+        manifest: document,
+    })
 }
 
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -271,7 +278,7 @@ fn pick_platform(reference: &str, index: &Index, platform: &Platform) -> Result<
         })
 }
 
-fn document<T: serde::de::DeserializeOwned>(
+fn parse<T: serde::de::DeserializeOwned>(
     what: &'static str,
     reference: &str,
     bytes: &[u8],

@@ -10,7 +10,7 @@ use ocibuild::git::GitSource;
 use ocibuild::registry::Reference;
 use ocibuild::{Build, ContextSource, DockerfileSource, Image, NamedContext, Output};
 
-use super::surroundings::{cancel_on_signal, client, reference, store_root};
+use super::surroundings::{cancel_on_signal, client, platform, reference, store_root};
 use crate::args::BuildArgs;
 use crate::error::Error;
 use crate::report;
@@ -60,10 +60,7 @@ fn to_build(args: &BuildArgs) -> Result<Build, Error> {
         build = build.target(target);
     }
     if let Some(platform) = &args.platform {
-        let platform = platform
-            .parse()
-            .map_err(|error| Error::Usage(format!("--platform: {error}")))?;
-        build = build.platform(platform);
+        build = build.platform(self::platform(platform)?);
     }
     if args.no_cache {
         build = build.no_cache();
@@ -83,7 +80,7 @@ fn context(args: &BuildArgs) -> Result<ContextSource, Error> {
         }
         return Ok(ContextSource::Tar(Box::new(std::io::stdin())));
     }
-    if GitSource::looks_like_url(&args.context) {
+    if GitSource::is_git_url(&args.context) {
         let source =
             GitSource::parse(&args.context).map_err(|error| Error::Usage(error.to_string()))?;
         return Ok(ContextSource::Git(source));

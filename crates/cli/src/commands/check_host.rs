@@ -3,7 +3,8 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use ocibuild::executor::{Helper, probe};
+use ocibuild::executor::probe::{self, Verdict};
+use ocibuild::executor::Helper;
 
 use super::surroundings::store_root;
 use crate::args::CheckHostArgs;
@@ -21,8 +22,23 @@ pub fn run(args: &CheckHostArgs) -> Result<ExitCode, Error> {
     };
     // A reader that went away has seen what it wanted.
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
-    match verdicts.iter().any(|verdict| verdict.reason.is_none()) {
+    match verdicts.iter().any(|verdict| verdict.usable) {
         true => Ok(ExitCode::SUCCESS),
         false => Ok(ExitCode::FAILURE),
     }
+}
+
+fn json(verdicts: &[Verdict]) -> String {
+    let list: Vec<_> = verdicts
+        .iter()
+        .map(|verdict| {
+            serde_json::json!({
+                "engine": verdict.engine,
+                "identity": verdict.identity,
+                "usable": verdict.usable,
+                "reason": verdict.reason,
+            })
+        })
+        .collect();
+    format!("{:#}\n", serde_json::Value::from(list))
 }

@@ -3,8 +3,7 @@
 
 use std::path::PathBuf;
 
-use ocibuild::registry::client::Client;
-use ocibuild::registry::{Credentials, Reference};
+use ocibuild::registry::{Client, Credentials, InvalidReference, Platform, Reference};
 use ocibuild::Cancel;
 
 use crate::args::{RegistryArgs, StoreArgs};
@@ -50,16 +49,22 @@ fn credentials() -> Result<Credentials, Error> {
     if !file.exists() {
         return Ok(Credentials::anonymous());
     }
-    Credentials::from_docker_config(&file)
+    Credentials::from_docker_config_file(&file)
         .map_err(|error| Error::failed(format!("read {}", file.display()), error))
 }
 
 /// Parses the name of an image.
 pub fn reference(text: &str) -> Result<Reference, Error> {
     text.parse()
-        .map_err(|error: ocibuild::registry::reference::InvalidReference| {
+        .map_err(|error: InvalidReference| {
             Error::Usage(error.to_string())
         })
+}
+
+/// Parses a platform.
+pub fn platform(text: &str) -> Result<Platform, Error> {
+    text.parse()
+        .map_err(|error| Error::Usage(format!("--platform: {error}")))
 }
 
 /// Gives a switch that Ctrl-C and SIGTERM turn on; the second signal ends the program at once.

@@ -8,7 +8,8 @@ use super::{NamedContext, Shared};
 use crate::error::Error;
 use crate::graph::{Base, PlannedStage, Scope, StageConfig};
 use crate::image::ImageConfig;
-use crate::registry::{Platform, Reference};
+use crate::image::manifest::Document;
+use crate::registry::{Platform, Reference, media_type};
 use crate::source::{self, BaseImage};
 
 /// A stage before its first instruction.
@@ -50,6 +51,7 @@ fn scratch(session: &Shared, platform: &Platform) -> Begun {
     let image = BaseImage {
         config: ImageConfig::scratch(platform),
         layers: Vec::new(),
+        manifest: Document::new(media_type::MANIFEST, Vec::new()),
     };
     from_image(session, image)
 }

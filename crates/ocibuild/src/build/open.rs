@@ -120,6 +120,10 @@ fn open_files(
         events.emit(Event::Commit { id: id.clone() });
     }
     let text = read_dockerfile(dockerfile, &opened.root)?;
+    events.emit(Event::Dockerfile {
+        name: text.name.clone(),
+        text: String::from_utf8_lossy(&text.text).into_owned(),
+    });
     Ok((store, opened, text))
 }
 
