@@ -94,11 +94,11 @@ impl IgnoreMatcher {
         Self::from_lines((1..).zip(patterns))
     }
 
-    fn from_lines<'a>(
-        lines: impl Iterator<Item = (usize, &'a str)>,
-    ) -> Result<Self, IgnoreError> {
+    fn from_lines<'a>(lines: impl Iterator<Item = (usize, &'a str)>) -> Result<Self, IgnoreError> {
         let rules = lines.filter_map(|(number, line)| Rule::parse(line, number).transpose());
-        Ok(Self { rules: rules.collect::<Result<_, _>>()? })
+        Ok(Self {
+            rules: rules.collect::<Result<_, _>>()?,
+        })
     }
 
     /// Tells whether there are no rules, so that nothing is left out.
@@ -120,7 +120,10 @@ impl IgnoreMatcher {
     /// Judges a path by the verdict on its directory, which is the default one for the
     /// context itself.
     pub fn check(&self, path: &str, parent: &Verdict) -> Verdict {
-        let mut verdict = Verdict { is_ignored: false, matched: Vec::with_capacity(self.rules.len()) };
+        let mut verdict = Verdict {
+            is_ignored: false,
+            matched: Vec::with_capacity(self.rules.len()),
+        };
         for (index, rule) in self.rules.iter().enumerate() {
             let is_inherited = parent.matched.get(index).copied().unwrap_or_default();
             // A rule that cannot change the verdict is not looked at, and then it is not
@@ -146,9 +149,16 @@ impl IgnoreMatcher {
             !rule.brings_back && verdict.matched.get(index).copied().unwrap_or_default()
         };
         // Everything below inherits the match of this rule, so rules before it are void.
-        let decisive = self.rules.iter().enumerate().rposition(decided).unwrap_or_default();
+        let decisive = self
+            .rules
+            .iter()
+            .enumerate()
+            .rposition(decided)
+            .unwrap_or_default();
         let later = self.rules.iter().skip(decisive + 1);
-        !later.filter(|rule| rule.brings_back).any(|rule| rule.reaches_below(directory))
+        !later
+            .filter(|rule| rule.brings_back)
+            .any(|rule| rule.reaches_below(directory))
     }
 }
 
@@ -183,7 +193,10 @@ impl Rule {
         let relative = cleaned.strip_prefix('/').filter(|rest| !rest.is_empty());
         Self::new(brings_back, relative.unwrap_or(&cleaned))
             .map(Some)
-            .map_err(|source| IgnoreError::Pattern { line: number, source })
+            .map_err(|source| IgnoreError::Pattern {
+                line: number,
+                source,
+            })
     }
 
     fn new(brings_back: bool, text: &str) -> Result<Self, BadPattern> {
@@ -200,7 +213,12 @@ impl Rule {
                 }
             }
         }
-        Ok(Self { brings_back, matcher, components, crosses_slashes })
+        Ok(Self {
+            brings_back,
+            matcher,
+            components,
+            crosses_slashes,
+        })
     }
 
     /// Tells whether the rule may match a path below `directory`.

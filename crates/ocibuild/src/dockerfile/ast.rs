@@ -108,7 +108,9 @@ impl Keyword {
 
     /// Finds a keyword by its name, in upper or lower case.
     pub fn parse(name: &str) -> Option<Self> {
-        let found = Self::ALL.iter().find(|(_, upper)| upper.eq_ignore_ascii_case(name));
+        let found = Self::ALL
+            .iter()
+            .find(|(_, upper)| upper.eq_ignore_ascii_case(name));
         found.map(|(keyword, _)| *keyword)
     }
 
@@ -262,7 +264,10 @@ pub struct Run {
 impl Run {
     /// Reads all mounts as they are written, without expanding variables.
     pub fn parse_mounts(&self) -> Result<Vec<Mount>, super::mount::MountError> {
-        self.mounts.iter().map(|mount| super::mount::parse_mount(&mount.text)).collect()
+        self.mounts
+            .iter()
+            .map(|mount| super::mount::parse_mount(&mount.text))
+            .collect()
     }
 }
 

@@ -63,7 +63,9 @@ pub(super) fn parse_head(source: &str) -> Result<Head, ParseError> {
     let mut end = byte_order_mark_len(source);
     let mut directives = Directives::default();
     for line in source.get(end..).unwrap_or_default().split_inclusive('\n') {
-        let Some(found) = Assignment::parse(line, "#", end) else { break };
+        let Some(found) = Assignment::parse(line, "#", end) else {
+            break;
+        };
         let slot = match found.name.as_str() {
             "syntax" => &mut directives.syntax,
             "escape" => &mut directives.escape,
@@ -72,7 +74,10 @@ pub(super) fn parse_head(source: &str) -> Result<Head, ParseError> {
         };
         let span = Span::new(end, end + line.trim_end().len());
         if slot.is_some() {
-            return Err(ParseError::new(ParseErrorKind::DuplicateDirective(found.name), span));
+            return Err(ParseError::new(
+                ParseErrorKind::DuplicateDirective(found.name),
+                span,
+            ));
         }
         if found.name == "escape" && !matches!(found.value.as_str(), "\\" | "`") {
             let kind = ParseErrorKind::InvalidEscape(found.value.text);
@@ -85,7 +90,11 @@ pub(super) fn parse_head(source: &str) -> Result<Head, ParseError> {
 }
 
 fn byte_order_mark_len(source: &str) -> usize {
-    if source.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len_utf8() } else { 0 }
+    if source.starts_with(BYTE_ORDER_MARK) {
+        BYTE_ORDER_MARK.len_utf8()
+    } else {
+        0
+    }
 }
 
 /// A comment of the form `# name = value`.
@@ -111,7 +120,10 @@ impl Assignment {
             return None;
         }
         let span = Span::new(start, start + value.len());
-        Some(Self { name: name.to_ascii_lowercase(), value: Word::new(value, span) })
+        Some(Self {
+            name: name.to_ascii_lowercase(),
+            value: Word::new(value, span),
+        })
     }
 }
 
@@ -158,17 +170,37 @@ mod tests {
     fn head(source: &str) -> (Option<String>, Escape, Option<String>) {
         let found = parse_head(source).unwrap().directives;
         let escape = found.escape();
-        (found.syntax.map(|w| w.text), escape, found.check.map(|w| w.text))
+        (
+            found.syntax.map(|w| w.text),
+            escape,
+            found.check.map(|w| w.text),
+        )
     }
 
     #[test]
     fn directives_end_at_the_first_line_that_is_none() {
         let image = Some("docker/dockerfile:1".to_owned());
         let table = [
-            ("# syntax=docker/dockerfile:1\n# escape=`\n", image.clone(), Escape::Backtick),
-            ("#\t sYnTax  =  docker/dockerfile:1 \r\n", image.clone(), Escape::Backslash),
-            ("\u{feff}# syntax=docker/dockerfile:1\n", image.clone(), Escape::Backslash),
-            ("# syntax=docker/dockerfile:1\n\n# escape=`\n", image.clone(), Escape::Backslash),
+            (
+                "# syntax=docker/dockerfile:1\n# escape=`\n",
+                image.clone(),
+                Escape::Backtick,
+            ),
+            (
+                "#\t sYnTax  =  docker/dockerfile:1 \r\n",
+                image.clone(),
+                Escape::Backslash,
+            ),
+            (
+                "\u{feff}# syntax=docker/dockerfile:1\n",
+                image.clone(),
+                Escape::Backslash,
+            ),
+            (
+                "# syntax=docker/dockerfile:1\n\n# escape=`\n",
+                image.clone(),
+                Escape::Backslash,
+            ),
             ("# hello\n# escape=`\n", None, Escape::Backslash),
             ("# unknown=1\n# escape=`\n", None, Escape::Backslash),
             ("# escape=\n# escape=`\n", None, Escape::Backslash),
@@ -185,7 +217,11 @@ mod tests {
 
     #[test]
     fn directives_are_checked() {
-        let errors = ["# escape=`\n# ESCAPE=\\\n", "# escape=x\n", "# syntax=a\n# syntax=a\n"];
+        let errors = [
+            "# escape=`\n# ESCAPE=\\\n",
+            "# escape=x\n",
+            "# syntax=a\n# syntax=a\n",
+        ];
         for source in errors {
             assert!(parse_head(source).is_err(), "{source:?}");
         }

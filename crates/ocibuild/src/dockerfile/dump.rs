@@ -27,7 +27,10 @@ pub fn dump(file: &Dockerfile) -> String {
     }
     for stage in &file.stages {
         push_origin(&mut out, &map, &stage.from.origin);
-        push_line(&mut out, format_args!("{}", from(&stage.from, stage.description.as_deref())));
+        push_line(
+            &mut out,
+            format_args!("{}", from(&stage.from, stage.description.as_deref())),
+        );
         for instruction in &stage.instructions {
             push_instruction(&mut out, &map, instruction);
         }
@@ -48,7 +51,10 @@ fn push_line(out: &mut String, line: std::fmt::Arguments<'_>) {
 }
 
 fn push_origin(out: &mut String, map: &SourceMap<'_>, origin: &Origin) {
-    let (start, end) = (map.line_col(origin.span.start), map.line_col(origin.span.end));
+    let (start, end) = (
+        map.line_col(origin.span.start),
+        map.line_col(origin.span.end),
+    );
     let _ = write!(out, "{start}-{end} ");
 }
 
@@ -174,7 +180,9 @@ fn add_flags(list: &mut List, flags: &AddFlags) {
 
 fn add_transfer(list: &mut List, sources: &[Word], heredocs: &[Heredoc], destination: &Word) {
     list.words(sources);
-    heredocs.iter().for_each(|heredoc| add_heredoc(list, heredoc));
+    heredocs
+        .iter()
+        .for_each(|heredoc| add_heredoc(list, heredoc));
     list.word(destination);
 }
 
@@ -204,7 +212,12 @@ fn add_command(list: &mut List, command: &Command) {
 }
 
 fn add_pairs(list: &mut List, pairs: &[KeyValue]) {
-    for KeyValue { key, value, is_legacy } in pairs {
+    for KeyValue {
+        key,
+        value,
+        is_legacy,
+    } in pairs
+    {
         let equals = if *is_legacy { " " } else { "=" };
         list.atom(&format!("{}{equals}{:?}", key.text, value.text));
     }
@@ -223,7 +236,9 @@ fn add_run(list: &mut List, run: &Run) {
     }
     list.flags("device", &run.devices);
     add_command(list, &run.command);
-    run.heredocs.iter().for_each(|heredoc| add_heredoc(list, heredoc));
+    run.heredocs
+        .iter()
+        .for_each(|heredoc| add_heredoc(list, heredoc));
 }
 
 fn add_check(list: &mut List, check: &HealthCommand) {

@@ -22,11 +22,24 @@ pub struct ParseError {
 
 impl ParseError {
     pub(super) fn new(kind: ParseErrorKind, span: Span) -> Self {
-        Self { kind: Box::new(kind), span, lines: (1, 1), hint: None }
+        Self {
+            kind: Box::new(kind),
+            span,
+            lines: (1, 1),
+            hint: None,
+        }
     }
 
     pub(super) fn with_suggestion(mut self, suggestion: Option<&str>) -> Self {
         self.hint = suggestion.map(|word| format!("did you mean {word}?"));
+        self
+    }
+
+    /// Lets an error about something that is missing point at what misses it.
+    pub(super) fn or_at(mut self, span: Span) -> Self {
+        if self.span.is_empty() {
+            self.span = span;
+        }
         self
     }
 

@@ -56,11 +56,19 @@ impl RawFlag {
     fn new(text: &str, written: Fragment<'_>) -> Self {
         let span = written.span();
         let Some((name, value)) = text.split_once('=') else {
-            return Self { name: text.to_owned(), value: None, span };
+            return Self {
+                name: text.to_owned(),
+                value: None,
+                span,
+            };
         };
         let start = written.as_str().find('=').map_or(0, |at| at + 1);
         let value = Word::new(value, written.from(start).span());
-        Self { name: name.to_owned(), value: Some(value), span }
+        Self {
+            name: name.to_owned(),
+            value: Some(value),
+            span,
+        }
     }
 }
 
@@ -91,7 +99,10 @@ impl Flags {
                 return Err(unknown(keyword, flag, known));
             };
             if *kind != Kind::List && checked.iter().any(|other| other.name == flag.name) {
-                return Err(ParseError::new(ParseErrorKind::DuplicateFlag(flag.name), flag.span));
+                return Err(ParseError::new(
+                    ParseErrorKind::DuplicateFlag(flag.name),
+                    flag.span,
+                ));
             }
             flag.check_value(*kind)?;
             checked.push(flag);
@@ -113,14 +124,21 @@ impl Flags {
     /// Gives the value of a switch, or nothing where it is not given.
     pub(super) fn switch(&self, name: &str) -> Option<bool> {
         let flag = self.0.iter().find(|flag| flag.name == name)?;
-        Some(flag.value.as_ref().is_none_or(|value| value.text.eq_ignore_ascii_case("true")))
+        Some(
+            flag.value
+                .as_ref()
+                .is_none_or(|value| value.text.eq_ignore_ascii_case("true")),
+        )
     }
 }
 
 fn unknown(keyword: Keyword, flag: RawFlag, known: &[(&'static str, Kind)]) -> ParseError {
     let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
     let suggestion = suggest::nearest(&flag.name, &names).map(|name| format!("--{name}"));
-    let kind = ParseErrorKind::UnknownFlag { keyword, flag: flag.name };
+    let kind = ParseErrorKind::UnknownFlag {
+        keyword,
+        flag: flag.name,
+    };
     ParseError::new(kind, flag.span).with_suggestion(suggestion.as_deref())
 }
 

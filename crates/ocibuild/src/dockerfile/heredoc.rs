@@ -28,7 +28,10 @@ pub(super) fn find(text: &str) -> Vec<Redirect> {
         return Vec::new();
     }
     let words = words::split(text, Rules::instruction()).unwrap_or_default();
-    words.into_iter().filter_map(|word| parse_word(&word.text, word.range)).collect()
+    words
+        .into_iter()
+        .filter_map(|word| parse_word(&word.text, word.range))
+        .collect()
 }
 
 fn parse_word(word: &str, range: Range<usize>) -> Option<Redirect> {
@@ -44,7 +47,9 @@ fn parse_word(word: &str, range: Range<usize>) -> Option<Redirect> {
         return None;
     }
     let mut names = words::split(rest, Rules::heredoc_name()).ok()?.into_iter();
-    let (Some(name), None) = (names.next(), names.next()) else { return None };
+    let (Some(name), None) = (names.next(), names.next()) else {
+        return None;
+    };
     Some(Redirect {
         range,
         name: name.text,
@@ -82,7 +87,10 @@ impl Run {
             [only] if only.redirect.span == text.span => {
                 let content = only.content();
                 match content.starts_with("#!") {
-                    true => Invocation::Script { name: only.name.clone(), content },
+                    true => Invocation::Script {
+                        name: only.name.clone(),
+                        content,
+                    },
                     false => Invocation::Shell(content),
                 }
             }
@@ -103,7 +111,9 @@ mod tests {
 
     fn names(text: &str) -> Vec<(String, u32, bool, bool)> {
         let found = find(text).into_iter();
-        found.map(|r| (r.name, r.file_descriptor, r.expands, r.strips_tabs)).collect()
+        found
+            .map(|r| (r.name, r.file_descriptor, r.expands, r.strips_tabs))
+            .collect()
     }
 
     #[test]
@@ -136,6 +146,9 @@ mod tests {
             assert_eq!(names(text), expected, "{text:?}");
         }
         let two = find("a <<X 4<<-'Y' b");
-        assert_eq!(two.iter().map(|r| r.range.clone()).collect::<Vec<_>>(), [2..5, 6..13]);
+        assert_eq!(
+            two.iter().map(|r| r.range.clone()).collect::<Vec<_>>(),
+            [2..5, 6..13]
+        );
     }
 }

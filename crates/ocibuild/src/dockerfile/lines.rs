@@ -68,7 +68,11 @@ impl LogicalLine {
 
     /// Gives the whole line as a fragment.
     pub(super) fn fragment(&self) -> Fragment<'_> {
-        Fragment { line: self, start: 0, end: self.text.len() }
+        Fragment {
+            line: self,
+            start: 0,
+            end: self.text.len(),
+        }
     }
 
     fn source_offset(&self, offset: usize) -> usize {
@@ -123,7 +127,11 @@ impl<'a> Fragment<'a> {
     pub(super) fn slice(&self, range: Range<usize>) -> Self {
         let start = (self.start + range.start).min(self.end);
         let end = (self.start + range.end).clamp(start, self.end);
-        Self { line: self.line, start, end }
+        Self {
+            line: self.line,
+            start,
+            end,
+        }
     }
 
     /// Gives what begins at an offset within this fragment.
@@ -141,7 +149,9 @@ impl<'a> Fragment<'a> {
     /// Splits at the first run of blanks into a word and the rest, if there is one.
     pub(super) fn split_first(&self) -> (Self, Option<Self>) {
         let text = self.as_str();
-        let Some(end) = text.find(is_separator) else { return (*self, None) };
+        let Some(end) = text.find(is_separator) else {
+            return (*self, None);
+        };
         let rest = text.get(end..).unwrap_or_default();
         let next = text.len() - rest.trim_start_matches(is_separator).len();
         (self.slice(0..end), Some(self.from(next)))
@@ -183,13 +193,22 @@ pub(super) struct LineReader<'a> {
 impl<'a> LineReader<'a> {
     /// Begins at an offset, which is the start of a line.
     pub(super) fn new(source: &'a str, position: usize, escape: Escape) -> Self {
-        Self { source, position, escape }
+        Self {
+            source,
+            position,
+            escape,
+        }
     }
 
     fn next_physical(&mut self) -> Result<Option<PhysicalLine<'a>>, ParseError> {
         let rest = self.source.get(self.position..).unwrap_or_default();
-        let Some(raw) = rest.split_inclusive('\n').next() else { return Ok(None) };
-        let line = PhysicalLine { raw, start: self.position };
+        let Some(raw) = rest.split_inclusive('\n').next() else {
+            return Ok(None);
+        };
+        let line = PhysicalLine {
+            raw,
+            start: self.position,
+        };
         if raw.strip_suffix('\n').unwrap_or(raw).len() > MAX_LINE {
             return Err(ParseError::new(ParseErrorKind::LineTooLong, line.span()));
         }
@@ -257,11 +276,18 @@ impl<'a> LineReader<'a> {
         let start = self.position;
         while let Some(line) = self.next_physical()? {
             let text = line.text();
-            let text = if strips_tabs { text.trim_start_matches('\t') } else { text };
+            let text = if strips_tabs {
+                text.trim_start_matches('\t')
+            } else {
+                text
+            };
             if text == name {
                 let span = Span::new(start, line.start);
                 let body = Word::new(span.slice(self.source), span);
-                return Ok(Some(HeredocBody { body, end: line.span().end }));
+                return Ok(Some(HeredocBody {
+                    body,
+                    end: line.span().end,
+                }));
             }
         }
         Ok(None)
@@ -314,7 +340,10 @@ mod tests {
     #[test]
     fn spans_lead_back_to_the_source() {
         let source = "RUN a \\\n# no\n  b c\n";
-        let line = LineReader::new(source, 0, Escape::Backslash).next_logical().unwrap().unwrap();
+        let line = LineReader::new(source, 0, Escape::Backslash)
+            .next_logical()
+            .unwrap()
+            .unwrap();
         let words = line.fragment().split();
         let found: Vec<_> = words.iter().map(|word| word.span().slice(source)).collect();
         assert_eq!(found, ["RUN", "a", "b", "c"]);
@@ -325,7 +354,11 @@ mod tests {
     #[test]
     fn an_overlong_line_is_an_error() {
         let long = "x".repeat(MAX_LINE);
-        let read = |text: &str| LineReader::new(text, 0, Escape::Backslash).next_logical().is_ok();
+        let read = |text: &str| {
+            LineReader::new(text, 0, Escape::Backslash)
+                .next_logical()
+                .is_ok()
+        };
         assert!(read(&long));
         assert!(read(&format!("{long}\n")));
         assert!(!read(&format!("{long}x\n")));
@@ -335,7 +368,10 @@ mod tests {
     #[test]
     fn an_empty_comment_parts_comments() {
         let source = "# a\n#\n# b\n\n#  c \nRUN x";
-        let line = LineReader::new(source, 0, Escape::Backslash).next_logical().unwrap().unwrap();
+        let line = LineReader::new(source, 0, Escape::Backslash)
+            .next_logical()
+            .unwrap()
+            .unwrap();
         let comments: Vec<_> = line.comments.iter().map(Word::as_str).collect();
         assert_eq!(comments, ["b", "c"]);
     }

@@ -66,7 +66,9 @@ pub enum MountError {
 }
 
 fn hint(suggestion: &Option<&'static str>) -> String {
-    suggestion.map(|word| format!(", did you mean {word:?}?")).unwrap_or_default()
+    suggestion
+        .map(|word| format!(", did you mean {word:?}?"))
+        .unwrap_or_default()
 }
 
 /// What is shown to one command at some path.
@@ -188,10 +190,17 @@ pub fn parse_mount(text: &str) -> Result<Mount, MountError> {
 pub(super) fn check(text: &str) -> Result<(), MountError> {
     let fields = split_csv(text).ok_or_else(|| MountError::Quotes(text.to_owned()))?;
     let is_variable = |field: &String| {
-        let from = field.split_once('=').filter(|(key, _)| key.eq_ignore_ascii_case("from"));
-        from.and_then(|(_, value)| value.split_once('$')).is_some_and(|(_, name)| !name.is_empty())
+        let from = field
+            .split_once('=')
+            .filter(|(key, _)| key.eq_ignore_ascii_case("from"));
+        from.and_then(|(_, value)| value.split_once('$'))
+            .is_some_and(|(_, name)| !name.is_empty())
     };
-    if fields.iter().any(is_variable) { Err(MountError::VariableFrom) } else { Ok(()) }
+    if fields.iter().any(is_variable) {
+        Err(MountError::VariableFrom)
+    } else {
+        Ok(())
+    }
 }
 
 impl Mount {

@@ -123,7 +123,7 @@ fn parse_source(source: &str) -> Result<Dockerfile> {
 
 /// An instruction, or the begin of a stage.
 enum Statement {
-    From(Box<From>),
+    From(From),
     Instruction(Instruction),
 }
 
@@ -137,7 +137,7 @@ struct Stages {
 impl Stages {
     fn add(&mut self, statement: Statement) -> Result<()> {
         match (statement, self.stages.last_mut()) {
-            (Statement::From(from), _) => self.stages.push(begin_stage(*from)?),
+            (Statement::From(from), _) => self.stages.push(begin_stage(from)?),
             (Statement::Instruction(instruction), Some(stage)) => {
                 stage.instructions.push(instruction);
             }
@@ -152,10 +152,20 @@ impl Stages {
 }
 
 fn begin_stage(from: From) -> Result<Stage> {
-    let name = from.name.as_ref().map(instruction::stage_name).transpose()?;
-    let description =
-        name.as_ref().and_then(|name| instruction::description(&from.origin.comments, &name.text));
-    Ok(Stage { from, name, description, instructions: Vec::new() })
+    let name = from
+        .name
+        .as_ref()
+        .map(instruction::stage_name)
+        .transpose()?;
+    let description = name
+        .as_ref()
+        .and_then(|name| instruction::description(&from.origin.comments, &name.text));
+    Ok(Stage {
+        from,
+        name,
+        description,
+        instructions: Vec::new(),
+    })
 }
 
 /// What the parser of one instruction gets to see.
@@ -183,11 +193,17 @@ struct Parser<'a> {
 
 impl<'a> Parser<'a> {
     fn new(source: &'a str, position: usize, escape: Escape) -> Self {
-        Self { lines: LineReader::new(source, position, escape), escape, blanks: Vec::new() }
+        Self {
+            lines: LineReader::new(source, position, escape),
+            escape,
+            blanks: Vec::new(),
+        }
     }
 
     fn next_statement(&mut self) -> Result<Option<Statement>> {
-        let Some(mut line) = self.lines.next_logical()? else { return Ok(None) };
+        let Some(mut line) = self.lines.next_logical()? else {
+            return Ok(None);
+        };
         self.blanks.extend(line.blank_inside);
         let comments = std::mem::take(&mut line.comments);
         let whole = line.fragment().trim();
@@ -198,10 +214,12 @@ impl<'a> Parser<'a> {
             line: whole.as_str().to_owned(),
             comments,
         };
-        match find_keyword(name)? {
-            Keyword::Onbuild => self.parse_onbuild(&line, arguments, origin).map(Some),
-            keyword => self.parse_line(keyword, &line, arguments, origin).map(Some),
-        }
+        let place = origin.span;
+        let statement = match find_keyword(name)? {
+            Keyword::Onbuild => self.parse_onbuild(&line, arguments, origin),
+            keyword => self.parse_line(keyword, &line, arguments, origin),
+        };
+        statement.map(Some).map_err(|error| error.or_at(place))
     }
 
     fn parse_line(
@@ -214,7 +232,14 @@ impl<'a> Parser<'a> {
         let (flags, arguments) = flags::split(arguments, self.escape);
         let heredocs = self.read_heredocs(keyword, line, arguments, &mut origin.span)?;
         let escape = self.escape;
-        instruction::parse(Line { keyword, origin, flags, arguments, heredocs, escape })
+        instruction::parse(Line {
+            keyword,
+            origin,
+            flags,
+            arguments,
+            heredocs,
+            escape,
+        })
     }
 
     /// Reads the bodies of the here-documents of an instruction, and lets `span` grow
@@ -232,7 +257,9 @@ impl<'a> Parser<'a> {
         }
         let whole = line.fragment();
         let redirects = heredoc::find(whole.as_str()).into_iter();
-        redirects.map(|redirect| self.read_heredoc(redirect, whole, span)).collect()
+        redirects
+            .map(|redirect| self.read_heredoc(redirect, whole, span))
+            .collect()
     }
 
     fn read_heredoc(
@@ -242,7 +269,10 @@ impl<'a> Parser<'a> {
         span: &mut Span,
     ) -> Result<PlacedHeredoc> {
         let written = whole.slice(redirect.range.clone()).word();
-        let Some(found) = self.lines.heredoc_body(&redirect.name, redirect.strips_tabs)? else {
+        let Some(found) = self
+            .lines
+            .heredoc_body(&redirect.name, redirect.strips_tabs)?
+        else {
             let kind = ParseErrorKind::UnterminatedHeredoc(redirect.name);
             return Err(ParseError::new(kind, written.span));
         };
@@ -255,7 +285,10 @@ impl<'a> Parser<'a> {
             strips_tabs: redirect.strips_tabs,
             body: found.body,
         };
-        Ok(PlacedHeredoc { range: redirect.range, heredoc })
+        Ok(PlacedHeredoc {
+            range: redirect.range,
+            heredoc,
+        })
     }
 
     /// The instruction behind `ONBUILD` is kept as text. It is looked into only as far
@@ -288,7 +321,10 @@ impl<'a> Parser<'a> {
             // Nobody knows what the builder of a child image will understand.
             None => {}
         }
-        Ok(Statement::Instruction(Instruction::Onbuild(Onbuild { origin, trigger })))
+        Ok(Statement::Instruction(Instruction::Onbuild(Onbuild {
+            origin,
+            trigger,
+        })))
     }
 }
 
@@ -305,7 +341,10 @@ fn check_trigger(trigger: &Word, escape: Escape) -> Result<()> {
     use ParseErrorKind::{JsonNotStrings, NoEquals, NoValue};
     match parse_single(&trigger.text, escape) {
         Err(error)
-            if matches!(error.kind(), JsonNotStrings(_) | NoEquals { .. } | NoValue(_)) =>
+            if matches!(
+                error.kind(),
+                JsonNotStrings(_) | NoEquals { .. } | NoValue(_)
+            ) =>
         {
             Err(ParseError::new(error.kind().clone(), trigger.span))
         }
@@ -315,7 +354,10 @@ fn check_trigger(trigger: &Word, escape: Escape) -> Result<()> {
 
 fn split_keyword(line: Fragment<'_>) -> (Fragment<'_>, Fragment<'_>) {
     let (keyword, rest) = line.split_first();
-    (keyword, rest.unwrap_or_else(|| line.from(line.as_str().len())))
+    (
+        keyword,
+        rest.unwrap_or_else(|| line.from(line.as_str().len())),
+    )
 }
 
 fn find_keyword(name: Fragment<'_>) -> Result<Keyword> {

@@ -64,7 +64,13 @@ mod tests {
 
     #[test]
     fn finds_the_last_component() {
-        for (input, expected) in [("", "."), ("/", "/"), ("a", "a"), ("/a/b/", "b"), ("a/b", "b")] {
+        for (input, expected) in [
+            ("", "."),
+            ("/", "/"),
+            ("a", "a"),
+            ("/a/b/", "b"),
+            ("a/b", "b"),
+        ] {
             assert_eq!(base(input), expected, "{input:?}");
         }
     }

@@ -15,12 +15,20 @@ pub struct Span {
 impl Span {
     /// Makes a span; `end` is never below `start`.
     pub fn new(start: usize, end: usize) -> Self {
-        Self { start, end: end.max(start) }
+        Self {
+            start,
+            end: end.max(start),
+        }
     }
 
     /// Gives the smallest span that covers both.
     pub fn to(self, other: Span) -> Self {
         Self::new(self.start.min(other.start), self.end.max(other.end))
+    }
+
+    /// Tells whether the span has no bytes.
+    pub fn is_empty(self) -> bool {
+        self.start == self.end
     }
 
     /// Gives the text of the span, or nothing where it does not belong to `source`.
@@ -44,7 +52,10 @@ pub struct Word {
 impl Word {
     /// Makes a word.
     pub fn new(text: impl Into<String>, span: Span) -> Self {
-        Self { text: text.into(), span }
+        Self {
+            text: text.into(),
+            span,
+        }
     }
 
     /// Borrows the text.
@@ -78,8 +89,13 @@ pub struct SourceMap<'a> {
 impl<'a> SourceMap<'a> {
     /// Reads the line starts of a text.
     pub fn new(source: &'a str) -> Self {
-        let ends = source.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
-        let starts = std::iter::once(0).chain(ends.map(|(at, _)| at + 1)).collect();
+        let ends = source
+            .bytes()
+            .enumerate()
+            .filter(|(_, byte)| *byte == b'\n');
+        let starts = std::iter::once(0)
+            .chain(ends.map(|(at, _)| at + 1))
+            .collect();
         Self { source, starts }
     }
 
@@ -93,7 +109,10 @@ impl<'a> SourceMap<'a> {
         let line = self.line(offset);
         let start = self.starts.get(line - 1).copied().unwrap_or_default();
         let before = Span::new(start, offset).slice(self.source);
-        LineColumn { line, column: before.chars().count() + 1 }
+        LineColumn {
+            line,
+            column: before.chars().count() + 1,
+        }
     }
 
     /// Gives the lines that a span touches.

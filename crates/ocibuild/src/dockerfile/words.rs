@@ -116,7 +116,9 @@ pub fn expand_heredoc(body: &str, lookup: &Lookup<'_>) -> Result<String, WordErr
 
 /// Expands `word` and reports the names that it asked for.
 pub fn trace(word: &str, escape: Escape, lookup: &Lookup<'_>) -> Result<Expansion, WordError> {
-    Lexer::new(word, Rules::word(escape), lookup).run().map(Expansion::from)
+    Lexer::new(word, Rules::word(escape), lookup)
+        .run()
+        .map(Expansion::from)
 }
 
 /// Expands the body of a here-document and reports the names that it asked for.
@@ -132,7 +134,12 @@ pub fn trace_heredoc(body: &str, lookup: &Lookup<'_>) -> Result<Expansion, WordE
 impl From<Lexed> for Expansion {
     fn from(lexed: Lexed) -> Self {
         let words = lexed.words.into_iter().map(|word| word.text).collect();
-        Self { text: lexed.text, words, used: lexed.used, unset: lexed.unset }
+        Self {
+            text: lexed.text,
+            words,
+            used: lexed.used,
+            unset: lexed.unset,
+        }
     }
 }
 
@@ -187,13 +194,18 @@ impl Rules {
 
     /// Reads the name of a here-document: quotes go, variables stay.
     pub(super) fn heredoc_name() -> Self {
-        Self { keeps_unset: true, ..Self::word(Escape::Backslash) }
+        Self {
+            keeps_unset: true,
+            ..Self::word(Escape::Backslash)
+        }
     }
 }
 
 /// Splits a text into words under `rules`, without any variables.
 pub(super) fn split(text: &str, rules: Rules) -> Result<Vec<LexedWord>, WordError> {
-    Lexer::new(text, rules, &|_| None).run().map(|lexed| lexed.words)
+    Lexer::new(text, rules, &|_| None)
+        .run()
+        .map(|lexed| lexed.words)
 }
 
 /// A word with the place it was read from.
@@ -262,13 +274,26 @@ struct Lexer<'a> {
 impl<'a> Lexer<'a> {
     fn new(input: &'a str, rules: Rules, lookup: &'a Lookup<'a>) -> Self {
         let (used, unset) = Default::default();
-        Self { input, position: 0, rules, lookup, used, unset, depth: 0 }
+        Self {
+            input,
+            position: 0,
+            rules,
+            lookup,
+            used,
+            unset,
+            depth: 0,
+        }
     }
 
     fn run(mut self) -> Result<Lexed, WordError> {
         let (text, splitter) = self.read_until(None)?;
         let words = splitter.finish();
-        Ok(Lexed { text, words, used: self.used, unset: self.unset })
+        Ok(Lexed {
+            text,
+            words,
+            used: self.used,
+            unset: self.unset,
+        })
     }
 
     fn peek(&self) -> Option<char> {
@@ -317,7 +342,11 @@ impl<'a> Lexer<'a> {
     }
 
     fn check_len(&self, text: &str) -> Result<(), WordError> {
-        if text.len() > self.rules.limit { Err(WordError::TooLong) } else { Ok(()) }
+        if text.len() > self.rules.limit {
+            Err(WordError::TooLong)
+        } else {
+            Ok(())
+        }
     }
 
     /// Reads one character or construct; the flag tells whether its blanks part words.
@@ -353,7 +382,10 @@ impl<'a> Lexer<'a> {
                 self.next();
             }
         }
-        self.input.get(start..self.position).unwrap_or_default().to_owned()
+        self.input
+            .get(start..self.position)
+            .unwrap_or_default()
+            .to_owned()
     }
 
     fn read_single_quoted(&mut self) -> Result<String, WordError> {
@@ -399,7 +431,9 @@ impl<'a> Lexer<'a> {
     /// Where escapes are kept for a pattern, any other is doubled and so stands for itself.
     fn read_escape_in_quotes(&mut self, text: &mut String) {
         let escape = self.rules.escape;
-        let escaped = self.peek().filter(|c| matches!(c, '"' | '$') || *c == escape);
+        let escaped = self
+            .peek()
+            .filter(|c| matches!(c, '"' | '$') || *c == escape);
         if self.rules.keeps_escapes || escaped.is_none() {
             text.push(escape);
         }
@@ -417,7 +451,9 @@ impl<'a> Lexer<'a> {
             let name = self.read_name();
             return Ok(match name.is_empty() {
                 true => "$".to_owned(),
-                false => self.value(&name).unwrap_or_else(|| self.unset_text(&format!("${name}"))),
+                false => self
+                    .value(&name)
+                    .unwrap_or_else(|| self.unset_text(&format!("${name}"))),
             });
         }
         match self.peek() {
@@ -439,7 +475,11 @@ impl<'a> Lexer<'a> {
 
     /// Gives what stands for a variable without a value.
     fn unset_text(&self, written: &str) -> String {
-        if self.rules.keeps_unset { written.to_owned() } else { String::new() }
+        if self.rules.keeps_unset {
+            written.to_owned()
+        } else {
+            String::new()
+        }
     }
 
     /// Reads a name, a number or one special parameter; gives nothing for other characters.
@@ -461,12 +501,19 @@ impl<'a> Lexer<'a> {
                 }
             }
         }
-        self.input.get(start..self.position).unwrap_or_default().to_owned()
+        self.input
+            .get(start..self.position)
+            .unwrap_or_default()
+            .to_owned()
     }
 
     fn value(&mut self, name: &str) -> Option<String> {
         let value = (self.lookup)(name);
-        let names = if value.is_some() { &mut self.used } else { &mut self.unset };
+        let names = if value.is_some() {
+            &mut self.used
+        } else {
+            &mut self.unset
+        };
         names.insert(name.to_owned());
         value
     }
@@ -514,15 +561,26 @@ impl<'a> Lexer<'a> {
         if value.is_none() && self.rules.keeps_unset {
             return Ok(None);
         }
-        let reason = if value.is_some() { "must not be empty" } else { "must be set" };
+        let reason = if value.is_some() {
+            "must not be empty"
+        } else {
+            "must be set"
+        };
         let value = value.filter(|value| !(empty_is_unset && value.is_empty()));
         match (sign, value) {
             ('-', value) => Ok(Some(value.unwrap_or(word))),
             ('+', value) => Ok(Some(value.map(|_| word).unwrap_or_default())),
             (_, Some(value)) => Ok(Some(value)),
             (_, None) => {
-                let message = if word.is_empty() { reason.to_owned() } else { word };
-                Err(WordError::Required { name: name.to_owned(), message })
+                let message = if word.is_empty() {
+                    reason.to_owned()
+                } else {
+                    word
+                };
+                Err(WordError::Required {
+                    name: name.to_owned(),
+                    message,
+                })
             }
         }
     }
@@ -533,7 +591,9 @@ impl<'a> Lexer<'a> {
             Some(pattern) => (pattern, true),
             None => (word.as_str(), false),
         };
-        let Some(value) = self.value_or_empty(name) else { return Ok(None) };
+        let Some(value) = self.value_or_empty(name) else {
+            return Ok(None);
+        };
         match sign {
             '#' => glob::trim_prefix(&value, pattern, longest).map(Some),
             _ => glob::trim_suffix(&value, pattern, longest).map(Some),
@@ -544,7 +604,9 @@ impl<'a> Lexer<'a> {
         let every = self.next_if('/');
         let pattern = self.read_part('/', true)?;
         let replacement = self.read_part('}', true)?;
-        let Some(value) = self.value_or_empty(name) else { return Ok(None) };
+        let Some(value) = self.value_or_empty(name) else {
+            return Ok(None);
+        };
         glob::replace(&value, &pattern, &replacement, every).map(Some)
     }
 }
@@ -585,11 +647,22 @@ mod tests {
 
     #[test]
     fn expansion_is_limited_in_size_and_depth() {
-        let deep = format!("{}x{}", "${q:-".repeat(MAX_DEPTH + 1), "}".repeat(MAX_DEPTH + 1));
-        assert_eq!(expand(&deep, Escape::Backslash, &lookup), Err(WordError::TooDeep));
+        let deep = format!(
+            "{}x{}",
+            "${q:-".repeat(MAX_DEPTH + 1),
+            "}".repeat(MAX_DEPTH + 1)
+        );
+        assert_eq!(
+            expand(&deep, Escape::Backslash, &lookup),
+            Err(WordError::TooDeep)
+        );
         let half = |_: &str| Some("x".repeat(MAX_EXPANDED / 2 + 1));
         for word in ["$a$a", "\"$a$a\"", "${a//x/yyy}"] {
-            assert_eq!(expand(word, Escape::Backslash, &half), Err(WordError::TooLong), "{word}");
+            assert_eq!(
+                expand(word, Escape::Backslash, &half),
+                Err(WordError::TooLong),
+                "{word}"
+            );
         }
     }
 }

@@ -63,7 +63,10 @@ struct Class {
 
 impl Class {
     fn contains(&self, c: char) -> bool {
-        self.ranges.iter().any(|(low, high)| (*low..=*high).contains(&c)) != self.is_negated
+        self.ranges
+            .iter()
+            .any(|(low, high)| (*low..=*high).contains(&c))
+            != self.is_negated
     }
 }
 
@@ -84,7 +87,10 @@ impl Pattern {
         };
         let mut suffix: Vec<char> = tokens.iter().rev().map_while(literal).collect();
         suffix.reverse();
-        Ok(Self { tokens, suffix: suffix.into_iter().collect() })
+        Ok(Self {
+            tokens,
+            suffix: suffix.into_iter().collect(),
+        })
     }
 
     /// Gives the text that the pattern is, if it has no wildcards.
@@ -93,7 +99,9 @@ impl Pattern {
     }
 
     pub(super) fn has_class(&self) -> bool {
-        self.tokens.iter().any(|token| matches!(token, Token::Class(_)))
+        self.tokens
+            .iter()
+            .any(|token| matches!(token, Token::Class(_)))
     }
 
     pub(super) fn is_match(&self, name: &str) -> bool {
@@ -154,7 +162,10 @@ struct States {
 
 impl States {
     fn new(tokens: usize) -> Self {
-        Self { active: Vec::with_capacity(8), member: vec![false; tokens + 1] }
+        Self {
+            active: Vec::with_capacity(8),
+            member: vec![false; tokens + 1],
+        }
     }
 
     fn contains(&self, state: usize) -> bool {
@@ -191,7 +202,11 @@ fn parse(text: &str, double_star: DoubleStar) -> Option<Vec<Token>> {
             '*' => match rest.strip_prefix('*') {
                 Some(behind) if double_star == DoubleStar::CrossesSlashes => {
                     rest = behind.strip_prefix('/').unwrap_or(behind);
-                    if rest.is_empty() { Token::Rest } else { Token::Directories }
+                    if rest.is_empty() {
+                        Token::Rest
+                    } else {
+                        Token::Directories
+                    }
                 }
                 _ => Token::Star,
             },
@@ -298,9 +313,15 @@ mod tests {
 
     #[test]
     fn malformed_patterns_are_errors_even_where_nothing_matches() {
-        let bad = ["[", "[^", "[]a]", "[]", "[-]", "[x-]", "[-x]", "[a-b-c]", "[a", "x[", "\\"];
+        let bad = [
+            "[", "[^", "[]a]", "[]", "[-]", "[x-]", "[-x]", "[a-b-c]", "[a", "x[", "\\",
+        ];
         for pattern in bad {
-            assert_eq!(matches(pattern, "q"), Err(BadPattern(pattern.to_owned())), "{pattern:?}");
+            assert_eq!(
+                matches(pattern, "q"),
+                Err(BadPattern(pattern.to_owned())),
+                "{pattern:?}"
+            );
         }
     }
 
@@ -308,7 +329,13 @@ mod tests {
     fn many_stars_do_not_explode() {
         let pattern = "*a".repeat(200);
         assert_eq!(matches(&pattern, &"a".repeat(5000)), Ok(true));
-        assert_eq!(matches(&format!("{pattern}b"), &"a".repeat(5000)), Ok(false));
-        assert_eq!(matches(&format!("{pattern}b*"), &"a".repeat(5000)), Ok(false));
+        assert_eq!(
+            matches(&format!("{pattern}b"), &"a".repeat(5000)),
+            Ok(false)
+        );
+        assert_eq!(
+            matches(&format!("{pattern}b*"), &"a".repeat(5000)),
+            Ok(false)
+        );
     }
 }

@@ -86,8 +86,11 @@ impl Kind {
     ];
 }
 
-const SHARING: [(&str, Sharing); 3] =
-    [("shared", Sharing::Shared), ("private", Sharing::Private), ("locked", Sharing::Locked)];
+const SHARING: [(&str, Sharing); 3] = [
+    ("shared", Sharing::Shared),
+    ("private", Sharing::Private),
+    ("locked", Sharing::Locked),
+];
 
 /// The options that are given, before they are judged together.
 #[derive(Default)]
@@ -108,10 +111,14 @@ pub(super) struct Options {
 impl Options {
     /// Takes one field of the record.
     pub(super) fn set(&mut self, field: &str, expand: &Expand<'_>) -> Result<(), MountError> {
-        let Some((key, value)) = field.split_once('=') else { return self.set_bare(field) };
+        let Some((key, value)) = field.split_once('=') else {
+            return self.set_bare(field);
+        };
         let key = key.to_lowercase();
-        let value = expand(value)
-            .map_err(|source| MountError::Expand { key: key.clone(), source })?;
+        let value = expand(value).map_err(|source| MountError::Expand {
+            key: key.clone(),
+            source,
+        })?;
         self.set_value(&key, value)
     }
 
@@ -164,7 +171,10 @@ impl Options {
             }),
             Kind::Secret => Mount::Secret(self.secret()?),
             Kind::Ssh => Mount::Ssh(SshMount {
-                id: self.id.or(self.source).unwrap_or_else(|| "default".to_owned()),
+                id: self
+                    .id
+                    .or(self.source)
+                    .unwrap_or_else(|| "default".to_owned()),
                 target: self.target,
                 required: self.required.unwrap_or_default(),
                 file: self.file,
@@ -179,9 +189,21 @@ impl Options {
             ("mode", self.file.mode.is_some(), has_file),
             ("uid", self.file.uid.is_some(), has_file),
             ("gid", self.file.gid.is_some(), has_file),
-            ("required", self.required.is_some(), is_secret || matches!(self.kind, Kind::Ssh)),
-            ("size", self.size.is_some(), matches!(self.kind, Kind::Tmpfs)),
-            ("sharing", self.sharing.is_some(), matches!(self.kind, Kind::Cache)),
+            (
+                "required",
+                self.required.is_some(),
+                is_secret || matches!(self.kind, Kind::Ssh),
+            ),
+            (
+                "size",
+                self.size.is_some(),
+                matches!(self.kind, Kind::Tmpfs),
+            ),
+            (
+                "sharing",
+                self.sharing.is_some(),
+                matches!(self.kind, Kind::Cache),
+            ),
             ("env", self.env.is_some(), is_secret),
             ("from", self.from.is_some(), !is_secret),
         ];
@@ -194,7 +216,10 @@ impl Options {
                     Kind::Secret => "secret",
                     Kind::Ssh => "ssh",
                 };
-                Err(MountError::Misplaced { key: (*key).to_owned(), kind })
+                Err(MountError::Misplaced {
+                    key: (*key).to_owned(),
+                    kind,
+                })
             }
             None => Ok(()),
         }
@@ -224,7 +249,9 @@ impl Options {
         // With a variable and no path there is no file.
         let target = match self.env {
             Some(_) => self.target,
-            None => self.target.or_else(|| Some(format!("/run/secrets/{}", path::base(&id)))),
+            None => self
+                .target
+                .or_else(|| Some(format!("/run/secrets/{}", path::base(&id)))),
         };
         Ok(SecretMount {
             id,
@@ -241,15 +268,16 @@ fn some(value: String) -> Option<String> {
 }
 
 fn unknown_key(key: &str) -> MountError {
-    MountError::UnknownKey { key: key.to_owned(), suggestion: suggest::nearest(key, &KEYS) }
+    MountError::UnknownKey {
+        key: key.to_owned(),
+        suggestion: suggest::nearest(key, &KEYS),
+    }
 }
 
-fn choose<T: Copy>(
-    key: &str,
-    value: &str,
-    choices: &[(&'static str, T)],
-) -> Result<T, MountError> {
-    let found = choices.iter().find(|(name, _)| name.eq_ignore_ascii_case(value));
+fn choose<T: Copy>(key: &str, value: &str, choices: &[(&'static str, T)]) -> Result<T, MountError> {
+    let found = choices
+        .iter()
+        .find(|(name, _)| name.eq_ignore_ascii_case(value));
     found.map(|(_, choice)| *choice).ok_or_else(|| {
         let names: Vec<&'static str> = choices.iter().map(|(name, _)| *name).collect();
         MountError::Value {
@@ -287,7 +315,9 @@ fn parse_number(value: &str, radix: u32) -> Option<u32> {
 
 /// Reads a size such as `512`, `64m` or `1.5GiB`; units are powers of 1024.
 fn parse_size(value: &str) -> Option<u64> {
-    let end = value.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(value.len());
+    let end = value
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(value.len());
     let (number, unit) = value.split_at(end);
     let unit = unit.trim_start_matches(' ').to_ascii_lowercase();
     let unit = unit.strip_suffix('b').unwrap_or(&unit);
@@ -318,7 +348,12 @@ mod tests {
 
     #[test]
     fn each_type_has_its_defaults() {
-        let bind = BindMount { from: None, source: None, target: "/a".into(), read_only: true };
+        let bind = BindMount {
+            from: None,
+            source: None,
+            target: "/a".into(),
+            read_only: true,
+        };
         assert_eq!(mount("target=/a"), Mount::Bind(bind.clone()));
         let written = BindMount {
             from: Some("x".into()),
@@ -326,8 +361,14 @@ mod tests {
             read_only: false,
             ..bind
         };
-        assert_eq!(mount("Type=BIND,from=x,src=/s,dst=/a,rw"), Mount::Bind(written.clone()));
-        assert_eq!(mount("from=x,source=/s,destination=/a,ro=false"), Mount::Bind(written));
+        assert_eq!(
+            mount("Type=BIND,from=x,src=/s,dst=/a,rw"),
+            Mount::Bind(written.clone())
+        );
+        assert_eq!(
+            mount("from=x,source=/s,destination=/a,ro=false"),
+            Mount::Bind(written)
+        );
 
         let Mount::Cache(cache) = mount("type=cache,target=/c/,sharing=locked,mode=0700") else {
             panic!("not a cache")
@@ -335,11 +376,19 @@ mod tests {
         assert_eq!((cache.id.as_str(), cache.sharing), ("/c", Sharing::Locked));
         assert_eq!((cache.file.mode, cache.read_only), (Some(0o700), false));
 
-        let tmpfs = TmpfsMount { target: "/t".into(), size: Some(64 << 20) };
+        let tmpfs = TmpfsMount {
+            target: "/t".into(),
+            size: Some(64 << 20),
+        };
         assert_eq!(mount("size=64m,type=tmpfs,target=/t"), Mount::Tmpfs(tmpfs));
 
-        let Mount::Ssh(ssh) = mount("type=ssh") else { panic!("not ssh") };
-        assert_eq!((ssh.id.as_str(), ssh.target, ssh.required), ("default", None, false));
+        let Mount::Ssh(ssh) = mount("type=ssh") else {
+            panic!("not ssh")
+        };
+        assert_eq!(
+            (ssh.id.as_str(), ssh.target, ssh.required),
+            ("default", None, false)
+        );
     }
 
     #[test]
@@ -355,7 +404,11 @@ mod tests {
             let Mount::Secret(secret) = mount(&format!("type=secret,{text}")) else {
                 panic!("not a secret")
             };
-            let found = (secret.id.as_str(), secret.target.as_deref(), secret.env.as_deref());
+            let found = (
+                secret.id.as_str(),
+                secret.target.as_deref(),
+                secret.env.as_deref(),
+            );
             assert_eq!(found, (id, target, env), "{text}");
         }
     }
@@ -363,27 +416,54 @@ mod tests {
     #[test]
     fn wrong_options_are_refused() {
         let table = [
-            ("type=cahce,target=/a", "option \"type\" cannot be \"cahce\", did you mean \"cache\"?"),
-            ("tpye=cache", "unknown option \"tpye\", did you mean \"type\"?"),
+            (
+                "type=cahce,target=/a",
+                "option \"type\" cannot be \"cahce\", did you mean \"cache\"?",
+            ),
+            (
+                "tpye=cache",
+                "unknown option \"tpye\", did you mean \"type\"?",
+            ),
             ("target", "option \"target\" needs a value"),
-            ("type=bind,target=/a,mode=1", "option \"mode\" does not fit a mount of type bind"),
-            ("type=cache,required", "option \"required\" does not fit a mount of type cache"),
-            ("type=secret,id=a,from=b", "option \"from\" does not fit a mount of type secret"),
-            ("type=cache,size=1", "option \"size\" does not fit a mount of type cache"),
+            (
+                "type=bind,target=/a,mode=1",
+                "option \"mode\" does not fit a mount of type bind",
+            ),
+            (
+                "type=cache,required",
+                "option \"required\" does not fit a mount of type cache",
+            ),
+            (
+                "type=secret,id=a,from=b",
+                "option \"from\" does not fit a mount of type secret",
+            ),
+            (
+                "type=cache,size=1",
+                "option \"size\" does not fit a mount of type cache",
+            ),
             ("type=secret", "a secret needs an id or a target"),
-            ("type=secret,id=a,src=b", "a secret takes an id or a source, not both"),
+            (
+                "type=secret,id=a,src=b",
+                "a secret takes an id or a source, not both",
+            ),
             ("type=cache,mode=9", "option \"mode\" cannot be \"9\""),
             ("type=cache,uid=-1", "option \"uid\" cannot be \"-1\""),
             ("type=tmpfs,size=1x", "option \"size\" cannot be \"1x\""),
             ("target=/a,ro=maybe", "option \"ro\" cannot be \"maybe\""),
             ("a\"b", "options \"a\\\"b\" have quotes in the wrong place"),
-            ("\"target=/a", "options \"\\\"target=/a\" have quotes in the wrong place"),
+            (
+                "\"target=/a",
+                "options \"\\\"target=/a\" have quotes in the wrong place",
+            ),
         ];
         for (text, expected) in table {
             let message = parse_mount(text).map_err(|error| error.to_string());
             assert_eq!(message, Err(expected.to_owned()), "{text}");
         }
-        assert_eq!(parse_mount("from=$x,target=/a"), Err(MountError::VariableFrom));
+        assert_eq!(
+            parse_mount("from=$x,target=/a"),
+            Err(MountError::VariableFrom)
+        );
         assert!(parse_mount("from=x$,target=/a").is_ok());
     }
 
@@ -394,13 +474,21 @@ mod tests {
             panic!("not a bind")
         };
         assert_eq!((bind.target.as_str(), bind.read_only), ("/a,rw", true));
-        let Mount::Bind(bind) = mount("\"target=/a,\"\"b\"\"\",rw") else { panic!("not a bind") };
+        let Mount::Bind(bind) = mount("\"target=/a,\"\"b\"\"\",rw") else {
+            panic!("not a bind")
+        };
         assert_eq!((bind.target.as_str(), bind.read_only), ("/a,\"b\"", false));
     }
 
     #[test]
     fn sizes_have_units_of_1024() {
-        let table = [("10", 10), ("1k", 1024), ("1.5KiB", 1536), ("2 mb", 2 << 20), ("1P", 1 << 50)];
+        let table = [
+            ("10", 10),
+            ("1k", 1024),
+            ("1.5KiB", 1536),
+            ("2 mb", 2 << 20),
+            ("1P", 1 << 50),
+        ];
         for (text, expected) in table {
             assert_eq!(parse_size(text), Some(expected), "{text}");
         }

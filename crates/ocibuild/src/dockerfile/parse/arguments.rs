@@ -16,13 +16,18 @@ pub(super) fn is_json(arguments: Fragment<'_>) -> bool {
 
 fn parse_values(arguments: Fragment<'_>) -> Option<Vec<Value>> {
     let text = arguments.as_str();
-    text.trim_start().starts_with('[').then(|| serde_json::from_str(text).ok()).flatten()
+    text.trim_start()
+        .starts_with('[')
+        .then(|| serde_json::from_str(text).ok())
+        .flatten()
 }
 
 /// Reads a JSON array of strings. Text that is no JSON array is not an error but
 /// the other form of the instruction; an array of other things is one.
 pub(super) fn json(keyword: Keyword, arguments: Fragment<'_>) -> Result<Option<Vec<Word>>> {
-    let Some(values) = parse_values(arguments) else { return Ok(None) };
+    let Some(values) = parse_values(arguments) else {
+        return Ok(None);
+    };
     let mut spans = json_strings(arguments).into_iter();
     let mut words = Vec::new();
     for value in values {
@@ -104,7 +109,10 @@ pub(super) fn key_values(
 ) -> Result<Vec<KeyValue>> {
     let words = quoted_words(arguments, escape);
     let Some(first) = words.first() else {
-        return Err(ParseError::new(ParseErrorKind::NoArgument(keyword), arguments.span()));
+        return Err(ParseError::new(
+            ParseErrorKind::NoArgument(keyword),
+            arguments.span(),
+        ));
     };
     if !first.as_str().contains('=') {
         return legacy_pair(keyword, arguments).map(|pair| vec![pair]);
@@ -117,14 +125,21 @@ fn legacy_pair(keyword: Keyword, arguments: Fragment<'_>) -> Result<KeyValue> {
     let (key, value) = arguments.split_first();
     let no_value = || ParseError::new(ParseErrorKind::NoValue(keyword), arguments.span());
     let value = value.ok_or_else(no_value)?;
-    Ok(KeyValue { key: key.word(), value: value.word(), is_legacy: true })
+    Ok(KeyValue {
+        key: key.word(),
+        value: value.word(),
+        is_legacy: true,
+    })
 }
 
 fn pair(keyword: Keyword, word: Fragment<'_>) -> Result<KeyValue> {
     let text = word.as_str();
     let error = |kind| Err(ParseError::new(kind, word.span()));
     match text.find('=') {
-        None => error(ParseErrorKind::NoEquals { keyword, word: text.to_owned() }),
+        None => error(ParseErrorKind::NoEquals {
+            keyword,
+            word: text.to_owned(),
+        }),
         Some(0) => error(ParseErrorKind::BlankName(keyword)),
         Some(at) => Ok(KeyValue {
             key: word.slice(0..at).word(),

@@ -23,7 +23,12 @@ pub(super) fn parse(line: Line<'_>) -> Result<Healthcheck> {
     let (kind, rest) = line.arguments.split_first();
     let error = |kind, span| Err(ParseError::new(kind, span));
     let check = match kind.as_str().to_ascii_uppercase().as_str() {
-        "" => return error(ParseErrorKind::NoArgument(Keyword::Healthcheck), line.origin.span),
+        "" => {
+            return error(
+                ParseErrorKind::NoArgument(Keyword::Healthcheck),
+                line.origin.span,
+            );
+        }
         "NONE" => match rest {
             Some(rest) => return error(ParseErrorKind::HealthcheckNone, rest.span()),
             None => None,
@@ -51,28 +56,49 @@ pub(super) fn parse(line: Line<'_>) -> Result<Healthcheck> {
             return error(other, kind.span());
         }
     };
-    Ok(Healthcheck { origin: line.origin, check })
+    Ok(Healthcheck {
+        origin: line.origin,
+        check,
+    })
 }
 
 fn duration(flags: &mut Flags, name: &str) -> Result<Option<Duration>> {
-    let Some(word) = flags.text(name) else { return Ok(None) };
+    let Some(word) = flags.text(name) else {
+        return Ok(None);
+    };
     let flag = name.to_owned();
     match parse_duration(&word.text) {
         Some(Duration::ZERO) => Ok(None),
         Some(long) if long >= SHORTEST => Ok(Some(long)),
-        Some(_) => Err(ParseError::new(ParseErrorKind::ShortDuration(flag), word.span)),
+        Some(_) => Err(ParseError::new(
+            ParseErrorKind::ShortDuration(flag),
+            word.span,
+        )),
         None => {
-            let kind = ParseErrorKind::Duration { flag, value: word.text };
+            let kind = ParseErrorKind::Duration {
+                flag,
+                value: word.text,
+            };
             Err(ParseError::new(kind, word.span))
         }
     }
 }
 
 fn retries(flags: &mut Flags) -> Result<Option<u32>> {
-    let Some(word) = flags.text("retries") else { return Ok(None) };
-    match word.text.parse::<i32>().ok().and_then(|count| u32::try_from(count).ok()) {
+    let Some(word) = flags.text("retries") else {
+        return Ok(None);
+    };
+    match word
+        .text
+        .parse::<i32>()
+        .ok()
+        .and_then(|count| u32::try_from(count).ok())
+    {
         Some(count) => Ok(Some(count)),
-        None => Err(ParseError::new(ParseErrorKind::Retries(word.text), word.span)),
+        None => Err(ParseError::new(
+            ParseErrorKind::Retries(word.text),
+            word.span,
+        )),
     }
 }
 
@@ -92,7 +118,9 @@ fn parse_duration(text: &str) -> Option<Duration> {
         rest = behind;
     }
     // Go counts in a signed number.
-    i64::try_from(nanoseconds).ok().map(|_| Duration::from_nanos(nanoseconds))
+    i64::try_from(nanoseconds)
+        .ok()
+        .map(|_| Duration::from_nanos(nanoseconds))
 }
 
 /// Reads one number with its unit; gives nanoseconds and what follows.
@@ -113,7 +141,11 @@ fn parse_part(text: &str) -> Option<(u64, &str)> {
     if whole.is_empty() && fraction.is_empty() || fraction.contains('.') {
         return None;
     }
-    let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
+    let whole: u64 = if whole.is_empty() {
+        0
+    } else {
+        whole.parse().ok()?
+    };
     let mut nanoseconds = whole.checked_mul(unit)?;
     let mut scale = unit;
     for digit in fraction.bytes() {
@@ -144,9 +176,24 @@ mod tests {
             ("0h1s", 1_000_000_000),
         ];
         for (text, expected) in table {
-            assert_eq!(parse_duration(text), Some(Duration::from_nanos(expected)), "{text}");
+            assert_eq!(
+                parse_duration(text),
+                Some(Duration::from_nanos(expected)),
+                "{text}"
+            );
         }
-        for text in ["", "5", "s", ".s", "1.2.3s", "-1s", "1x", "1s2", "99999999999h", "1 s"] {
+        for text in [
+            "",
+            "5",
+            "s",
+            ".s",
+            "1.2.3s",
+            "-1s",
+            "1x",
+            "1s2",
+            "99999999999h",
+            "1 s",
+        ] {
             assert_eq!(parse_duration(text), None, "{text}");
         }
     }

@@ -42,7 +42,7 @@ const ADD_FLAGS: [(&str, Kind); 7] = [
 
 pub(super) fn parse(line: Line<'_>) -> Result<Statement> {
     Ok(Statement::Instruction(match line.keyword {
-        Keyword::From => return from(line).map(|from| Statement::From(Box::new(from))),
+        Keyword::From => return from(line).map(Statement::From),
         Keyword::Add => Instruction::Add(add(line)?),
         Keyword::Arg => Instruction::Arg(arg(line)?),
         Keyword::Copy => Instruction::Copy(copy(line)?),
@@ -54,13 +54,21 @@ pub(super) fn parse(line: Line<'_>) -> Result<Statement> {
 
 /// The instructions that have no flags at all.
 fn without_flags(line: Line<'_>) -> Result<Instruction> {
-    let Line { keyword, origin, flags, arguments, escape, .. } = line;
+    let Line {
+        keyword,
+        origin,
+        flags,
+        arguments,
+        escape,
+        ..
+    } = line;
     Flags::check(keyword, flags, &[])?;
     let text = || required(keyword, arguments);
     Ok(match keyword {
-        Keyword::Cmd => {
-            Instruction::Cmd(Cmd { origin, command: arguments::command(keyword, arguments)? })
-        }
+        Keyword::Cmd => Instruction::Cmd(Cmd {
+            origin,
+            command: arguments::command(keyword, arguments)?,
+        }),
         Keyword::Entrypoint => {
             let command = arguments::command(keyword, arguments)?;
             Instruction::Entrypoint(Entrypoint { origin, command })
@@ -78,37 +86,67 @@ fn without_flags(line: Line<'_>) -> Result<Instruction> {
             let ports = ports.iter().map(Fragment::word).collect();
             Instruction::Expose(Expose { origin, ports })
         }
-        Keyword::Shell => Instruction::Shell(Shell { origin, command: shell(arguments)? }),
-        Keyword::Volume => Instruction::Volume(Volume { origin, paths: volume(arguments)? }),
-        Keyword::Stopsignal => {
-            Instruction::Stopsignal(Stopsignal { origin, signal: text()?.word() })
-        }
-        Keyword::User => Instruction::User(User { origin, user: text()?.word() }),
-        Keyword::Workdir => Instruction::Workdir(Workdir { origin, path: text()?.word() }),
+        Keyword::Shell => Instruction::Shell(Shell {
+            origin,
+            command: shell(arguments)?,
+        }),
+        Keyword::Volume => Instruction::Volume(Volume {
+            origin,
+            paths: volume(arguments)?,
+        }),
+        Keyword::Stopsignal => Instruction::Stopsignal(Stopsignal {
+            origin,
+            signal: text()?.word(),
+        }),
+        Keyword::User => Instruction::User(User {
+            origin,
+            user: text()?.word(),
+        }),
+        Keyword::Workdir => Instruction::Workdir(Workdir {
+            origin,
+            path: text()?.word(),
+        }),
         // What is left is `MAINTAINER`; the others have functions of their own.
-        _ => Instruction::Maintainer(Maintainer { origin, name: text()?.word() }),
+        _ => Instruction::Maintainer(Maintainer {
+            origin,
+            name: text()?.word(),
+        }),
     })
 }
 
 fn required(keyword: Keyword, arguments: Fragment<'_>) -> Result<Fragment<'_>> {
     match arguments.as_str().is_empty() {
-        true => Err(ParseError::new(ParseErrorKind::NoArgument(keyword), arguments.span())),
+        true => Err(ParseError::new(
+            ParseErrorKind::NoArgument(keyword),
+            arguments.span(),
+        )),
         false => Ok(arguments),
     }
 }
 
 fn from(line: Line<'_>) -> Result<From> {
+    let mut flags = Flags::check(Keyword::From, line.flags, &FROM_FLAGS)?;
     let words = line.arguments.split();
     let (image, as_keyword, name) = match words.as_slice() {
         [image] => (image, None, None),
         [image, middle, name] if middle.as_str().eq_ignore_ascii_case("as") => {
             (image, Some(middle.word()), Some(name.word()))
         }
-        _ => return Err(ParseError::new(ParseErrorKind::FromArguments, line.origin.span)),
+        _ => {
+            return Err(ParseError::new(
+                ParseErrorKind::FromArguments,
+                line.origin.span,
+            ));
+        }
     };
-    let mut flags = Flags::check(Keyword::From, line.flags, &FROM_FLAGS)?;
     let platform = flags.text("platform");
-    Ok(From { origin: line.origin, platform, image: image.word(), as_keyword, name })
+    Ok(From {
+        origin: line.origin,
+        platform,
+        image: image.word(),
+        as_keyword,
+        name,
+    })
 }
 
 /// Checks the name of a stage and gives it in lower case.
@@ -128,7 +166,15 @@ pub(super) fn stage_name(written: &Word) -> Result<Word> {
 
 /// Finds the comment that begins with a name and gives what it says.
 pub(super) fn description(comments: &[Word], name: &str) -> Option<String> {
-    let about = |comment: &Word| Some(comment.text.strip_prefix(name)?.strip_prefix(' ')?.to_owned());
+    let about = |comment: &Word| {
+        Some(
+            comment
+                .text
+                .strip_prefix(name)?
+                .strip_prefix(' ')?
+                .to_owned(),
+        )
+    };
     comments.iter().find_map(about)
 }
 
@@ -142,12 +188,22 @@ fn arg(line: Line<'_>) -> Result<Arg> {
             None => (word.word(), None),
         };
         if name.text.is_empty() {
-            return Err(ParseError::new(ParseErrorKind::BlankName(Keyword::Arg), word.span()));
+            return Err(ParseError::new(
+                ParseErrorKind::BlankName(Keyword::Arg),
+                word.span(),
+            ));
         }
         let description = description(&line.origin.comments, &name.text);
-        declarations.push(ArgDeclaration { name, default, description });
+        declarations.push(ArgDeclaration {
+            name,
+            default,
+            description,
+        });
     }
-    Ok(Arg { origin: line.origin, declarations })
+    Ok(Arg {
+        origin: line.origin,
+        declarations,
+    })
 }
 
 fn run(line: Line<'_>) -> Result<Run> {
@@ -164,26 +220,40 @@ fn run(line: Line<'_>) -> Result<Run> {
         security: security(flags.text("security"))?,
         devices: flags.list("device"),
         command: arguments::command(Keyword::Run, line.arguments)?,
-        heredocs: line.heredocs.into_iter().map(|placed| placed.heredoc).collect(),
+        heredocs: line
+            .heredocs
+            .into_iter()
+            .map(|placed| placed.heredoc)
+            .collect(),
     })
 }
 
 fn network(word: Option<Word>) -> Result<Network> {
-    let Some(word) = word else { return Ok(Network::default()) };
+    let Some(word) = word else {
+        return Ok(Network::default());
+    };
     match word.text.as_str() {
         "default" => Ok(Network::Default),
         "none" => Ok(Network::None),
         "host" => Ok(Network::Host),
-        _ => Err(ParseError::new(ParseErrorKind::Network(word.text), word.span)),
+        _ => Err(ParseError::new(
+            ParseErrorKind::Network(word.text),
+            word.span,
+        )),
     }
 }
 
 fn security(word: Option<Word>) -> Result<Security> {
-    let Some(word) = word else { return Ok(Security::default()) };
+    let Some(word) = word else {
+        return Ok(Security::default());
+    };
     match word.text.as_str() {
         "sandbox" => Ok(Security::Sandbox),
         "insecure" => Ok(Security::Insecure),
-        _ => Err(ParseError::new(ParseErrorKind::Security(word.text), word.span)),
+        _ => Err(ParseError::new(
+            ParseErrorKind::Security(word.text),
+            word.span,
+        )),
     }
 }
 
@@ -197,8 +267,18 @@ fn copy(mut line: Line<'_>) -> Result<Copy> {
         parents: flags.switch("parents").unwrap_or_default(),
         exclude: flags.list("exclude"),
     };
-    let Transfer { sources, heredocs, destination } = transfer(&mut line)?;
-    Ok(Copy { origin: line.origin, flags, sources, heredocs, destination })
+    let Transfer {
+        sources,
+        heredocs,
+        destination,
+    } = transfer(&mut line)?;
+    Ok(Copy {
+        origin: line.origin,
+        flags,
+        sources,
+        heredocs,
+        destination,
+    })
 }
 
 fn add(mut line: Line<'_>) -> Result<Add> {
@@ -212,8 +292,18 @@ fn add(mut line: Line<'_>) -> Result<Add> {
         unpack: flags.switch("unpack"),
         exclude: flags.list("exclude"),
     };
-    let Transfer { sources, heredocs, destination } = transfer(&mut line)?;
-    Ok(Add { origin: line.origin, flags, sources, heredocs, destination })
+    let Transfer {
+        sources,
+        heredocs,
+        destination,
+    } = transfer(&mut line)?;
+    Ok(Add {
+        origin: line.origin,
+        flags,
+        sources,
+        heredocs,
+        destination,
+    })
 }
 
 /// What `COPY` and `ADD` have in common.
@@ -238,8 +328,16 @@ fn transfer(line: &mut Line<'_>) -> Result<Transfer> {
     let Some(destination) = sources.pop() else {
         return error(ParseErrorKind::NoDestination(line.keyword));
     };
-    let heredocs = line.heredocs.drain(..).map(|placed| placed.heredoc).collect();
-    Ok(Transfer { sources, heredocs, destination })
+    let heredocs = line
+        .heredocs
+        .drain(..)
+        .map(|placed| placed.heredoc)
+        .collect();
+    Ok(Transfer {
+        sources,
+        heredocs,
+        destination,
+    })
 }
 
 /// Gives the words that are no part of a here-document, and whether one comes last.
@@ -248,7 +346,10 @@ fn words_beside_heredocs(line: &Line<'_>) -> (Vec<Word>, bool) {
     let mut last_is_heredoc = false;
     for word in line.arguments.split() {
         let start = word.range().start;
-        last_is_heredoc = line.heredocs.iter().any(|placed| placed.range.contains(&start));
+        last_is_heredoc = line
+            .heredocs
+            .iter()
+            .any(|placed| placed.range.contains(&start));
         if !last_is_heredoc {
             words.push(word.word());
         }
@@ -275,7 +376,10 @@ fn volume(arguments: Fragment<'_>) -> Result<Vec<Word>> {
         }
     }
     match paths.is_empty() {
-        true => Err(ParseError::new(ParseErrorKind::NoArgument(Keyword::Volume), arguments.span())),
+        true => Err(ParseError::new(
+            ParseErrorKind::NoArgument(Keyword::Volume),
+            arguments.span(),
+        )),
         false => Ok(paths),
     }
 }

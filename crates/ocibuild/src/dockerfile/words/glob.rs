@@ -18,7 +18,13 @@ enum Token {
 pub(super) fn trim_prefix(value: &str, pattern: &str, longest: bool) -> Result<String, WordError> {
     let value: Vec<char> = value.chars().collect();
     let tokens = parse(pattern, value.len())?;
-    let end = Matcher { tokens: &tokens, value: &value, longest }.end(0).unwrap_or(0);
+    let end = Matcher {
+        tokens: &tokens,
+        value: &value,
+        longest,
+    }
+    .end(0)
+    .unwrap_or(0);
     Ok(value.iter().skip(end).collect())
 }
 
@@ -27,7 +33,13 @@ pub(super) fn trim_suffix(value: &str, pattern: &str, longest: bool) -> Result<S
     let value: Vec<char> = value.chars().rev().collect();
     let mut tokens = parse(pattern, value.len())?;
     tokens.reverse();
-    let end = Matcher { tokens: &tokens, value: &value, longest }.end(0).unwrap_or(0);
+    let end = Matcher {
+        tokens: &tokens,
+        value: &value,
+        longest,
+    }
+    .end(0)
+    .unwrap_or(0);
     Ok(value.iter().skip(end).rev().collect())
 }
 
@@ -40,7 +52,11 @@ pub(super) fn replace(
 ) -> Result<String, WordError> {
     let value: Vec<char> = value.chars().collect();
     let tokens = parse(pattern, value.len())?;
-    let matcher = Matcher { tokens: &tokens, value: &value, longest: true };
+    let matcher = Matcher {
+        tokens: &tokens,
+        value: &value,
+        longest: true,
+    };
     let mut result = String::new();
     let mut position = 0;
     let mut last_end = None;
@@ -80,7 +96,10 @@ fn parse(pattern: &str, value_len: usize) -> Result<Vec<Token>, WordError> {
                 Some(escaped @ ('*' | '?' | '\\' | '/' | '}')) => Token::Char(escaped),
                 other => {
                     let escape = std::iter::once('\\').chain(other).collect();
-                    return Err(WordError::InvalidPattern { pattern: pattern.to_owned(), escape });
+                    return Err(WordError::InvalidPattern {
+                        pattern: pattern.to_owned(),
+                        escape,
+                    });
                 }
             },
             other => Token::Char(other),
@@ -132,7 +151,9 @@ impl Matcher<'_> {
     }
 
     fn search_back(&self, segment: &[Token], from: usize) -> Option<usize> {
-        (from..=self.last_start(segment)?).rev().find(|at| self.is_at(segment, *at))
+        (from..=self.last_start(segment)?)
+            .rev()
+            .find(|at| self.is_at(segment, *at))
     }
 
     fn last_start(&self, segment: &[Token]) -> Option<usize> {
@@ -140,7 +161,9 @@ impl Matcher<'_> {
     }
 
     fn is_at(&self, segment: &[Token], at: usize) -> bool {
-        let Some(value) = self.value.get(at..at + segment.len()) else { return false };
+        let Some(value) = self.value.get(at..at + segment.len()) else {
+            return false;
+        };
         value.iter().zip(segment).all(|(c, token)| match token {
             Token::Char(wanted) => c == wanted,
             Token::One | Token::Many => true,
