@@ -65,7 +65,8 @@ pub fn parse_bytes(bytes: &[u8]) -> Result<Dockerfile> {
 }
 
 impl Dockerfile {
-    fn origins(&self) -> impl Iterator<Item = &Origin> {
+    /// Gives the origins of all instructions, in order.
+    pub fn origins(&self) -> impl Iterator<Item = &Origin> {
         let global = self.global_args.iter().map(|arg| &arg.origin);
         global.chain(self.stages.iter().flat_map(|stage| {
             let instructions = stage.instructions.iter().map(Instruction::origin);
