@@ -6,6 +6,8 @@
 
 mod settings;
 
+use std::collections::BTreeSet;
+
 use super::ast::{Command, Dockerfile, Instruction, KeyValue, Keyword, Origin, Stage};
 use super::span::{Span, Word};
 use settings::Settings;
@@ -93,11 +95,16 @@ pub fn lint(file: &Dockerfile) -> Report {
         let names = arg.declarations.iter().map(|declaration| &declaration.name);
         linter.check_secrets(&arg.origin, names);
     }
-    for (index, stage) in file.stages.iter().enumerate() {
-        linter.check_from(stage, file.stages.get(..index).unwrap_or_default());
+    let mut names = BTreeSet::new();
+    for stage in &file.stages {
+        linter.check_from(stage, &mut names);
         linter.check_repeated(stage);
+        let has_shell = stage
+            .instructions
+            .iter()
+            .any(|it| it.keyword() == Keyword::Shell);
         for instruction in &stage.instructions {
-            linter.check_instruction(stage, instruction);
+            linter.check_instruction(instruction, has_shell);
         }
     }
     let mut warnings = linter.found;
@@ -148,7 +155,7 @@ impl Linter {
         }
     }
 
-    fn check_from(&mut self, stage: &Stage, earlier: &[Stage]) {
+    fn check_from<'a>(&mut self, stage: &'a Stage, earlier: &mut BTreeSet<&'a str>) {
         let from = &stage.from;
         let origin = Some(&from.origin);
         if let Some(platform) = &from.platform {
@@ -168,11 +175,7 @@ impl Linter {
             let message = format!("stage {} is called {}", written.text, name.text);
             self.warn(origin, Rule::StageNameCasing, written.span, &message);
         }
-        if earlier
-            .iter()
-            .filter_map(|stage| stage.name.as_ref())
-            .any(|it| it.text == name.text)
-        {
+        if !earlier.insert(&name.text) {
             let message = format!("an earlier stage is called {} as well", name.text);
             self.warn(origin, Rule::DuplicateStageName, written.span, &message);
         }
@@ -213,7 +216,7 @@ impl Linter {
         }
     }
 
-    fn check_instruction(&mut self, stage: &Stage, instruction: &Instruction) {
+    fn check_instruction(&mut self, instruction: &Instruction, has_shell: bool) {
         let origin = instruction.origin();
         match instruction {
             Instruction::Arg(arg) => {
@@ -225,9 +228,9 @@ impl Linter {
                 self.check_legacy(origin, &env.pairs);
             }
             Instruction::Label(label) => self.check_legacy(origin, &label.pairs),
-            Instruction::Cmd(cmd) => self.check_shell_form(stage, origin, &cmd.command),
+            Instruction::Cmd(cmd) => self.check_shell_form(has_shell, origin, &cmd.command),
             Instruction::Entrypoint(entrypoint) => {
-                self.check_shell_form(stage, origin, &entrypoint.command);
+                self.check_shell_form(has_shell, origin, &entrypoint.command);
             }
             Instruction::Expose(expose) => self.check_ports(origin, &expose.ports),
             Instruction::Maintainer(_) => {
@@ -244,12 +247,8 @@ impl Linter {
     }
 
     /// A stage that says which shell it wants also wants it for these.
-    fn check_shell_form(&mut self, stage: &Stage, origin: &Origin, command: &Command) {
-        let chooses_shell = stage
-            .instructions
-            .iter()
-            .any(|it| it.keyword() == Keyword::Shell);
-        if matches!(command, Command::Shell(_)) && !chooses_shell {
+    fn check_shell_form(&mut self, has_shell: bool, origin: &Origin, command: &Command) {
+        if matches!(command, Command::Shell(_)) && !has_shell {
             let message = "a shell stands between the command and its signals";
             self.warn(
                 Some(origin),

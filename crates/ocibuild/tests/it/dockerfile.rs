@@ -4,9 +4,10 @@
 use std::fmt::Write;
 use std::path::PathBuf;
 
-use ocibuild::dockerfile::ast::{Command, Instruction, Invocation, Origin};
+use ocibuild::dockerfile::ast::{Command, Instruction, Invocation};
+use ocibuild::dockerfile::lint::lint;
 use ocibuild::dockerfile::{
-    Dockerfile, ParseErrorKind, Span, dump, dump_instruction, parse, parse_bytes, parse_trigger,
+    ParseErrorKind, Span, dump, dump_instruction, parse, parse_bytes, parse_trigger,
 };
 use proptest::prelude::*;
 
@@ -237,19 +238,12 @@ fn plain_files_agree_with_another_parser() {
             .filter_map(|line| line.split_whitespace().next().map(str::to_owned))
             .collect();
         let file = parse(source).unwrap();
-        let ours: Vec<&str> = origins(&file)
+        let ours: Vec<&str> = file
+            .origins()
             .map(|origin| origin.keyword.as_str())
             .collect();
         assert_eq!(ours, theirs, "{source}");
     }
-}
-
-fn origins(file: &Dockerfile) -> impl Iterator<Item = &Origin> {
-    let global = file.global_args.iter().map(|arg| &arg.origin);
-    global.chain(file.stages.iter().flat_map(|stage| {
-        let instructions = stage.instructions.iter().map(Instruction::origin);
-        std::iter::once(&stage.from.origin).chain(instructions)
-    }))
 }
 
 /// Pieces that make random text look like a Dockerfile.
@@ -321,6 +315,38 @@ fn assert_in_bounds(source: &str, span: Span) {
     );
 }
 
+/// Time must follow length, whatever a file repeats.
+#[test]
+fn hostile_files_take_no_time() {
+    let many = 40_000;
+    let bodies = "A\n".repeat(many);
+    let files = [
+        format!(
+            "FROM x\nCOPY \\\n{} /d\n{bodies}",
+            "<<A b \\\n".repeat(many)
+        ),
+        format!("FROM x\n{}", "CMD a\n".repeat(many)),
+        "FROM x AS y\n".repeat(many),
+        format!("FROM x\nRUN {}", "a \\\n\n# b\n".repeat(many)),
+        format!("FROM x\nENV {}", "a=1 \\\n".repeat(many)),
+        format!("FROM x\nRUN {} a", "--mount=type=cache \\\n".repeat(many)),
+        format!("FROM x\nRUN <<A {}\nA\n", "${a:- \\\n".repeat(many)),
+        format!("FROM x\nCMD {}", "[\\\n".repeat(many)),
+        format!("{}FROM x\n", "# a\n".repeat(many)),
+    ];
+    for source in files {
+        let start = std::time::Instant::now();
+        if let Ok(file) = parse(&source) {
+            let _ = lint(&file);
+        }
+        let head: String = source.chars().take(40).collect();
+        assert!(
+            start.elapsed() < std::time::Duration::from_secs(5),
+            "{head:?}"
+        );
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
@@ -330,11 +356,12 @@ proptest! {
         for source in [&source, &tail] {
             match parse(source) {
                 Ok(file) => {
-                    for origin in origins(&file) {
+                    for origin in file.origins() {
                         assert_in_bounds(source, origin.span);
                         assert_in_bounds(source, origin.keyword.span);
                     }
                     let _ = dump(&file);
+                    let _ = lint(&file);
                 }
                 Err(error) => {
                     assert_in_bounds(source, error.span());

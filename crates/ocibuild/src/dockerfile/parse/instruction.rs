@@ -106,7 +106,7 @@ fn without_flags(line: Line<'_>) -> Result<Instruction> {
             origin,
             path: text()?.word(),
         }),
-        // What is left is `MAINTAINER`; the others have functions of their own.
+        // `parse` hands on nothing else: the other keywords have functions of their own.
         _ => Instruction::Maintainer(Maintainer {
             origin,
             name: text()?.word(),
@@ -344,12 +344,12 @@ fn transfer(line: &mut Line<'_>) -> Result<Transfer> {
 fn words_beside_heredocs(line: &Line<'_>) -> (Vec<Word>, bool) {
     let mut words = Vec::new();
     let mut last_is_heredoc = false;
+    // Both come in the order of the line.
+    let mut heredocs = line.heredocs.iter().map(|placed| &placed.range).peekable();
     for word in line.arguments.split() {
         let start = word.range().start;
-        last_is_heredoc = line
-            .heredocs
-            .iter()
-            .any(|placed| placed.range.contains(&start));
+        while heredocs.next_if(|range| range.end <= start).is_some() {}
+        last_is_heredoc = heredocs.peek().is_some_and(|range| range.contains(&start));
         if !last_is_heredoc {
             words.push(word.word());
         }
