@@ -35,6 +35,14 @@ impl ParseError {
         self
     }
 
+    /// Lets an error about something that is missing point at what misses it.
+    pub(super) fn or_at(mut self, span: Span) -> Self {
+        if self.span.is_empty() {
+            self.span = span;
+        }
+        self
+    }
+
     /// Fills in the lines, which only the caller that holds the text can know.
     pub(super) fn located(mut self, source: &str) -> Self {
         let lines = SourceMap::new(source).lines(self.span);

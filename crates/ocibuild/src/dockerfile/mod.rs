@@ -16,6 +16,7 @@ mod error;
 mod flags;
 mod heredoc;
 mod lines;
+pub mod lint;
 pub mod mount;
 mod parse;
 pub mod path;

@@ -65,7 +65,8 @@ pub fn parse_bytes(bytes: &[u8]) -> Result<Dockerfile> {
 }
 
 impl Dockerfile {
-    fn origins(&self) -> impl Iterator<Item = &Origin> {
+    /// Gives the origins of all instructions, in order.
+    pub fn origins(&self) -> impl Iterator<Item = &Origin> {
         let global = self.global_args.iter().map(|arg| &arg.origin);
         global.chain(self.stages.iter().flat_map(|stage| {
             let instructions = stage.instructions.iter().map(Instruction::origin);
@@ -123,7 +124,7 @@ fn parse_source(source: &str) -> Result<Dockerfile> {
 
 /// An instruction, or the begin of a stage.
 enum Statement {
-    From(Box<From>),
+    From(From),
     Instruction(Instruction),
 }
 
@@ -137,7 +138,7 @@ struct Stages {
 impl Stages {
     fn add(&mut self, statement: Statement) -> Result<()> {
         match (statement, self.stages.last_mut()) {
-            (Statement::From(from), _) => self.stages.push(begin_stage(*from)?),
+            (Statement::From(from), _) => self.stages.push(begin_stage(from)?),
             (Statement::Instruction(instruction), Some(stage)) => {
                 stage.instructions.push(instruction);
             }
@@ -214,10 +215,12 @@ impl<'a> Parser<'a> {
             line: whole.as_str().to_owned(),
             comments,
         };
-        match find_keyword(name)? {
-            Keyword::Onbuild => self.parse_onbuild(&line, arguments, origin).map(Some),
-            keyword => self.parse_line(keyword, &line, arguments, origin).map(Some),
-        }
+        let place = origin.span;
+        let statement = match find_keyword(name)? {
+            Keyword::Onbuild => self.parse_onbuild(&line, arguments, origin),
+            keyword => self.parse_line(keyword, &line, arguments, origin),
+        };
+        statement.map(Some).map_err(|error| error.or_at(place))
     }
 
     fn parse_line(

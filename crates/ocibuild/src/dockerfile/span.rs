@@ -26,6 +26,11 @@ impl Span {
         Self::new(self.start.min(other.start), self.end.max(other.end))
     }
 
+    /// Tells whether the span has no bytes.
+    pub fn is_empty(self) -> bool {
+        self.start == self.end
+    }
+
     /// Gives the text of the span, or nothing where it does not belong to `source`.
     pub fn slice(self, source: &str) -> &str {
         source.get(self.start..self.end).unwrap_or_default()

@@ -1,8 +1,5 @@
 //! "Did you mean": the word of a list that is nearest to what was written.
 
-/// The most edits after which a word is still taken for a slip.
-const MAX_DISTANCE: usize = 3;
-
 /// Longer input is never a slip of one of our words, and comparing it would be slow.
 const MAX_INPUT: usize = 64;
 
@@ -11,31 +8,35 @@ pub(super) fn nearest<'a>(word: &str, options: &[&'a str]) -> Option<&'a str> {
     if word.is_empty() || word.len() > MAX_INPUT {
         return None;
     }
-    let word = word.to_lowercase();
-    options
-        .iter()
-        .map(|option| (distance(&word, &option.to_lowercase()), *option))
-        .filter(|(edits, option)| *edits <= MAX_DISTANCE && *edits < option.len())
+    let word: Vec<char> = word.to_lowercase().chars().collect();
+    let nearest = options.iter().map(|option| {
+        let letters: Vec<char> = option.to_lowercase().chars().collect();
+        (distance(&word, &letters), *option)
+    });
+    // One slip for each three letters: with more, short words would all look alike.
+    let likely = nearest.filter(|(edits, option)| *edits <= (option.len() / 3).clamp(1, 3));
+    likely
         .min_by_key(|(edits, _)| *edits)
         .map(|(_, option)| option)
 }
 
-/// Counts the insertions, deletions and replacements that lead from one word to the other.
-fn distance(from: &str, to: &str) -> usize {
-    let to: Vec<char> = to.chars().collect();
+/// Counts the insertions, deletions, replacements and swaps of neighbours that lead
+/// from one word to the other.
+fn distance(from: &[char], to: &[char]) -> usize {
+    let mut above: Vec<usize> = Vec::new();
     let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (line, a) in from.chars().enumerate() {
-        let mut diagonal = line;
-        let mut left = line + 1;
-        for (cell, b) in row.iter_mut().skip(1).zip(&to) {
-            let replaced = diagonal + usize::from(a != *b);
-            diagonal = *cell;
-            left = replaced.min(left + 1).min(diagonal + 1);
-            *cell = left;
+    for (y, a) in from.iter().enumerate() {
+        let mut next = vec![y + 1];
+        for (x, b) in to.iter().enumerate() {
+            let mut edits = (row[x] + usize::from(a != b))
+                .min(row[x + 1] + 1)
+                .min(next[x] + 1);
+            if x > 0 && y > 0 && a == &to[x - 1] && &from[y - 1] == b {
+                edits = edits.min(above[x - 1] + 1);
+            }
+            next.push(edits);
         }
-        if let Some(first) = row.first_mut() {
-            *first = line + 1;
-        }
+        above = std::mem::replace(&mut row, next);
     }
     row.last().copied().unwrap_or_default()
 }
@@ -46,10 +47,21 @@ mod tests {
 
     #[test]
     fn counts_edits() {
-        assert_eq!(distance("", "abc"), 3);
-        assert_eq!(distance("abc", ""), 3);
-        assert_eq!(distance("kitten", "sitting"), 3);
-        assert_eq!(distance("same", "same"), 0);
+        let table = [
+            ("", "abc", 3),
+            ("abc", "", 3),
+            ("kitten", "sitting", 3),
+            ("ab", "ab", 0),
+        ];
+        let swaps = [
+            ("form", "from", 1),
+            ("chwon", "chown", 1),
+            ("abcd", "badc", 2),
+        ];
+        for (from, to, edits) in table.into_iter().chain(swaps) {
+            let (from, to): (Vec<char>, Vec<char>) = (from.chars().collect(), to.chars().collect());
+            assert_eq!(distance(&from, &to), edits, "{from:?} {to:?}");
+        }
     }
 
     #[test]
@@ -58,6 +70,7 @@ mod tests {
         assert_eq!(nearest("form", &options), Some("FROM"));
         assert_eq!(nearest("WORKDR", &options), Some("WORKDIR"));
         assert_eq!(nearest("elephant", &options), None);
+        assert_eq!(nearest("body", &options), None);
         assert_eq!(nearest("", &options), None);
     }
 }

@@ -1,6 +1,6 @@
 //! Wildcard patterns on slash-separated paths.
 //!
-//! [`matches`] is what `COPY` uses for its sources: `*` and `?` never match a slash,
+//! [`matches()`] is what `COPY` uses for its sources: `*` and `?` never match a slash,
 //! `[a-z]` and `[^a]` are classes, a backslash takes the meaning from the next
 //! character. Patterns of an ignore file know `**` on top of that.
 //!

@@ -42,7 +42,7 @@ const ADD_FLAGS: [(&str, Kind); 7] = [
 
 pub(super) fn parse(line: Line<'_>) -> Result<Statement> {
     Ok(Statement::Instruction(match line.keyword {
-        Keyword::From => return from(line).map(|from| Statement::From(Box::new(from))),
+        Keyword::From => return from(line).map(Statement::From),
         Keyword::Add => Instruction::Add(add(line)?),
         Keyword::Arg => Instruction::Arg(arg(line)?),
         Keyword::Copy => Instruction::Copy(copy(line)?),
@@ -106,7 +106,7 @@ fn without_flags(line: Line<'_>) -> Result<Instruction> {
             origin,
             path: text()?.word(),
         }),
-        // What is left is `MAINTAINER`; the others have functions of their own.
+        // `parse` hands on nothing else: the other keywords have functions of their own.
         _ => Instruction::Maintainer(Maintainer {
             origin,
             name: text()?.word(),
@@ -125,6 +125,7 @@ fn required(keyword: Keyword, arguments: Fragment<'_>) -> Result<Fragment<'_>> {
 }
 
 fn from(line: Line<'_>) -> Result<From> {
+    let mut flags = Flags::check(Keyword::From, line.flags, &FROM_FLAGS)?;
     let words = line.arguments.split();
     let (image, as_keyword, name) = match words.as_slice() {
         [image] => (image, None, None),
@@ -138,7 +139,6 @@ fn from(line: Line<'_>) -> Result<From> {
             ));
         }
     };
-    let mut flags = Flags::check(Keyword::From, line.flags, &FROM_FLAGS)?;
     let platform = flags.text("platform");
     Ok(From {
         origin: line.origin,
@@ -344,12 +344,12 @@ fn transfer(line: &mut Line<'_>) -> Result<Transfer> {
 fn words_beside_heredocs(line: &Line<'_>) -> (Vec<Word>, bool) {
     let mut words = Vec::new();
     let mut last_is_heredoc = false;
+    // Both come in the order of the line.
+    let mut heredocs = line.heredocs.iter().map(|placed| &placed.range).peekable();
     for word in line.arguments.split() {
         let start = word.range().start;
-        last_is_heredoc = line
-            .heredocs
-            .iter()
-            .any(|placed| placed.range.contains(&start));
+        while heredocs.next_if(|range| range.end <= start).is_some() {}
+        last_is_heredoc = heredocs.peek().is_some_and(|range| range.contains(&start));
         if !last_is_heredoc {
             words.push(word.word());
         }
