@@ -261,7 +261,7 @@ fn refused(request: &Request<'_>, mut refusal: Refusal) -> Error {
     };
     Error::Refused {
         action: request.action.clone(),
-        refusal,
+        refusal: Box::new(refusal),
     }
 }
 
@@ -277,7 +277,7 @@ fn login_error(request: &Request<'_>, error: AuthError) -> Error {
         AuthError::Token(source) => Error::Token {
             action,
             registry,
-            source,
+            source: Box::new(source),
         },
     }
 }

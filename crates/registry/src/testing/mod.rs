@@ -182,7 +182,7 @@ async fn intercept(
     let fault = shared.faults.take(&request);
     let pass = async |request| match shared.gate.check(request).await {
         Ok(request) => next.run(request).await,
-        Err(refusal) => refusal,
+        Err(refusal) => *refusal,
     };
     let response = faults::apply(fault, connection, request, pass).await;
     shared.log.leave(entry, response.status());
