@@ -76,7 +76,11 @@ impl Client {
         };
         let (temporary, file) = create_beside(dest).map_err(at_dest)?;
         let hasher = Hasher::new(descriptor.digest.algorithm());
-        let sink = Sink::start(Written::new(file, hasher));
+        let sink = Sink::start(Written {
+            file,
+            hasher,
+            length: 0,
+        });
         let received = source.pour(&sink, progress).await;
         // The sink's own error, such as a full disk, is the cause of a refused piece.
         let written = sink.finish().await.map_err(at_dest)?;
@@ -282,11 +286,12 @@ impl Source {
         if actual == self.descriptor.digest {
             return Ok(());
         }
-        Err(Error::DigestMismatch {
-            action: self.request.action.clone(),
-            expected: self.descriptor.digest,
+        let expected = self.descriptor.digest;
+        Err(Error::digest_mismatch(
+            &self.request.action,
+            expected,
             actual,
-        })
+        ))
     }
 
     fn transfer(&self, state: TransferState) -> Transfer {

@@ -41,7 +41,7 @@ pub enum Error {
         /// What was being done.
         action: Action,
         /// What the registry said.
-        refusal: Refusal,
+        refusal: Box<Refusal>,
     },
     /// No token could be had for a registry.
     #[error("{action}: cannot log in to {registry}")]
@@ -51,7 +51,7 @@ pub enum Error {
         /// The registry.
         registry: String,
         /// Why not.
-        source: TokenError,
+        source: Box<TokenError>,
     },
     /// The credentials for a registry could not be read.
     #[error("{action}: cannot find the credentials for {registry}")]
@@ -77,9 +77,9 @@ pub enum Error {
         /// What was being done.
         action: Action,
         /// The digest that was asked for.
-        expected: Digest,
+        expected: Box<Digest>,
         /// The digest of what came.
-        actual: Digest,
+        actual: Box<Digest>,
     },
     /// Content does not have the size that its descriptor says.
     #[error("{action}: the content has {actual} bytes, not {expected}")]
@@ -124,7 +124,7 @@ pub enum Error {
         /// What was being done.
         action: Action,
         /// The platform that was asked for.
-        wanted: Platform,
+        wanted: Box<Platform>,
         /// The platforms that the index has.
         available: Vec<Platform>,
     },
@@ -149,6 +149,14 @@ pub enum Error {
 }
 
 impl Error {
+    pub(crate) fn digest_mismatch(action: &Action, expected: Digest, actual: Digest) -> Self {
+        Self::DigestMismatch {
+            action: action.clone(),
+            expected: Box::new(expected),
+            actual: Box::new(actual),
+        }
+    }
+
     /// Gives the HTTP status with which the registry refused, if it did.
     pub fn status(&self) -> Option<u16> {
         match self {
@@ -193,20 +201,20 @@ impl Error {
     }
 }
 
-/// A certificate that is not trusted now is not trusted a second later either.
-pub(crate) fn is_certificate_error(error: &reqwest::Error) -> bool {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(current) = cause {
-        let tls = match current.downcast_ref::<io::Error>() {
-            Some(io) => io.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>()),
-            None => current.downcast_ref::<rustls::Error>(),
-        };
-        if matches!(tls, Some(rustls::Error::InvalidCertificate(_))) {
-            return true;
-        }
-        cause = current.source();
+/// Finds a refused certificate among the causes: one that is not trusted now is not
+/// trusted a second later either.
+pub(crate) fn is_certificate_error(error: &(dyn std::error::Error + 'static)) -> bool {
+    if let Some(rustls::Error::InvalidCertificate(_)) = error.downcast_ref() {
+        return true;
     }
-    false
+    // An I/O error hides what it wraps: its `source` is the source of that.
+    let wrapped = error
+        .downcast_ref::<io::Error>()
+        .and_then(|error| error.get_ref())
+        .map(|inner| -> &(dyn std::error::Error + 'static) { inner });
+    wrapped
+        .or_else(|| error.source())
+        .is_some_and(is_certificate_error)
 }
 
 /// What was being done to which thing, such as `push blob sha256:… to host/app`.

@@ -157,11 +157,9 @@ impl Client {
 
 fn check_digest(expected: Option<&Digest>, actual: Digest, action: &Action) -> Result<(), Error> {
     match expected {
-        Some(expected) if *expected != actual => Err(Error::DigestMismatch {
-            action: action.clone(),
-            expected: *expected,
-            actual,
-        }),
+        Some(expected) if *expected != actual => {
+            Err(Error::digest_mismatch(action, *expected, actual))
+        }
         _ => Ok(()),
     }
 }
@@ -255,7 +253,7 @@ fn choose<'a>(
         .find(nested)
         .ok_or_else(|| Error::NoSuchPlatform {
             action: action.clone(),
-            wanted: wanted.clone(),
+            wanted: Box::new(wanted.clone()),
             available: images.into_iter().map(|(_, p)| p.clone()).collect(),
         })
 }

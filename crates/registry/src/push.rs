@@ -167,11 +167,7 @@ impl Client {
         if confirmed == digest {
             return Ok(digest);
         }
-        Err(Error::DigestMismatch {
-            action,
-            expected: digest,
-            actual: confirmed,
-        })
+        Err(Error::digest_mismatch(&action, digest, confirmed))
     }
 }
 
@@ -186,9 +182,6 @@ fn digest_for(reference: &Reference, manifest: &[u8]) -> Result<Digest, Error> {
     if actual == *expected {
         return Ok(actual);
     }
-    Err(Error::DigestMismatch {
-        action: Action::new(format!("push manifest {reference}")),
-        expected: *expected,
-        actual,
-    })
+    let action = Action::new(format!("push manifest {reference}"));
+    Err(Error::digest_mismatch(&action, *expected, actual))
 }

@@ -64,7 +64,7 @@ impl Backoff {
         self.in_a_row += 1;
         let asked = error.retry_after();
         let pause = asked.unwrap_or_else(|| self.own_pause());
-        let too_late = self.start.elapsed() + pause > self.retry.deadline;
+        let too_late = self.start.elapsed().saturating_add(pause) > self.retry.deadline;
         if self.in_a_row >= self.retry.attempts || too_late {
             return Err(self.gave_up(error));
         }

@@ -65,17 +65,6 @@ pub(crate) struct Written {
     pub(crate) length: u64,
 }
 
-impl Written {
-    /// Begins with an empty file.
-    pub(crate) fn new(file: File, hasher: Hasher) -> Self {
-        Self {
-            file,
-            hasher,
-            length: 0,
-        }
-    }
-}
-
 impl Sink {
     /// Goes on writing where `state` ends.
     pub(crate) fn start(mut state: Written) -> Self {

@@ -26,6 +26,8 @@ const MAX_REDIRECTS: usize = 5;
 const MAX_LOGINS: usize = 2;
 /// Longest pause that a registry may ask for.
 const LONGEST_PAUSE: Duration = Duration::from_secs(120);
+/// Longest silence that is waited for, whatever the settings say.
+const LONGEST_IDLE: Duration = Duration::from_secs(24 * 3600);
 
 /// A request that can be sent any number of times.
 pub(crate) struct Request<'a> {
@@ -155,17 +157,10 @@ impl Transport {
             let headers = response.headers().clone();
             let body = self.error_body(request, &mut response).await;
             let refusal = Refusal::new(status.as_u16(), &body, retry_after(&headers));
-            // ECR answers 403 to an expired token and says so in the body, which the
-            // answer to a HEAD does not have: there a used token gets one more chance.
-            let may_be_expired = request.method == Method::HEAD && header.is_some() && logins == 0;
-            let about_login = match refusal.status {
-                401 => true,
-                403 => may_be_expired || refusal.says_expired(),
-                _ => false,
-            };
+            let renewable = logins < MAX_LOGINS
+                && is_about_login(request, &refusal, header.is_some() && logins == 0);
             // What another origin says about logging in is not about our login.
-            if about_login
-                && logins < MAX_LOGINS
+            if renewable
                 && self.is_home(request, &url)
                 && self
                     .authenticator
@@ -253,6 +248,17 @@ impl Transport {
     }
 }
 
+/// Tells whether another login may help. ECR answers 403 to an expired token and says
+/// so in the body, which the answer to a HEAD does not have: there a token that was
+/// used gets one more chance.
+fn is_about_login(request: &Request<'_>, refusal: &Refusal, first_use: bool) -> bool {
+    match refusal.status {
+        401 => true,
+        403 => refusal.says_expired() || (request.method == Method::HEAD && first_use),
+        _ => false,
+    }
+}
+
 fn refused(request: &Request<'_>, mut refusal: Refusal) -> Error {
     refusal.sent = match &request.body {
         Body::Empty => None,
@@ -261,7 +267,7 @@ fn refused(request: &Request<'_>, mut refusal: Refusal) -> Error {
     };
     Error::Refused {
         action: request.action.clone(),
-        refusal,
+        refusal: Box::new(refusal),
     }
 }
 
@@ -277,7 +283,7 @@ fn login_error(request: &Request<'_>, error: AuthError) -> Error {
         AuthError::Token(source) => Error::Token {
             action,
             registry,
-            source,
+            source: Box::new(source),
         },
     }
 }
@@ -419,6 +425,8 @@ impl Activity {
     /// Waits for `work`; gives none once nothing has moved for the time `idle`.
     async fn watch<T>(&self, work: impl Future<Output = T>, idle: Duration) -> Option<T> {
         let mut work = std::pin::pin!(work);
+        // A caller's "for ever" must not overflow the clock.
+        let idle = idle.min(LONGEST_IDLE);
         loop {
             let last = Duration::from_millis(self.last_millis.load(Ordering::Relaxed));
             let due = self.start + last + idle;

@@ -182,11 +182,9 @@ impl Client {
             .body(Body::Upload(upload));
         let response = self.transport.send_once(&request).await?;
         match content_digest(&response, &action)? {
-            Some(actual) if actual != digest => Err(Error::DigestMismatch {
-                action,
-                expected: digest,
-                actual,
-            }),
+            Some(actual) if actual != digest => {
+                Err(Error::digest_mismatch(&action, digest, actual))
+            }
             _ => Ok(()),
         }
     }

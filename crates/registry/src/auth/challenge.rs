@@ -54,9 +54,7 @@ fn parse(header: &str) -> Vec<(String, Parameters)> {
     let mut rest = header;
     loop {
         rest = rest.trim_start_matches([' ', '\t', ',']);
-        let end = rest
-            .find(|c: char| matches!(c, ' ' | '\t' | ',' | '='))
-            .unwrap_or(rest.len());
+        let end = rest.find([' ', '\t', ',', '=']).unwrap_or(rest.len());
         let (word, after) = rest.split_at(end);
         let value = after.trim_start_matches([' ', '\t']).strip_prefix('=');
         match (value, challenges.last_mut()) {

@@ -20,6 +20,7 @@ use std::io;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
+use axum::http::header::CONNECTION;
 use axum::http::{HeaderMap, HeaderValue, Method};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
@@ -98,7 +99,8 @@ async fn dispatch(
         headers: parts.headers,
         query,
     };
-    match (call.method.as_str(), route) {
+    let has_body = matches!(call.method.as_str(), "POST" | "PUT" | "PATCH");
+    let answer = match (call.method.as_str(), route) {
         ("GET" | "HEAD", Route::Blob(name, digest)) => blobs::get(call, name, digest).await,
         ("DELETE", Route::Blob(name, digest)) => blobs::delete(call, name, digest).await,
         ("POST", Route::Uploads(name)) => uploads::start(call, body, name).await,
@@ -113,7 +115,12 @@ async fn dispatch(
         ("GET", Route::Tags(name)) => tags::list(call, name).await,
         ("GET", Route::Catalog) => tags::catalog(call).await,
         _ => Err(Failure::unsupported()),
-    }
+    };
+    answer.map_err(|failure| match has_body {
+        // What of the body has not been read makes the connection useless.
+        true => failure.with_header(CONNECTION, HeaderValue::from_static("close")),
+        false => failure,
+    })
 }
 
 /// Runs work on files beside the threads that serve the network.

@@ -104,29 +104,29 @@ impl Gate {
     }
 
     /// Lets a request through, or answers it.
-    pub(super) async fn check(&self, request: Request) -> Result<Request, Response> {
+    pub(super) async fn check(&self, request: Request) -> Result<Request, Box<Response>> {
         match &self.login {
             Login::None => Ok(request),
             Login::Basic { username, password } => {
                 match authorization(&request) == basic(username, password) {
                     true => Ok(request),
-                    false => Err(unauthorized("Basic realm=\"test\"".to_owned())),
+                    false => Err(Box::new(unauthorized("Basic realm=\"test\"".to_owned()))),
                 }
             }
             Login::Token(login) if request.uri().path() == "/token" => {
-                Err(self.token_service(login, request).await)
+                Err(Box::new(self.token_service(login, request).await))
             }
             Login::Token(login) => self.check_token(login, request),
         }
     }
 
-    fn check_token(&self, login: &TokenLogin, request: Request) -> Result<Request, Response> {
+    fn check_token(&self, login: &TokenLogin, request: Request) -> Result<Request, Box<Response>> {
         let wanted = scopes(request.method(), request.uri());
         let challenge = || {
             let (realm, scope) = (&self.realm, wanted.join(" "));
-            unauthorized(format!(
+            Box::new(unauthorized(format!(
                 "Bearer realm=\"{realm}\",service=\"test\",scope=\"{scope}\""
-            ))
+            )))
         };
         let header = authorization(&request);
         let mut tokens = lock(&self.tokens);
@@ -136,7 +136,7 @@ impl Gate {
         };
         if grant.uses_left == Some(0) {
             return Err(match login.expired_is_403 {
-                true => expired(),
+                true => Box::new(expired()),
                 false => challenge(),
             });
         }

@@ -16,10 +16,12 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
+use axum::Router;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use tempfile::TempDir;
+use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
 use crate::server::{self, Store};
@@ -77,21 +79,7 @@ impl Registry {
             intercept,
         ));
         let (stop, stopped) = oneshot::channel();
-        let thread = std::thread::spawn(move || {
-            runtime.block_on(async move {
-                let Ok(listener) = tokio::net::TcpListener::from_std(listener) else {
-                    return;
-                };
-                let app = app.into_make_service_with_connect_info::<Connection>();
-                let server = axum::serve(BreakableListener(listener), app);
-                tokio::select! {
-                    _ = server.into_future() => {}
-                    _ = stopped => {}
-                }
-            });
-            // Connections that stall on purpose would never end by themselves.
-            runtime.shutdown_background();
-        });
+        let thread = std::thread::spawn(move || run(runtime, listener, app, stopped));
         Ok(Self {
             address,
             shared,
@@ -171,6 +159,27 @@ impl std::fmt::Debug for Registry {
     }
 }
 
+fn run(
+    runtime: Runtime,
+    listener: std::net::TcpListener,
+    app: Router,
+    stopped: oneshot::Receiver<()>,
+) {
+    runtime.block_on(async move {
+        let Ok(listener) = tokio::net::TcpListener::from_std(listener) else {
+            return;
+        };
+        let app = app.into_make_service_with_connect_info::<Connection>();
+        let server = axum::serve(BreakableListener(listener), app);
+        tokio::select! {
+            _ = server.into_future() => {}
+            _ = stopped => {}
+        }
+    });
+    // Connections that stall on purpose would never end by themselves.
+    runtime.shutdown_background();
+}
+
 /// What every request passes before it comes to the server.
 async fn intercept(
     State(shared): State<Arc<Shared>>,
@@ -182,7 +191,7 @@ async fn intercept(
     let fault = shared.faults.take(&request);
     let pass = async |request| match shared.gate.check(request).await {
         Ok(request) => next.run(request).await,
-        Err(refusal) => refusal,
+        Err(refusal) => *refusal,
     };
     let response = faults::apply(fault, connection, request, pass).await;
     shared.log.leave(entry, response.status());

@@ -5,6 +5,9 @@ use ocibuild_registry::{Descriptor, Error, Progress, media_type};
 
 use crate::support::{blob, client, image};
 
+/// Tells whether an error is the one that should come.
+type Expected = fn(&Error) -> bool;
+
 fn answer(status: u16, headers: &[(&str, &str)], body: impl Into<Vec<u8>>) -> Fault {
     Fault::Answer(Answer {
         status,
@@ -24,7 +27,7 @@ async fn blobs_that_are_not_what_they_should_be() {
     let folder = tempfile::tempdir().unwrap();
     let dest = folder.path().join("blob");
     let none = Progress::none();
-    let cases: [(Fault, fn(&Error) -> bool); 4] = [
+    let cases: [(Fault, Expected); 4] = [
         (answer(200, &[], vec![0; 1000]), |e| {
             matches!(e, Error::DigestMismatch { .. })
         }),
@@ -101,7 +104,7 @@ async fn manifests_that_are_not_what_they_should_be() {
         .with_digest(ocibuild_registry::Digest::sha256(b"another"));
     let by_tag = registry.reference("app:v1");
     let huge = vec![b' '; 5 * 1024 * 1024];
-    let cases: [(_, Fault, fn(&Error) -> bool); 7] = [
+    let cases: [(_, Fault, Expected); 7] = [
         (
             &by_digest,
             answer(200, &[oci], image.manifest.to_vec()),
