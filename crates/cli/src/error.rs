@@ -7,7 +7,7 @@ use ocibuild::error::{Error as BuildError, ErrorKind};
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// The command line asks for something that makes no sense.
     #[error("{0}")]
     Usage(String),
@@ -29,7 +29,7 @@ pub enum Error {
 
 impl Error {
     /// Wraps a cause.
-    pub fn failed(
+    pub(crate) fn failed(
         doing: impl Into<String>,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
@@ -40,7 +40,7 @@ impl Error {
     }
 
     /// Gives the exit status.
-    pub fn status(&self) -> u8 {
+    pub(crate) fn status(&self) -> u8 {
         match self {
             Self::Usage(_) => 2,
             Self::Build(error) if error.kind() == ErrorKind::Cancelled => 130,
@@ -50,7 +50,7 @@ impl Error {
 
     /// Gives the whole text: the error and its causes, the excerpt of the Dockerfile,
     /// the last lines of output, what to do.
-    pub fn render(&self) -> String {
+    pub(crate) fn render(&self) -> String {
         let mut text = format!("error: {self}\n");
         causes(self, &mut text);
         if let Self::Build(error) = self {

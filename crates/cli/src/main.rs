@@ -19,6 +19,8 @@ fn main() -> ExitCode {
     // A sandbox starts as this program again; it must not see anything of what follows.
     ocibuild::init();
     let cli = Cli::parse();
+    // Nothing was installed before, so this cannot fail.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let filter = EnvFilter::try_from_env("OCIBUILD_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)

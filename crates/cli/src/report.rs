@@ -11,7 +11,7 @@ use ocibuild::{Event, EventSink, LayerSummary, StepId};
 use crate::args::Progress;
 
 /// Gives a sink that shows events as asked for.
-pub fn sink(progress: Progress, quiet: bool) -> EventSink {
+pub(crate) fn sink(progress: Progress, quiet: bool) -> EventSink {
     if quiet {
         return EventSink::none();
     }
@@ -38,7 +38,9 @@ fn lines(terminal: bool) -> EventSink {
         status_shown: false,
     });
     EventSink::new(move |event| {
-        let mut lines = shown.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut lines = shown
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         lines.show(&event);
     })
 }

@@ -88,7 +88,7 @@ pub fn select(sources: &[String], view: &RootView) -> Result<Vec<Selected>, Erro
     let mut selected = Vec::new();
     for source in sources {
         let path = clean(source);
-        if has_wildcard(source) {
+        if pattern::is_pattern(source) {
             for found in glob(view, &path, source)? {
                 selected.push(follow(view, &found, source)?);
             }
@@ -143,11 +143,6 @@ fn clean(path: &str) -> String {
         }
     }
     parts.join("/")
-}
-
-/// Tells whether a source is a pattern; a backslash makes one too.
-fn has_wildcard(source: &str) -> bool {
-    source.contains(['*', '?', '[', '\\'])
 }
 
 /// Finds what matches a wildcard, part by part: `*` never crosses a slash. A link on

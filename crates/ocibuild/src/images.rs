@@ -9,14 +9,12 @@ use std::path::Path;
 use futures::future::try_join_all;
 
 use crate::content::{self, ContentStore, IMAGE_NAME};
+use crate::image::ImageConfig;
 use crate::image::manifest::{Document, Documents};
 use crate::image::validate::{Problem, validate};
-use crate::image::ImageConfig;
 use crate::layer::DiffId;
 use crate::output::{self, Finished, layout, push};
-use crate::registry::{
-    Client, Descriptor, Digest, Manifest, Platform, Progress, Reference,
-};
+use crate::registry::{Client, Descriptor, Digest, Manifest, Platform, Progress, Reference};
 use crate::source::{self, Layer};
 
 /// What went wrong with an image of the store.
@@ -152,9 +150,21 @@ impl Images {
         }
         let finished = image.finished(Vec::new());
         let progress = Progress::none();
-        let first = push::push(&self.0, client, &finished, &image.layers, reference, &progress);
+        let first = push::push(
+            &self.0,
+            client,
+            &finished,
+            &image.layers,
+            reference,
+            &progress,
+        );
         match first.await {
-            Err(_) if image.layers.iter().any(|layer| !self.0.has_blob(&layer.blob)) => {
+            Err(_)
+                if image
+                    .layers
+                    .iter()
+                    .any(|layer| !self.0.has_blob(&layer.blob)) =>
+            {
                 self.fetch(client, image).await?;
                 let layers = &image.layers;
                 Ok(push::push(&self.0, client, &finished, layers, reference, &progress).await?)
@@ -194,5 +204,4 @@ impl StoredImage {
             created: 0,
         }
     }
-
 }

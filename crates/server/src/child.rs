@@ -8,12 +8,15 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ocibuild::{Cancel, Event, EventSink};
+use ocibuild::registry::{Client, Credential, Credentials, Platform, Reference};
+use ocibuild::{
+    Build, Cancel, ContextSource, DockerfileSource, ErrorKind, Event, EventSink, Output, git,
+};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::spec::{BuildFailure, BuildResult, BuildSpec, FailureKind, Line, Report};
+use crate::spec::{Auth, BuildFailure, BuildResult, BuildSpec, FailureKind, Line, Report};
 
 /// The largest description of a build that is read.
 const SPEC_BYTES: u64 = 64 << 20;
@@ -48,8 +51,118 @@ async fn build(
     events: EventSink,
     cancel: Cancel,
 ) -> Result<BuildResult, BuildFailure> {
-    drop((spec, events, cancel));
-    Err(failure("this program cannot build images yet"))
+    let mut build = Build::new(ContextSource::Git(context(&spec)?), &spec.store)
+        .client(client(&spec)?)
+        .events(events)
+        .cancel(cancel);
+    if let Some(text) = spec.dockerfile {
+        build = build.dockerfile(DockerfileSource::Text {
+            name: "Dockerfile".to_owned(),
+            text,
+        });
+    }
+    if let Some(platform) = spec.platform {
+        let platform = platform.parse::<Platform>();
+        build = build.platform(platform.map_err(|error| user_failure(&error))?);
+    }
+    for destination in spec.destinations {
+        let reference = destination.reference.parse::<Reference>();
+        let reference = reference.map_err(|error| user_failure(&error))?;
+        build = build
+            .tag(reference.clone())
+            .output(Output::Registry(reference));
+    }
+    let image = build.run().await.map_err(|error| BuildFailure {
+        kind: kind(error.kind()),
+        reason: one_line(&error),
+    })?;
+    Ok(BuildResult {
+        digest: image.digest,
+    })
+}
+
+fn context(spec: &BuildSpec) -> Result<git::GitSource, BuildFailure> {
+    let source = git::GitSource::parse(&spec.source.url).map_err(|error| user_failure(&error))?;
+    Ok(git::GitSource {
+        reference: spec.source.reference.clone(),
+        subdir: spec.source.subdir.clone(),
+        token: spec.source.token.clone(),
+        ..source
+    })
+}
+
+fn client(spec: &BuildSpec) -> Result<Client, BuildFailure> {
+    let mut credentials = match &spec.docker_config {
+        Some(file) => {
+            Credentials::from_docker_config_file(file).map_err(|error| failure(one_line(&error)))?
+        }
+        None => Credentials::anonymous(),
+    };
+    let mut plain = Vec::new();
+    for destination in &spec.destinations {
+        let host = destination.reference.split('/').next().unwrap_or_default();
+        if destination.plain_http {
+            plain.push(host.to_owned());
+        }
+        match &destination.auth {
+            Auth::Configured => {}
+            Auth::Google { key: Some(key) } => {
+                let login = Credential::password("_json_key", key.expose());
+                credentials = credentials.with(host, login);
+            }
+            Auth::Google { key: None } | Auth::Amazon { .. } => {
+                return Err(unsupported_login(host));
+            }
+        }
+    }
+    Client::builder()
+        .credentials(credentials)
+        .plain_http(plain)
+        .build()
+        .map_err(|error| failure(one_line(&error)))
+}
+
+/// Signing in with the identity of a machine or with an Amazon key needs their own
+/// protocols; a push that would be refused at its end is refused here.
+fn unsupported_login(host: &str) -> BuildFailure {
+    BuildFailure {
+        kind: FailureKind::Registry,
+        reason: format!(
+            "signing in to {host} with a cloud identity is not supported yet: \
+             give its login in OCIBUILD_DOCKER_CONFIG"
+        ),
+    }
+}
+
+fn kind(kind: ErrorKind) -> FailureKind {
+    match kind {
+        ErrorKind::User => FailureKind::User,
+        ErrorKind::Command => FailureKind::Command,
+        ErrorKind::Registry => FailureKind::Registry,
+        ErrorKind::Sandbox => FailureKind::Sandbox,
+        _ => FailureKind::Internal,
+    }
+}
+
+fn user_failure(error: &dyn std::error::Error) -> BuildFailure {
+    BuildFailure {
+        kind: FailureKind::User,
+        reason: one_line(error),
+    }
+}
+
+/// An error with its causes on one line.
+fn one_line(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.ends_with(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
 }
 
 fn read_spec(input: impl Read) -> Result<BuildSpec, BuildFailure> {

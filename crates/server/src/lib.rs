@@ -12,6 +12,7 @@ mod api;
 mod app;
 pub mod child;
 pub mod config;
+pub mod demo;
 mod embedded;
 mod logs;
 mod router;
@@ -136,6 +137,7 @@ pub struct Service {
     worker: Worker,
     listener: TcpListener,
     address: SocketAddr,
+    registry: Option<SocketAddr>,
     /// Ends the embedded registry when the service is dropped.
     _registry: DropGuard,
     grace: Duration,
@@ -173,6 +175,7 @@ impl Service {
             worker,
             listener,
             address,
+            registry,
             _registry: stop,
             grace,
         })
@@ -181,6 +184,11 @@ impl Service {
     /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The address of the embedded registry, where there is one.
+    pub fn registry(&self) -> Option<SocketAddr> {
+        self.registry
     }
 
     /// Serves and builds until `shutdown` is cancelled; then running builds are stopped and

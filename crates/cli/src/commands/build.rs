@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::report;
 
 /// Runs the command.
-pub async fn run(args: BuildArgs) -> Result<ExitCode, Error> {
+pub(crate) async fn run(args: BuildArgs) -> Result<ExitCode, Error> {
     let image = to_build(&args)?.cancel(cancel_on_signal()).run().await?;
     if let Some(file) = &args.iidfile {
         write(file, image.config_descriptor.digest.to_string().as_bytes())?;

@@ -3,22 +3,25 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use ocibuild::executor::probe::{self, Verdict};
 use ocibuild::executor::Helper;
+use ocibuild::executor::probe::{self, Verdict};
 
 use super::surroundings::store_root;
 use crate::args::CheckHostArgs;
 use crate::error::Error;
 
 /// Runs the command; the status is 1 where no sandbox works.
-pub fn run(args: &CheckHostArgs) -> Result<ExitCode, Error> {
+pub(crate) fn run(args: &CheckHostArgs) -> Result<ExitCode, Error> {
     let root = store_root(&args.store)?;
     std::fs::create_dir_all(&root)
         .map_err(|error| Error::failed(format!("create {}", root.display()), error))?;
     let verdicts = probe::report(&Helper::CurrentExe, &root);
     let text = match args.json {
         true => json(&verdicts),
-        false => verdicts.iter().map(|verdict| format!("{verdict}\n")).collect(),
+        false => verdicts
+            .iter()
+            .map(|verdict| format!("{verdict}\n"))
+            .collect(),
     };
     // A reader that went away has seen what it wanted.
     let _ = std::io::stdout().lock().write_all(text.as_bytes());

@@ -11,7 +11,7 @@ use crate::args::InspectArgs;
 use crate::error::Error;
 
 /// Runs the command.
-pub async fn run(args: InspectArgs) -> Result<ExitCode, Error> {
+pub(crate) async fn run(args: InspectArgs) -> Result<ExitCode, Error> {
     let document = match args.remote {
         true => remote(&args).await?,
         false => stored(&args).await?,

@@ -11,7 +11,7 @@ use crate::args::PullArgs;
 use crate::error::Error;
 
 /// Runs the command.
-pub async fn run(args: PullArgs) -> Result<ExitCode, Error> {
+pub(crate) async fn run(args: PullArgs) -> Result<ExitCode, Error> {
     let client = client(&args.registry)?;
     let platform = match &args.platform {
         Some(text) => platform(text)?,

@@ -10,7 +10,7 @@ use crate::args::PushArgs;
 use crate::error::Error;
 
 /// Runs the command.
-pub async fn run(args: PushArgs) -> Result<ExitCode, Error> {
+pub(crate) async fn run(args: PushArgs) -> Result<ExitCode, Error> {
     let client = client(&args.registry)?;
     let images = Images::open(&store_root(&args.store)?)?;
     let image = images.find(&args.image)?;

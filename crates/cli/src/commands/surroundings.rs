@@ -3,14 +3,14 @@
 
 use std::path::PathBuf;
 
-use ocibuild::registry::{Client, Credentials, InvalidReference, Platform, Reference};
 use ocibuild::Cancel;
+use ocibuild::registry::{Client, Credentials, InvalidReference, Platform, Reference};
 
 use crate::args::{RegistryArgs, StoreArgs};
 use crate::error::Error;
 
 /// Gives the folder of the store.
-pub fn store_root(args: &StoreArgs) -> Result<PathBuf, Error> {
+pub(crate) fn store_root(args: &StoreArgs) -> Result<PathBuf, Error> {
     if let Some(root) = &args.root {
         return Ok(root.clone());
     }
@@ -23,7 +23,7 @@ pub fn store_root(args: &StoreArgs) -> Result<PathBuf, Error> {
 }
 
 /// Makes the client of registries, with the credentials of Docker's configuration.
-pub fn client(args: &RegistryArgs) -> Result<Client, Error> {
+pub(crate) fn client(args: &RegistryArgs) -> Result<Client, Error> {
     let mut builder = Client::builder()
         .credentials(credentials()?)
         .plain_http(args.plain_http.iter().cloned());
@@ -54,28 +54,27 @@ fn credentials() -> Result<Credentials, Error> {
 }
 
 /// Parses the name of an image.
-pub fn reference(text: &str) -> Result<Reference, Error> {
+pub(crate) fn reference(text: &str) -> Result<Reference, Error> {
     text.parse()
-        .map_err(|error: InvalidReference| {
-            Error::Usage(error.to_string())
-        })
+        .map_err(|error: InvalidReference| Error::Usage(error.to_string()))
 }
 
 /// Parses a platform.
-pub fn platform(text: &str) -> Result<Platform, Error> {
+pub(crate) fn platform(text: &str) -> Result<Platform, Error> {
     text.parse()
         .map_err(|error| Error::Usage(format!("--platform: {error}")))
 }
 
 /// Gives a switch that Ctrl-C and SIGTERM turn on; the second signal ends the program at once.
-pub fn cancel_on_signal() -> Cancel {
+pub(crate) fn cancel_on_signal() -> Cancel {
     use tokio::signal::unix::{SignalKind, signal};
     let cancel = Cancel::new();
     let switch = cancel.clone();
     tokio::spawn(async move {
-        let (Ok(mut interrupt), Ok(mut terminate)) =
-            (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-        else {
+        let (Ok(mut interrupt), Ok(mut terminate)) = (
+            signal(SignalKind::interrupt()),
+            signal(SignalKind::terminate()),
+        ) else {
             return;
         };
         let mut again = false;

@@ -14,8 +14,11 @@ pub(crate) const UNPACK: &str = "unpack";
 pub(crate) const DIFF: &str = "diff";
 
 /// Every job, by name.
-pub(crate) const JOBS: &[(&str, Job)] =
-    &[(UNPACK, unpack::job), (DIFF, diff::job), (REMOVE_TREE, remove_tree)];
+pub(crate) const JOBS: &[(&str, Job)] = &[
+    (UNPACK, unpack::job),
+    (DIFF, diff::job),
+    (REMOVE_TREE, remove_tree),
+];
 
 /// Does a job with the ids of the sandbox.
 pub(crate) fn call<Q: Serialize, A: DeserializeOwned>(

@@ -15,11 +15,10 @@ use crate::cache::StepResult;
 use crate::content::{At, ContentStore};
 use crate::error::Error;
 use crate::event::{Event, EventSink, StepId, Stream};
-use crate::executor::{
-    Exit, Identity, Mount, MountSource, REMOVE_TREE, Rootfs, RunSpec, Sandbox,
-};
+use crate::executor::{Exit, Identity, Mount, MountSource, REMOVE_TREE, Rootfs, RunSpec, Sandbox};
 use crate::graph::RunStep;
 use crate::graph::key::{KeyBuilder, StepKey};
+use crate::graph::step::SCRIPTS;
 use crate::layer::Compression;
 use crate::registry::Descriptor;
 use crate::snapshot::diff;
@@ -27,8 +26,6 @@ use crate::source::Layer;
 
 /// The name that the command sees for its machine.
 const HOSTNAME: &str = "buildkitsandbox";
-/// Where scripts of heredocs with a `#!` line stand.
-const SCRIPTS: &str = "/dev/pipes";
 /// How many lines of output an error shows.
 const TAIL: usize = 20;
 /// A line longer than this is cut, so that a command without line ends cannot fill memory.

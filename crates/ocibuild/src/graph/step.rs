@@ -4,12 +4,15 @@
 use crate::copy::InlineFile;
 use crate::dockerfile::Word;
 use crate::dockerfile::ast::{
-    Add, Arg, Command, Copy, CopyFlags, Heredoc, Instruction, Network, Run, Workdir,
+    Add, Arg, Command, Copy, CopyFlags, Heredoc, Instruction, Invocation, Network, Run, Workdir,
 };
 use crate::executor;
 use crate::image::{History, ImageConfig};
 
 use super::{Error, Plan, Scope, metadata};
+
+/// Where a command finds scripts that are here-documents with a `#!` line.
+pub const SCRIPTS: &str = "/dev/pipes";
 
 /// What makes a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -171,21 +174,15 @@ impl StageConfig {
         Ok(Applied::layer(step, format!("RUN {text} # buildkit")))
     }
 
-    /// A here-document alone is the script itself: a program where it begins with `#!`,
-    /// else text for the shell. Beside other words it is left to the shell.
+    /// Gives what runs, and the name and text of a script that has to be there for it.
     fn run_argv(&self, run: &Run) -> (Vec<String>, Option<(String, String)>) {
-        let (Command::Shell(text), [first, ..]) = (&run.command, &run.heredocs[..]) else {
-            return (self.words_of(&run.command), None);
-        };
-        if text.text.trim() != first.redirect.text.trim() {
-            return (self.with_shell(whole_script(text, &run.heredocs)), None);
+        match run.invocation() {
+            Invocation::Exec(words) => (words, None),
+            Invocation::Shell(text) => (self.with_shell(text), None),
+            Invocation::Script { name, content } => {
+                (vec![format!("{SCRIPTS}/{name}")], Some((name, content)))
+            }
         }
-        let body = first.content();
-        if !body.starts_with("#!") {
-            return (self.with_shell(body), None);
-        }
-        let path = format!("/dev/pipes/{}", first.name);
-        (vec![path], Some((first.name.clone(), body)))
     }
 
     fn with_shell(&self, text: String) -> Vec<String> {
@@ -304,17 +301,6 @@ fn copy_text(
     words.push(scope.expand(&destination.text)?);
     words.push("# buildkit".to_owned());
     Ok(words.join(" "))
-}
-
-/// Puts line and bodies together again, for the shell to read.
-fn whole_script(text: &Word, heredocs: &[Heredoc]) -> String {
-    let mut script = text.text.clone();
-    for heredoc in heredocs {
-        script.push('\n');
-        script.push_str(&heredoc.body.text);
-        script.push_str(&heredoc.name);
-    }
-    script
 }
 
 /// Proxy arguments reach RUN without ARG, in both spellings, and leave no trace.
