@@ -22,7 +22,6 @@ const MACHINES: &[(u32, usize)] = if cfg!(target_arch = "aarch64") {
 
 /// Calls that only make data safe against a crash of the machine.
 const SYNC_FAMILY: &[&str] = &[
-    "arm_sync_file_range",
     "fdatasync",
     "fsync",
     "sync",
