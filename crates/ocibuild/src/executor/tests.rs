@@ -1,5 +1,7 @@
 //! One suite for every identity: what a command sees, may do, and leaves.
 
+#![expect(clippy::print_stdout, reason = "a test that skips says why")]
+
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
 use std::path::PathBuf;
