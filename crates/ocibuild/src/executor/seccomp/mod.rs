@@ -12,6 +12,9 @@ use bpf::{Action, Range};
 
 use super::sys;
 
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+compile_error!("the table of system calls has x86-64 and arm64 only");
+
 /// The machines whose programs the filter knows, by their AUDIT_ARCH value and their
 /// column in the table. A kernel runs those of its own column pair only.
 const MACHINES: &[(u32, usize)] = if cfg!(target_arch = "aarch64") {
