@@ -155,7 +155,10 @@ fn what_is_written_is_read_back() {
 fn the_table_survives_its_form_on_disk_and_no_damage() {
     let (finished, _) = write(options(Compression::None, 1), &every_kind());
     let bytes = finished.toc.to_bytes();
-    assert_eq!(Toc::from_bytes(&bytes).expect("a whole table"), finished.toc);
+    assert_eq!(
+        Toc::from_bytes(&bytes).expect("a whole table"),
+        *finished.toc
+    );
     for end in 0..bytes.len() {
         assert!(Toc::from_bytes(&bytes[..end]).is_err(), "cut at {end}");
     }
@@ -230,7 +233,10 @@ fn judge(program: &str, arguments: &[&str], blob: &[u8]) -> Option<String> {
     let blob = blob.to_vec();
     let feeder = std::thread::spawn(move || stdin.write_all(&blob));
     let output = child.wait_with_output().expect("the output");
-    feeder.join().expect("no panic").expect("everything is read");
+    feeder
+        .join()
+        .expect("no panic")
+        .expect("everything is read");
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{program}: {errors}");
     Some(String::from_utf8_lossy(&output.stdout).into_owned())
@@ -240,10 +246,7 @@ fn judge(program: &str, arguments: &[&str], blob: &[u8]) -> Option<String> {
 fn other_tools_accept_what_is_written() {
     let content = large_content();
     let mut entries = every_kind();
-    entries.push((
-        meta("zzz", Kind::File(content.len() as u64)),
-        &content[..],
-    ));
+    entries.push((meta("zzz", Kind::File(content.len() as u64)), &content[..]));
     let (finished, blob) = write(options(Compression::Gzip, 2), &entries);
     judge("gzip", &["-t"], &blob);
     let (_, frames) = write(options(Compression::Zstd, 2), &entries);
@@ -252,18 +255,27 @@ fn other_tools_accept_what_is_written() {
         assert_eq!(list.lines().count(), entries.len());
         assert!(list.contains("-rwsr-sr-t 3000000/4294967294"), "{list}");
         assert!(list.contains("same link to directory-with"), "{list}");
-        assert!(list.contains("bin/\n"), "directories end in a slash: {list}");
+        assert!(
+            list.contains("bin/\n"),
+            "directories end in a slash: {list}"
+        );
     }
     let script = "import sys,tarfile\n\
         t=tarfile.open(fileobj=sys.stdin.buffer,mode='r|gz')\n\
         for m in t: print(m.name.encode('utf8','surrogateescape'),m.uid,m.gid,m.mtime,len(m.pax_headers))";
     if let Some(list) = judge("python3", &["-c", script], &blob) {
         assert_eq!(list.lines().count(), entries.len());
-        assert!(list.contains("b'rich' 3000000 4294967294 1700000000"), "{list}");
+        assert!(
+            list.contains("b'rich' 3000000 4294967294 1700000000"),
+            "{list}"
+        );
         assert!(list.contains(r"b'raw-\xff\xfe' 1 2"), "{list}");
         assert!(list.contains("b'old' 1 2 -1"), "{list}");
     }
-    assert_eq!(finished.media_type, "application/vnd.oci.image.layer.v1.tar+gzip");
+    assert_eq!(
+        finished.media_type,
+        "application/vnd.oci.image.layer.v1.tar+gzip"
+    );
 }
 
 #[test]
@@ -272,12 +284,17 @@ fn whiteouts_and_opaque_marks() {
     layer.append(&meta("a", Kind::Dir), None).expect("a");
     layer.opaque(&path("a")).expect("opaque");
     layer.whiteout(&path("a/old")).expect("whiteout");
-    layer.append(&meta("a/old", Kind::Dir), None).expect("replacement");
+    layer
+        .append(&meta("a/old", Kind::Dir), None)
+        .expect("replacement");
     layer.whiteout(&path("b/c/gone")).expect("whiteout");
     let (finished, blob) = layer.finish().expect("a layer");
     assert_eq!(finished.toc.whiteouts(), [path("a/old"), path("b/c/gone")]);
     assert_eq!(finished.toc.opaques(), [path("a")]);
-    let implied = finished.toc.get(&path("b/c")).expect("an implied directory");
+    let implied = finished
+        .toc
+        .get(&path("b/c"))
+        .expect("an implied directory");
     assert!(implied.implicit && implied.kind.is_dir());
     assert_eq!(read(&blob).expect("a layer").toc, finished.toc);
     // Whiteouts have mode 0 and time 0.
@@ -459,7 +476,12 @@ mod hostile {
         let hard = layer.toc.get(&path("hard")).expect("hard");
         let target = path("abs/file");
         assert_eq!(hard.kind, Kind::Hardlink { target });
-        assert!(layer.toc.get(&TreePath::root()).is_some_and(|root| !root.implicit));
+        assert!(
+            layer
+                .toc
+                .get(&TreePath::root())
+                .is_some_and(|root| !root.implicit)
+        );
     }
 
     #[test]
@@ -497,7 +519,10 @@ mod hostile {
         }
         let mut changed = good.clone();
         changed[0] = b'x';
-        assert!(matches!(read(&changed), Err(Error::Malformed { offset: 0, .. })));
+        assert!(matches!(
+            read(&changed),
+            Err(Error::Malformed { offset: 0, .. })
+        ));
         let lone = [vec![0; 512], entry(b"hidden", b'0', b"")].concat();
         assert!(matches!(read(&lone), Err(Error::Malformed { .. })));
         for kind in *b"VMDNZ" {
@@ -505,7 +530,10 @@ mod hostile {
             assert!(matches!(error, Error::Unsupported { .. }), "{error}");
         }
         let whiteout_device = archive(&[entry(b"x", b'3', b"")]);
-        assert!(matches!(read(&whiteout_device), Err(Error::Unsupported { .. })));
+        assert!(matches!(
+            read(&whiteout_device),
+            Err(Error::Unsupported { .. })
+        ));
         for records in [
             &[(&b"uid"[..], &b"4294967295"[..])],
             &[(b"gid", b"-1")],
@@ -522,7 +550,7 @@ mod hostile {
     #[test]
     fn the_digest_covers_bytes_after_the_end() {
         let mut bytes = archive(&[entry(b"file", b'0', b"x")]);
-        bytes.extend_from_slice(&[b"tail"; 300].concat());
+        bytes.extend_from_slice(&b"tail".repeat(300));
         let layer = read(&bytes).expect("a valid layer");
         assert_eq!(layer.diff_id.0, Digest::sha256(&bytes));
         assert_eq!(layer.uncompressed_size, bytes.len() as u64);
@@ -539,7 +567,10 @@ mod hostile {
         });
         let zstd = [first, second].map(|part| zstd::encode_all(part, 1).expect("memory"));
         for blob in [gzip.concat(), zstd.concat()] {
-            assert_eq!(read(&blob).expect("valid").diff_id.0, Digest::sha256(&bytes));
+            assert_eq!(
+                read(&blob).expect("valid").diff_id.0,
+                Digest::sha256(&bytes)
+            );
             assert!(read(&blob[..blob.len() - 3]).is_err(), "cut off");
         }
     }
@@ -553,7 +584,12 @@ mod hostile {
             entry(b"etc/passwd", b'0', b"new:x:1:1::/:"),
         ]))
         .expect("a valid layer");
-        assert!(layer.toc.get(&path("d")).is_some_and(|entry| entry.kind.is_dir()));
+        assert!(
+            layer
+                .toc
+                .get(&path("d"))
+                .is_some_and(|entry| entry.kind.is_dir())
+        );
         let passwd = layer.toc.accounts().get(&path("etc/passwd"));
         assert_eq!(passwd, Some(&b"new:x:1:1::/:"[..]));
     }
@@ -587,7 +623,11 @@ mod hostile {
         binary[108..116].copy_from_slice(&[0x80, 0, 0, 0, 0, 0x2d, 0xc6, 0xc0]);
         binary[136..148].copy_from_slice(&[0xff; 12]);
         let layer = read(&archive(&[
-            entry(b"g", b'g', b"52 comment=0123456789012345678901234567890123456789\n"),
+            entry(
+                b"g",
+                b'g',
+                b"52 comment=0123456789012345678901234567890123456789\n",
+            ),
             entry(b"old-dir/", 0, b""),
             entry(b"contiguous", b'7', b"x"),
             entry(b"././@LongLink", b'L', &[b'n'; 200]),
@@ -642,7 +682,9 @@ mod hostile {
         impl Visitor for Taker {
             type Error = Error;
             fn entry(&mut self, _: &EntryMeta, content: &mut dyn Read) -> Result<(), Error> {
-                content.read_to_end(&mut self.0).map_err(Error::from_content)?;
+                content
+                    .read_to_end(&mut self.0)
+                    .map_err(Error::from_content)?;
                 Ok(())
             }
         }
@@ -671,7 +713,9 @@ mod hostile {
             handle.write_all_at(&[b'd'; 10], at as u64).expect("data");
             want[at..at + 10].fill(b'd');
         }
-        handle.set_len(want.len() as u64).expect("a hole at the end");
+        handle
+            .set_len(want.len() as u64)
+            .expect("a hole at the end");
         for (format, readable) in [("gnu", true), ("pax", false)] {
             let output = Command::new("tar")
                 .args(["-S", "--format", format, "-cf", "-", "-C"])
@@ -700,7 +744,11 @@ mod hostile {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(300))]
+        #![proptest_config(ProptestConfig {
+            cases: 300,
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
 
         /// Whatever the bytes, reading ends with a value.
         #[test]
