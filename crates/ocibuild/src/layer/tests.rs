@@ -308,7 +308,8 @@ fn whiteouts_and_opaque_marks() {
 
 #[test]
 fn entries_must_come_in_order_and_fit() {
-    let refused = |steps: &dyn Fn(&mut LayerWriter<Vec<u8>>) -> Result<(), Error>| {
+    type Steps<'a> = &'a dyn Fn(&mut LayerWriter<Vec<u8>>) -> Result<(), Error>;
+    let refused = |steps: Steps<'_>| {
         let mut layer = LayerWriter::new(Options::default(), Vec::new()).expect("a writer");
         let error = steps(&mut layer).expect_err("it should be refused");
         let after = layer.append(&meta("zz", Kind::Dir), None);

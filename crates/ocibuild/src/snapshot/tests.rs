@@ -342,7 +342,7 @@ proptest! {
     ) {
         let (below, _) = random_layer(below);
         let (above, blob) = random_layer(above);
-        let lowers = RootView::new(&[below.clone()]);
+        let lowers = RootView::new(std::slice::from_ref(&below));
         let dir = tempfile::tempdir().expect("a directory");
         let tree = dir.path().join("tree");
         let toc = unpack_to(&blob, &tree, Identity::Single, &lowers);
@@ -694,7 +694,7 @@ fn privileged_the_kernel_writes_what_is_read() {
         "d turned",
         "f turned/x x",
     ]);
-    let lowers = RootView::new(&[base.clone()]);
+    let lowers = RootView::new(std::slice::from_ref(&base));
     let dir = tempfile::tempdir().expect("a directory");
     let lower = dir.path().join("lower");
     unpack_to(&blob, &lower, Identity::Real, &lowers);
@@ -747,7 +747,7 @@ fn privileged_the_kernel_reads_what_is_written() {
     let (base, base_blob) = layer(&["d a", "f a/1 one", "f a/2 two", "d b", "f b/x x", "f c c"]);
     let (top, top_blob) = layer(&["w a/1", "f a/3 three", "d b", "o b", "f b/y y", "w c"]);
     let dir = tempfile::tempdir().expect("a directory");
-    let lowers = RootView::new(&[base.clone()]);
+    let lowers = RootView::new(std::slice::from_ref(&base));
     let at = |name: &str| dir.path().join(name);
     unpack_to(&base_blob, &at("base"), Identity::Real, &RootView::new(&[]));
     unpack_to(&top_blob, &at("top"), Identity::Real, &lowers);

@@ -85,8 +85,8 @@ pub fn unpack(blob: impl Read, dest: &Path, options: &Options) -> Result<ReadLay
     let layer = read_layer(blob, options.encoding, &options.limits, &mut unpacker)?;
     if let Some(expected) = options.expected.filter(|wanted| *wanted != layer.diff_id) {
         return Err(Error::WrongLayer {
-            expected,
-            found: layer.diff_id,
+            expected: Box::new(expected),
+            found: Box::new(layer.diff_id),
         });
     }
     let stack = options.lowers.with(Arc::clone(&layer.toc));
