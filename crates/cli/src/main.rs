@@ -1,3 +1,57 @@
-//! The `ocibuild` command.
+//! The `ocibuild` command: parses the command line, calls the library, shows events and
+//! errors. What it does is in `commands`, one file a verb.
 
-fn main() {}
+mod args;
+mod commands;
+mod error;
+mod report;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use args::{Cli, Command};
+use error::Error;
+
+fn main() -> ExitCode {
+    // A sandbox starts as this program again; it must not see anything of what follows.
+    ocibuild::init();
+    let cli = Cli::parse();
+    // Nothing was installed before, so this cannot fail.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let filter = EnvFilter::try_from_env("OCIBUILD_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    match run(cli.command) {
+        Ok(status) => status,
+        Err(error) => {
+            let _ = write!(std::io::stderr().lock(), "{}", error.render());
+            ExitCode::from(error.status())
+        }
+    }
+}
+
+fn run(command: Command) -> Result<ExitCode, Error> {
+    if let Command::Worker = command {
+        return Ok(commands::worker::run());
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::failed("start the runtime", error))?;
+    runtime.block_on(async {
+        match command {
+            Command::Build(args) => commands::build::run(*args).await,
+            Command::Push(args) => commands::push::run(args).await,
+            Command::Pull(args) => commands::pull::run(args).await,
+            Command::Inspect(args) => commands::inspect::run(args).await,
+            Command::CheckHost(args) => commands::check_host::run(&args),
+            Command::Serve(args) => commands::serve::run(args).await,
+            Command::Worker => Ok(commands::worker::run()),
+        }
+    })
+}

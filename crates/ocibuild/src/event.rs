@@ -77,6 +77,13 @@ pub enum Event {
         /// The full commit id.
         id: String,
     },
+    /// The Dockerfile that is built, as it was found or given.
+    Dockerfile {
+        /// Its path in the context, or what stands for one that was given as text.
+        name: String,
+        /// Its text.
+        text: String,
+    },
     /// Something that the user should know and that does not stop the build.
     Warning {
         /// The text, with its place where it has one.

@@ -7,12 +7,38 @@
 //! `image` makes configuration and manifest, `output` hands the image over, and
 //! `cache` remembers which step gave which layer.
 
+pub mod build;
+pub mod cache;
 pub mod cancel;
+pub mod content;
+pub mod context;
+pub mod copy;
+pub mod dockerfile;
+pub mod error;
 pub mod event;
 pub mod executor;
+#[cfg(feature = "git")]
+pub mod git;
+pub mod graph;
+pub mod image;
+pub mod images;
 pub mod layer;
+pub mod output;
 pub mod snapshot;
+pub mod source;
+#[cfg(feature = "testing")]
+pub mod testing;
+mod time;
 
+pub use build::{Build, ContextSource, DockerfileSource, Image, NamedContext, StepRecord};
 pub use cancel::Cancel;
+pub use error::{Error, ErrorKind};
 pub use event::{Event, EventSink, LayerSummary, StepId, Stream};
 pub use ocibuild_registry as registry;
+pub use output::Output;
+
+/// Lets this program be its own sandbox helper. Must come first in `main`, before any
+/// thread is started: in a helper it does the helper's work and never returns.
+pub fn init() {
+    executor::init::enter(build::jobs::JOBS);
+}

@@ -1,10 +1,78 @@
 //! One command over one root file system. Knows nothing of Dockerfiles: a
 //! [`RunSpec`] comes in, an [`Exit`] goes out, and what the command changed is in
 //! the upper directory.
+//!
+//! The builder has threads, so it never forks. For each command it starts a helper,
+//! a program whose `main` begins with [`crate::init`], and talks to it over a socket:
+//!
+//! ```text
+//! builder ── socket, two pipes ──> helper            enters the user namespace, mounts the overlay,
+//!                                    │               waits, kills, cleans up
+//!                                    └── fork ──> the command   pid 1 of its own namespaces
+//! ```
+//!
+//! If the builder goes away, however it does, the socket closes and the helper kills
+//! the command; if the helper goes away the kernel does.
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+
+use crate::cancel::Cancel;
+use crate::event::Stream;
+
+mod caps;
+mod child;
+mod error;
+mod helper;
+pub(crate) mod init;
+mod mounts;
+mod namespaces;
+mod oom;
+mod place;
+pub mod probe;
+pub(crate) mod remove;
+mod root;
+mod seccomp;
+mod supervise;
+mod sys;
+#[cfg(test)]
+mod tests;
+mod user;
+mod userns;
+mod wire;
+
+pub use error::{Error, Failure};
+pub use helper::Helper;
+pub use init::{Job, overlay_xattr_prefix};
+pub use namespaces::Namespaces;
+pub use remove::REMOVE_TREE;
+
+/// One way to run commands, with one kind of identity.
+pub trait Sandbox: Send + Sync {
+    /// Name of the engine, as `check-host` and logs show it.
+    fn name(&self) -> &'static str;
+
+    /// Whose ids the commands and the trees made for them have.
+    fn identity(&self) -> &Identity;
+
+    /// Runs one command and gives what it prints to `output`, as it comes.
+    ///
+    /// When this returns, nothing that the command started is alive, the upper
+    /// directory is complete and no longer mounted, and the work directory is empty.
+    fn run(
+        &self,
+        spec: &RunSpec,
+        output: &mut dyn FnMut(Stream, &[u8]),
+        cancel: &Cancel,
+    ) -> Result<Exit, Error>;
+
+    /// Runs a function of this program in a process of its own, as root among the ids
+    /// of [`Sandbox::identity`] and with the builder's view of the file system.
+    ///
+    /// This is how layers are unpacked and upper directories read with right owners.
+    fn call(&self, job: &str, input: &[u8], cancel: &Cancel) -> Result<Vec<u8>, Error>;
+}
 
 /// What network a command sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -28,15 +96,42 @@ pub struct Rootfs {
     pub work: PathBuf,
 }
 
-/// A file or directory of the builder that the command sees at a place of its own.
+/// Something that the command sees at a place of its own and that never is in the layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BindMount {
-    /// Where it is on the builder.
-    pub source: PathBuf,
-    /// Where the command sees it; absolute.
+pub struct Mount {
+    /// Where the command sees it; absolute, symbolic links are followed inside the root.
     pub target: PathBuf,
-    /// Whether the command may write to it.
-    pub writable: bool,
+    /// What is there.
+    pub source: MountSource,
+}
+
+/// What is mounted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MountSource {
+    /// A file or directory of the builder.
+    Bind {
+        /// Where it is on the builder.
+        path: PathBuf,
+        /// Whether the command may write to it.
+        writable: bool,
+    },
+    /// A file that exists in memory only and cannot be written: a secret, `/etc/hosts`.
+    File {
+        /// What is in it.
+        content: Vec<u8>,
+        /// Permission bits.
+        mode: u32,
+        /// Owner, as the command sees it.
+        uid: u32,
+        /// Group, as the command sees it.
+        gid: u32,
+    },
+    /// An empty directory in memory.
+    Tmpfs {
+        /// How many bytes it may hold; half of the machine's memory where it is not said.
+        size: Option<u64>,
+    },
 }
 
 /// One command and everything that it sees.
@@ -56,8 +151,32 @@ pub struct RunSpec {
     pub hostname: String,
     /// Network.
     pub network: Network,
-    /// Further mounts.
-    pub mounts: Vec<BindMount>,
+    /// Further mounts, in the order in which they are made; `/etc/hosts` and
+    /// `/etc/resolv.conf` are among them.
+    pub mounts: Vec<Mount>,
+    /// Whether fsync and its kin reach the disk. Off, they succeed at once: the root
+    /// file system of a step is thrown away if the machine stops before the layer is written.
+    pub sync: bool,
+}
+
+impl RunSpec {
+    /// The search path of a command whose image says nothing of one.
+    pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+    /// Describes a command that runs as root in `/`, with the machine's network.
+    pub fn new(rootfs: Rootfs, argv: Vec<String>) -> Self {
+        Self {
+            rootfs,
+            argv,
+            env: vec![("PATH".into(), Self::DEFAULT_PATH.into())],
+            cwd: "/".into(),
+            user: String::new(),
+            hostname: "buildkitsandbox".into(),
+            network: Network::Host,
+            mounts: Vec::new(),
+            sync: false,
+        }
+    }
 }
 
 /// How a command ended.
@@ -72,6 +191,15 @@ pub enum Exit {
     OutOfMemory,
 }
 
+/// Consecutive ids on the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct IdRange {
+    /// The lowest.
+    pub first: u32,
+    /// How many there are.
+    pub count: u32,
+}
+
 /// Whose ids a command and the trees made for it have; trees made for one
 /// identity are not valid for another.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -79,12 +207,12 @@ pub enum Exit {
 pub enum Identity {
     /// Ids on disk are the ids in the image.
     Real,
-    /// A user namespace with a range: id 0 is this user, 1 and up begin at `first`.
+    /// A user namespace with ranges: id 0 is this user, 1 and up begin at `first`.
     Range {
-        /// First id of the range on the machine.
-        first: u32,
-        /// How many ids there are.
-        count: u32,
+        /// Users.
+        uids: IdRange,
+        /// Groups.
+        gids: IdRange,
     },
     /// A user namespace with one id: everything belongs to root.
     Single,

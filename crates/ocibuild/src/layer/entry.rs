@@ -146,11 +146,16 @@ impl<C> Kind<C> {
 }
 
 impl Entry {
+    /// Makes a directory of root with mode 0755 and time 0.
+    pub fn dir(path: TreePath) -> Self {
+        EntryMeta::dir(path).into_entry(Digest::sha256(b""))
+    }
+
     /// Makes the directory that a tar leaves out although something lies in it.
     pub(super) fn implicit_dir(path: TreePath) -> Self {
         Self {
             implicit: true,
-            ..EntryMeta::dir(path).into_entry(Digest::sha256(b""))
+            ..Self::dir(path)
         }
     }
 

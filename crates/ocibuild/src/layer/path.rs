@@ -108,6 +108,16 @@ impl TreePath {
         }
     }
 
+    /// Gives what is left of this path below `above`; the path itself where it does not
+    /// lie there.
+    pub fn relative_to(&self, above: &Self) -> Self {
+        if above.is_root() || !self.starts_with(above) {
+            return self.clone();
+        }
+        let rest = &self.0[above.0.len()..];
+        Self(rest.strip_prefix(b"/").unwrap_or(rest).into())
+    }
+
     /// Gives the components from the top.
     pub fn components(&self) -> impl DoubleEndedIterator<Item = &[u8]> {
         names(&self.0)

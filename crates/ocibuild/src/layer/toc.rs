@@ -27,6 +27,16 @@ pub struct Toc {
 }
 
 impl Toc {
+    /// Makes a table of entries that removes nothing. They must stand as the type says:
+    /// in walk order, each path once, parents included.
+    pub fn from_entries(entries: Vec<Entry>) -> Self {
+        debug_assert!(entries.is_sorted_by(|a, b| a.path < b.path));
+        Self {
+            entries,
+            ..Self::default()
+        }
+    }
+
     /// Gives the entries in walk order.
     pub fn entries(&self) -> &[Entry] {
         &self.entries

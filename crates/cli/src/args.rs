@@ -1,0 +1,200 @@
+//! The command line. Names and meanings of flags are those of `docker buildx build`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Builds OCI images from Dockerfiles: no daemon, no Docker socket, no privileged mode.
+#[derive(Debug, Parser)]
+#[command(name = "ocibuild", version, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Build an image from a Dockerfile
+    Build(Box<BuildArgs>),
+    /// Push an image of the store to a registry
+    Push(PushArgs),
+    /// Pull an image from a registry into the store
+    Pull(PullArgs),
+    /// Show an image of the store or of a registry as JSON
+    Inspect(InspectArgs),
+    /// Say which sandbox RUN steps get on this machine, and why not a better one
+    CheckHost(CheckHostArgs),
+    /// Run the build service
+    Serve(ServeArgs),
+    /// Carry out one build of the service: a specification on standard input, events on standard output
+    #[command(hide = true)]
+    Worker,
+}
+
+/// Where the store is.
+#[derive(Debug, Args)]
+pub(crate) struct StoreArgs {
+    /// Folder of the store [default: $XDG_DATA_HOME/ocibuild or ~/.local/share/ocibuild]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+}
+
+/// How registries are spoken to.
+#[derive(Debug, Args)]
+pub(crate) struct RegistryArgs {
+    /// Speak plain HTTP to this registry; loopback addresses need no flag
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub(crate) plain_http: Vec<String>,
+    /// Trust the certificates of this PEM file too
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca_file: Vec<PathBuf>,
+}
+
+/// Flags of `build`.
+#[derive(Debug, Args)]
+pub(crate) struct BuildArgs {
+    /// The Dockerfile, `-` for standard input [default: CONTEXT/Dockerfile]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: Option<String>,
+    /// Name of the image
+    #[arg(short, long, value_name = "REF")]
+    pub(crate) tag: Vec<String>,
+    /// Set a build argument; without a value it is taken from the environment
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    pub(crate) build_arg: Vec<String>,
+    /// Build this stage in place of the last one
+    #[arg(long, value_name = "STAGE")]
+    pub(crate) target: Option<String>,
+    /// Build for this platform
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub(crate) platform: Option<String>,
+    /// Let a name in FROM and --from stand for a directory, an image layout or another image
+    #[arg(
+        long,
+        value_name = "NAME=PATH|oci-layout://DIR[:TAG]|docker-image://REF"
+    )]
+    pub(crate) build_context: Vec<String>,
+    /// Run every step, also those whose result is known
+    #[arg(long)]
+    pub(crate) no_cache: bool,
+    /// Set a label
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) label: Vec<String>,
+    /// Where the image goes: type=oci|docker|tar|local|registry,dest=PATH
+    #[arg(short, long, value_name = "SPEC")]
+    pub(crate) output: Vec<String>,
+    /// Push the image under each of its names
+    #[arg(long)]
+    pub(crate) push: bool,
+    /// How progress is shown
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) progress: Progress,
+    /// Write the digest of the image's configuration to a file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) iidfile: Option<PathBuf>,
+    /// Write what was built as JSON to a file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) metadata_file: Option<PathBuf>,
+    /// Show nothing but the digest of the image
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "the flags have their own")]
+    pub(crate) store: StoreArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "the flags have their own")]
+    pub(crate) registry: RegistryArgs,
+    /// A directory, a Git URL, or `-` for a tar on standard input
+    pub(crate) context: String,
+}
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum Progress {
+    /// `tty` on a terminal, else `plain`
+    #[default]
+    Auto,
+    /// Steps with a line that changes while they run
+    Tty,
+    /// One line after the other
+    Plain,
+    /// One JSON object a line
+    Json,
+}
+
+/// Flags of `push`.
+#[derive(Debug, Args)]
+pub(crate) struct PushArgs {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "the flags have their own")]
+    pub(crate) store: StoreArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "the flags have their own")]
+    pub(crate) registry: RegistryArgs,
+    /// Name of the image in the store
+    pub(crate) image: String,
+    /// Names to push it under [default: IMAGE]
+    pub(crate) targets: Vec<String>,
+}
+
+/// Flags of `pull`.
+#[derive(Debug, Args)]
+pub(crate) struct PullArgs {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "the flags have their own")]
+    pub(crate) store: StoreArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "the flags have their own")]
+    pub(crate) registry: RegistryArgs,
+    /// Pull for this platform
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub(crate) platform: Option<String>,
+    /// Name of the image
+    pub(crate) image: String,
+}
+
+/// Flags of `inspect`.
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "the flags have their own")]
+    pub(crate) store: StoreArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "the flags have their own")]
+    pub(crate) registry: RegistryArgs,
+    /// Recompute every digest and size of an image of the store
+    #[arg(long)]
+    pub(crate) verify: bool,
+    /// Ask the registry, not the store
+    #[arg(long, conflicts_with = "verify")]
+    pub(crate) remote: bool,
+    /// Name of the image
+    pub(crate) image: String,
+}
+
+/// Flags of `check-host`.
+#[derive(Debug, Args)]
+pub(crate) struct CheckHostArgs {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "the flags have their own")]
+    pub(crate) store: StoreArgs,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Flags of `serve`; everything else comes from the environment.
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// Start with an embedded registry and a sample repository, build and push it, show the log
+    #[arg(long)]
+    pub(crate) demo: bool,
+    /// End after the demo, with the status of its build
+    #[arg(long, requires = "demo")]
+    pub(crate) demo_exit: bool,
+    /// Address to listen on [default: $OCIBUILD_LISTEN or 0.0.0.0:8000]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) listen: Option<String>,
+}

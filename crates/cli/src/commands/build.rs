@@ -1,0 +1,269 @@
+//! `ocibuild build`: flags become a [`Build`], its result goes to standard output and
+//! into the files that were asked for.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use ocibuild::git::GitSource;
+use ocibuild::registry::Reference;
+use ocibuild::{Build, ContextSource, DockerfileSource, Image, NamedContext, Output};
+
+use super::surroundings::{cancel_on_signal, client, platform, reference, store_root};
+use crate::args::BuildArgs;
+use crate::error::Error;
+use crate::report;
+
+/// Runs the command.
+pub(crate) async fn run(args: BuildArgs) -> Result<ExitCode, Error> {
+    let image = to_build(&args)?.cancel(cancel_on_signal()).run().await?;
+    if let Some(file) = &args.iidfile {
+        write(file, image.config_descriptor.digest.to_string().as_bytes())?;
+    }
+    if let Some(file) = &args.metadata_file {
+        write(file, metadata(&image, &args.tag).as_bytes())?;
+    }
+    // A reader that went away does not make the build a failure.
+    let _ = writeln!(std::io::stdout().lock(), "{}", image.digest);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn to_build(args: &BuildArgs) -> Result<Build, Error> {
+    let names: Vec<Reference> = args
+        .tag
+        .iter()
+        .map(|name| reference(name))
+        .collect::<Result<_, _>>()?;
+    let mut build = Build::new(context(args)?, store_root(&args.store)?)
+        .client(client(&args.registry)?)
+        .events(report::sink(args.progress, args.quiet));
+    if let Some(source) = dockerfile(args)? {
+        build = build.dockerfile(source);
+    }
+    for (name, value) in build_args(&args.build_arg)? {
+        build = build.build_arg(name, value);
+    }
+    for (name, value) in pairs("--label", &args.label)? {
+        build = build.label(name, value);
+    }
+    for (name, value) in pairs("--build-context", &args.build_context)? {
+        build = build.named_context(name, named_context(&value)?);
+    }
+    for output in outputs(args, &names)? {
+        build = build.output(output);
+    }
+    for name in names {
+        build = build.tag(name);
+    }
+    if let Some(target) = &args.target {
+        build = build.target(target);
+    }
+    if let Some(platform) = &args.platform {
+        build = build.platform(self::platform(platform)?);
+    }
+    if args.no_cache {
+        build = build.no_cache();
+    }
+    if let Some(epoch) = epoch(args)? {
+        build = build.source_date_epoch(epoch);
+    }
+    Ok(build)
+}
+
+fn context(args: &BuildArgs) -> Result<ContextSource, Error> {
+    if args.context == "-" {
+        if args.file.as_deref() == Some("-") {
+            return Err(Error::Usage(
+                "the Dockerfile and the context cannot both come from standard input".to_owned(),
+            ));
+        }
+        return Ok(ContextSource::Tar(Box::new(std::io::stdin())));
+    }
+    if GitSource::is_git_url(&args.context) {
+        let source =
+            GitSource::parse(&args.context).map_err(|error| Error::Usage(error.to_string()))?;
+        return Ok(ContextSource::Git(source));
+    }
+    let folder = PathBuf::from(&args.context);
+    if !folder.is_dir() {
+        return Err(Error::Usage(format!(
+            "the context {:?} is not a directory",
+            args.context
+        )));
+    }
+    Ok(ContextSource::Directory(folder))
+}
+
+/// A Dockerfile is looked for beside the caller, as `docker buildx build` does; for a
+/// context that is no directory it is a path in the context.
+fn dockerfile(args: &BuildArgs) -> Result<Option<DockerfileSource>, Error> {
+    let Some(file) = &args.file else {
+        return Ok(None);
+    };
+    if file == "-" {
+        let mut text = String::new();
+        std::io::stdin()
+            .read_to_string(&mut text)
+            .map_err(|error| Error::failed("read the Dockerfile from standard input", error))?;
+        return Ok(Some(DockerfileSource::Text {
+            name: "Dockerfile".to_owned(),
+            text,
+        }));
+    }
+    if Path::new(&args.context).is_dir() {
+        return Ok(Some(DockerfileSource::File(file.into())));
+    }
+    Ok(Some(DockerfileSource::InContext(file.clone())))
+}
+
+fn build_args(texts: &[String]) -> Result<Vec<(String, String)>, Error> {
+    let mut args = Vec::new();
+    for text in texts {
+        match text.split_once('=') {
+            Some(("", _)) => return Err(Error::Usage(format!("--build-arg {text:?}: no name"))),
+            Some((name, value)) => args.push((name.to_owned(), value.to_owned())),
+            None => {
+                if let Ok(value) = std::env::var(text) {
+                    args.push((text.clone(), value));
+                }
+            }
+        }
+    }
+    Ok(args)
+}
+
+fn pairs(flag: &str, texts: &[String]) -> Result<Vec<(String, String)>, Error> {
+    texts
+        .iter()
+        .map(|text| match text.split_once('=') {
+            Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+            _ => Err(Error::Usage(format!("{flag} {text:?}: want NAME=VALUE"))),
+        })
+        .collect()
+}
+
+fn named_context(text: &str) -> Result<NamedContext, Error> {
+    if let Some(image) = text.strip_prefix("docker-image://") {
+        return Ok(NamedContext::Image(reference(image)?));
+    }
+    if let Some(layout) = text.strip_prefix("oci-layout://") {
+        let (path, name) = match layout.rsplit_once(['@', ':']) {
+            Some((path, name)) if !name.contains('/') => (path, Some(name)),
+            _ => (layout, None),
+        };
+        // `@sha256:…` was cut at its last colon.
+        let (path, name) = match path.strip_suffix("@sha256") {
+            Some(path) => (path, name.map(|hex| format!("sha256:{hex}"))),
+            None => (path, name.map(str::to_owned)),
+        };
+        return Ok(NamedContext::OciLayout {
+            path: path.into(),
+            name,
+        });
+    }
+    if text.contains("://") {
+        return Err(Error::Usage(format!(
+            "--build-context {text:?}: want a directory, oci-layout://DIR or docker-image://REF"
+        )));
+    }
+    Ok(NamedContext::Directory(text.into()))
+}
+
+fn outputs(args: &BuildArgs, names: &[Reference]) -> Result<Vec<Output>, Error> {
+    let mut outputs = Vec::new();
+    for spec in &args.output {
+        outputs.extend(output(spec, names)?);
+    }
+    if args.push {
+        if names.is_empty() {
+            return Err(Error::Usage("--push needs a name: say -t REF".to_owned()));
+        }
+        outputs.extend(names.iter().cloned().map(Output::Registry));
+    }
+    Ok(outputs)
+}
+
+/// Reads `type=…,dest=…`; a path alone is a directory for the root file system.
+fn output(spec: &str, names: &[Reference]) -> Result<Vec<Output>, Error> {
+    let usage = |reason: &str| Error::Usage(format!("--output {spec:?}: {reason}"));
+    if !spec.contains('=') {
+        return Ok(vec![Output::Local(spec.into())]);
+    }
+    let mut keys = BTreeMap::new();
+    for part in spec.split(',') {
+        let (key, value) = part
+            .split_once('=')
+            .ok_or_else(|| usage("want KEY=VALUE,…"))?;
+        keys.insert(key, value);
+    }
+    let kind = keys.remove("type").ok_or_else(|| usage("no type"))?;
+    let dest = keys.remove("dest");
+    let name = keys.remove("name");
+    let push = keys.remove("push").is_some_and(|value| value == "true");
+    if let Some(key) = keys.keys().next() {
+        return Err(usage(&format!("unknown key {key:?}")));
+    }
+    let path = || {
+        dest.map(PathBuf::from)
+            .ok_or_else(|| usage("say dest=PATH"))
+    };
+    Ok(match kind {
+        "oci" if dest.is_some_and(|dest| dest.ends_with('/') || Path::new(dest).is_dir()) => {
+            vec![Output::OciDirectory(path()?)]
+        }
+        "oci" => vec![Output::OciArchive(path()?)],
+        "docker" => vec![Output::DockerArchive(path()?)],
+        "tar" => vec![Output::Tar(path()?)],
+        "local" => vec![Output::Local(path()?)],
+        "registry" | "image" => {
+            if kind == "image" && !push {
+                return Ok(Vec::new());
+            }
+            match name {
+                Some(name) => vec![Output::Registry(reference(name)?)],
+                None if names.is_empty() => return Err(usage("say name=REF or -t REF")),
+                None => names.iter().cloned().map(Output::Registry).collect(),
+            }
+        }
+        other => return Err(usage(&format!("unknown type {other:?}"))),
+    })
+}
+
+/// `SOURCE_DATE_EPOCH` as a build argument wins over the environment.
+fn epoch(args: &BuildArgs) -> Result<Option<i64>, Error> {
+    let name = "SOURCE_DATE_EPOCH";
+    let given = build_args(&args.build_arg)?
+        .into_iter()
+        .rfind(|(key, _)| key == name)
+        .map(|(_, value)| value);
+    let Some(text) = given.or_else(|| std::env::var(name).ok()) else {
+        return Ok(None);
+    };
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse()
+        .map(Some)
+        .map_err(|_| Error::Usage(format!("{name} {text:?}: want seconds since 1970")))
+}
+
+/// Gives what buildx writes too, so that scripts find the keys that they know.
+fn metadata(image: &Image, names: &[String]) -> String {
+    let layers: Vec<_> = image.layers.iter().map(|layer| &layer.digest).collect();
+    serde_json::json!({
+        "containerimage.digest": image.digest,
+        "containerimage.config.digest": image.config_descriptor.digest,
+        "containerimage.descriptor": image.manifest.descriptor,
+        "image.name": names.join(","),
+        "ocibuild.layers": layers,
+        "ocibuild.steps": image.steps,
+        "ocibuild.commit": image.commit,
+    })
+    .to_string()
+}
+
+fn write(file: &Path, bytes: &[u8]) -> Result<(), Error> {
+    std::fs::write(file, bytes)
+        .map_err(|error| Error::failed(format!("write {}", file.display()), error))
+}

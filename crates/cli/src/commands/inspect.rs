@@ -1,0 +1,47 @@
+//! `ocibuild inspect`: manifest and configuration of an image as JSON.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use ocibuild::images::Images;
+use serde_json::{Value, json};
+
+use super::surroundings::{client, reference, store_root};
+use crate::args::InspectArgs;
+use crate::error::Error;
+
+/// Runs the command.
+pub(crate) async fn run(args: InspectArgs) -> Result<ExitCode, Error> {
+    let document = match args.remote {
+        true => remote(&args).await?,
+        false => stored(&args).await?,
+    };
+    // A reader that went away has seen what it wanted.
+    let _ = writeln!(std::io::stdout().lock(), "{document:#}");
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn stored(args: &InspectArgs) -> Result<Value, Error> {
+    let images = Images::open(&store_root(&args.store)?)?;
+    let image = images.find(&args.image)?;
+    if args.verify {
+        images.verify(&client(&args.registry)?, &image).await?;
+    }
+    Ok(json!({
+        "descriptor": image.manifest.descriptor,
+        "manifest": parse(&image.manifest.bytes)?,
+        "config": parse(&image.config_document.bytes)?,
+    }))
+}
+
+async fn remote(args: &InspectArgs) -> Result<Value, Error> {
+    let failed = |error| Error::failed(format!("inspect {}", args.image), error);
+    let name = reference(&args.image)?;
+    let found = client(&args.registry)?.manifest(&name).await;
+    let (descriptor, bytes) = found.map_err(failed)?;
+    Ok(json!({ "descriptor": descriptor, "manifest": parse(&bytes)? }))
+}
+
+fn parse(bytes: &[u8]) -> Result<Value, Error> {
+    serde_json::from_slice(bytes).map_err(|error| Error::failed("read a document", error))
+}

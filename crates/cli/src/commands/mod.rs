@@ -1,0 +1,10 @@
+//! One file a verb: arguments in, calls of the library, an exit status out.
+
+pub(crate) mod build;
+pub(crate) mod check_host;
+pub(crate) mod inspect;
+pub(crate) mod pull;
+pub(crate) mod push;
+pub(crate) mod serve;
+mod surroundings;
+pub(crate) mod worker;

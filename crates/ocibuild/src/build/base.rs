@@ -1,0 +1,131 @@
+//! What a stage begins with: nothing, another stage, or an image. An image is loaded
+//! once a build, however many stages begin with it.
+
+use std::sync::Arc;
+
+use super::stage::{StageState, stage};
+use super::{NamedContext, Shared};
+use crate::error::Error;
+use crate::graph::{Base, PlannedStage, Scope, StageConfig};
+use crate::image::ImageConfig;
+use crate::image::manifest::Document;
+use crate::registry::{Platform, Reference, media_type};
+use crate::source::{self, BaseImage};
+
+/// A stage before its first instruction.
+pub(crate) struct Begun {
+    pub(crate) state: StageState,
+    /// What ONBUILD of the base asks for.
+    pub(crate) triggers: Vec<String>,
+}
+
+/// Loads the base of a stage.
+pub(crate) async fn begin(
+    session: &Shared,
+    planned: &PlannedStage,
+    step_name: &str,
+) -> Result<Begun, Error> {
+    let platform = &planned.platform;
+    let image = match &planned.base {
+        Base::Scratch => return Ok(scratch(session, platform)),
+        Base::Stage(index) => return child(session, *index).await,
+        Base::Image(reference) => {
+            let step = session.step(step_name);
+            step.end_plain(image(session, reference, Some(platform)).await)?
+        }
+        Base::Context(name) => {
+            let step = session.step(step_name);
+            step.end_plain(named(session, name, Some(platform)).await)?
+        }
+    };
+    if !platform.matches(&image.config.platform) {
+        session.warn(format!(
+            "base image {} is for {}, not for {platform}",
+            planned.base_name, image.config.platform
+        ));
+    }
+    Ok(from_image(session, image))
+}
+
+fn scratch(session: &Shared, platform: &Platform) -> Begun {
+    let image = BaseImage {
+        config: ImageConfig::scratch(platform),
+        layers: Vec::new(),
+        manifest: Document::new(media_type::MANIFEST, Vec::new()),
+    };
+    from_image(session, image)
+}
+
+async fn child(session: &Shared, index: usize) -> Result<Begun, Error> {
+    let parent = stage(session, index).await.map_err(Error::Shared)?;
+    let mut state = StageState::clone(&parent);
+    state.config.has_cmd = false;
+    let triggers = std::mem::take(&mut state.config.image.config.on_build);
+    Ok(Begun { state, triggers })
+}
+
+fn from_image(session: &Shared, image: BaseImage) -> Begun {
+    let mut config = image.config;
+    config.created = None;
+    let triggers = std::mem::take(&mut config.config.on_build);
+    config.config.ensure_path();
+    let scope = Scope::from_env(&config.config.env, session.plan.dockerfile.escape());
+    Begun {
+        state: StageState {
+            layers: image.layers,
+            config: StageConfig {
+                image: config,
+                scope,
+                has_cmd: false,
+            },
+        },
+        triggers,
+    }
+}
+
+/// Loads an image of a registry, for the platform of the build where none is given.
+pub(crate) async fn image(
+    session: &Shared,
+    reference: &Reference,
+    platform: Option<&Platform>,
+) -> Result<BaseImage, Error> {
+    let platform = platform.unwrap_or(&session.platform);
+    let cell = session.base_cell(format!("{reference} {platform}"));
+    let loaded = cell.get_or_init(|| async {
+        let loaded =
+            source::from_registry(&session.store, &session.client, reference, platform).await;
+        loaded.map_err(|error| Arc::new(Error::from(error)))
+    });
+    loaded.await.clone().map_err(Error::Shared)
+}
+
+/// Loads what a name was given to stand for, where that is an image.
+pub(crate) async fn named(
+    session: &Shared,
+    name: &str,
+    platform: Option<&Platform>,
+) -> Result<BaseImage, Error> {
+    match session.named.get(name) {
+        Some(NamedContext::Image(reference)) => image(session, reference, platform).await,
+        Some(NamedContext::OciLayout { path, name }) => {
+            let (path, name) = (path.clone(), name.clone());
+            let platform = platform.unwrap_or(&session.platform).clone();
+            session
+                .block(move || Ok(source::from_layout(&path, name.as_deref(), &platform)?))
+                .await
+        }
+        Some(NamedContext::Directory(_)) => Err(Error::from(crate::graph::Error::Unsupported(
+            format!("FROM {name} where the name stands for a directory"),
+        ))),
+        None => Err(Error::invalid(format!(
+            "nothing stands for the name {name:?}"
+        ))),
+    }
+}
+
+impl super::session::Session {
+    /// Tells the user something that does not stop the build.
+    pub(crate) fn warn(&self, message: String) {
+        self.events.emit(crate::event::Event::Warning { message });
+    }
+}

@@ -1,0 +1,296 @@
+//! Entries and the places of their contents become a tar. Contents come straight from
+//! the context, or out of the layers of a stage or image without unpacking those.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{Shared, layers};
+use crate::cache::StepResult;
+use crate::content::ContentStore;
+use crate::context::Context;
+use crate::copy::{Bytes, InlineFile, Placement};
+use crate::error::Error;
+use crate::executor::Identity;
+use crate::layer::{
+    self, Encoding, EntryMeta, Finished, Kind, LayerWriter, Limits, Options, TreePath, Visitor,
+    read_layer,
+};
+use crate::snapshot::beneath::Links;
+use crate::snapshot::{Beneath, RootView};
+use crate::source::Layer;
+
+/// Where files are copied from.
+#[derive(Debug, Clone)]
+pub(crate) enum Files {
+    /// A directory.
+    Context(Arc<Context>),
+    /// The root file system of a stage or image.
+    Layers {
+        layers: Vec<Layer>,
+        view: Arc<RootView>,
+    },
+}
+
+impl Files {
+    /// Gives no files at all.
+    pub(crate) fn none() -> Self {
+        Self::Layers {
+            layers: Vec::new(),
+            view: Arc::new(RootView::new(&[])),
+        }
+    }
+
+    pub(crate) fn view(&self) -> &Arc<RootView> {
+        match self {
+            Self::Context(context) => context.view(),
+            Self::Layers { view, .. } => view,
+        }
+    }
+}
+
+/// A tar that is to be written.
+pub(crate) struct Packing {
+    placement: Placement,
+    files: Files,
+    /// Files whose content stands in the Dockerfile.
+    pub(crate) inline: Vec<InlineFile>,
+    /// The time of directories that the step makes.
+    folder_time: i64,
+    pub(crate) options: Options,
+    store: ContentStore,
+    created: String,
+}
+
+impl Packing {
+    pub(crate) fn new(
+        session: &Shared,
+        placement: Placement,
+        files: Files,
+        folder_time: i64,
+    ) -> Self {
+        Self {
+            placement,
+            files,
+            inline: Vec::new(),
+            folder_time,
+            options: Options {
+                threads: session.threads,
+                clamp_mtime: session.epoch,
+                ..Options::default()
+            },
+            store: session.store.clone(),
+            created: session.created_text(),
+        }
+    }
+
+    /// Writes a layer into the store.
+    pub(crate) async fn into_layer(self, session: &Shared) -> Result<StepResult, Error> {
+        self.fetch(session).await?;
+        let permit = session.packing.acquire().await;
+        let result = session.block(move || self.write_layer()).await;
+        drop(permit);
+        result
+    }
+
+    /// Writes the tar into a file.
+    pub(crate) async fn into_file(self, session: &Shared, file: File) -> Result<(), Error> {
+        self.fetch(session).await?;
+        session
+            .block(move || {
+                let scratch = self.store.scratch()?;
+                self.write(scratch.path(), file).map(drop)
+            })
+            .await
+    }
+
+    /// Brings the layers here that files are taken from.
+    async fn fetch(&self, session: &Shared) -> Result<(), Error> {
+        let Files::Layers { layers, .. } = &self.files else {
+            return Ok(());
+        };
+        for index in self.needed_layers().into_keys() {
+            layers::fetch(session, &layers[index]).await?;
+        }
+        Ok(())
+    }
+
+    /// Gives the files that are wanted out of each layer.
+    fn needed_layers(&self) -> BTreeMap<usize, Vec<TreePath>> {
+        let view = self.files.view();
+        let mut needed: BTreeMap<usize, Vec<TreePath>> = BTreeMap::new();
+        for placed in self.placement.values() {
+            if let Bytes::Source(path) = &placed.bytes
+                && let Some(place) = view.content_of(path)
+            {
+                needed.entry(place.layer).or_default().push(place.path);
+            }
+        }
+        needed
+    }
+
+    fn write_layer(self) -> Result<StepResult, Error> {
+        let scratch = self.store.scratch()?;
+        let blob = scratch.path().join("blob");
+        let file = File::create(&blob).map_err(layer::Error::Write)?;
+        let finished = self.write(scratch.path(), file)?;
+        self.store.put_toc(finished.diff_id, &finished.toc)?;
+        self.store.adopt_blob(&blob, &finished.digest)?;
+        Ok(StepResult {
+            diff_id: finished.diff_id,
+            blob: finished.descriptor(),
+            created: self.created,
+        })
+    }
+
+    fn write(&self, scratch: &Path, file: File) -> Result<Finished, Error> {
+        let opener = self.opener(scratch)?;
+        let mut writer = LayerWriter::new(self.options.clone(), file)?;
+        for placed in self.placement.values() {
+            let mut meta = placed.entry.to_meta();
+            if placed.is_new_folder || matches!(placed.bytes, Bytes::Inline(_)) {
+                meta.mtime = self.folder_time;
+            }
+            let mut content = self.content(&opener, &placed.bytes)?;
+            let content = content.as_mut().map(|content| content as &mut dyn Read);
+            writer.append(&meta, content)?;
+        }
+        Ok(writer.finish()?.0)
+    }
+
+    fn content<'a>(
+        &'a self,
+        opener: &Opener,
+        bytes: &Bytes,
+    ) -> Result<Option<Box<dyn Read + 'a>>, Error> {
+        Ok(match bytes {
+            Bytes::None => None,
+            Bytes::Inline(index) => {
+                let text = self.inline.get(*index).map(|file| &file.content[..]);
+                Some(Box::new(text.unwrap_or_default()))
+            }
+            Bytes::Source(path) => Some(Box::new(opener.open(path)?)),
+        })
+    }
+
+    fn opener(&self, scratch: &Path) -> Result<Opener, Error> {
+        match &self.files {
+            Files::Context(context) => Ok(Opener::Context(context.clone())),
+            Files::Layers { layers, view } => {
+                let mut sources = HashMap::new();
+                for (index, wanted) in self.needed_layers() {
+                    let source = LayerFiles::open(&self.store, &layers[index], wanted, scratch)?;
+                    sources.insert(index, source);
+                }
+                Ok(Opener::Layers {
+                    view: view.clone(),
+                    sources,
+                })
+            }
+        }
+    }
+}
+
+/// Opens the content of a source.
+enum Opener {
+    Context(Arc<Context>),
+    Layers {
+        view: Arc<RootView>,
+        sources: HashMap<usize, LayerFiles>,
+    },
+}
+
+impl Opener {
+    fn open(&self, path: &TreePath) -> Result<File, Error> {
+        let missing = || {
+            Error::from(layer::Error::Content {
+                path: path.clone(),
+                source: io::ErrorKind::NotFound.into(),
+            })
+        };
+        match self {
+            Self::Context(context) => {
+                let place = context.view().content_of(path).ok_or_else(missing)?;
+                Ok(context.open(&place.path)?)
+            }
+            Self::Layers { view, sources } => {
+                let place = view.content_of(path).ok_or_else(missing)?;
+                let source = sources.get(&place.layer).ok_or_else(missing)?;
+                source.file(&place.path)
+            }
+        }
+    }
+}
+
+/// Files of one layer: in its tree where that is at hand, else picked out of its blob.
+enum LayerFiles {
+    Tree(Beneath),
+    Picked(HashMap<TreePath, PathBuf>),
+}
+
+impl LayerFiles {
+    fn open(
+        store: &ContentStore,
+        layer: &Layer,
+        wanted: Vec<TreePath>,
+        scratch: &Path,
+    ) -> Result<Self, Error> {
+        // Only a tree with real owners is sure to be readable by whoever is root here.
+        let identity = layers::identity_name(&Identity::Real);
+        let tree = store.tree_path(&identity, layer.diff_id);
+        if rustix::process::geteuid().is_root()
+            && let Ok(tree) = Beneath::open(&tree)
+        {
+            return Ok(Self::Tree(tree));
+        }
+        let folder = scratch.join(layer.diff_id.0.hex());
+        std::fs::create_dir_all(&folder).map_err(layer::Error::Write)?;
+        let files: HashMap<TreePath, PathBuf> = wanted
+            .into_iter()
+            .enumerate()
+            .map(|(number, path)| (path, folder.join(number.to_string())))
+            .collect();
+        let blob = store.open_blob(&layer.blob.digest)?;
+        let mut pick = Pick { files: &files };
+        let encoding = Encoding::of_media_type(&layer.blob.media_type);
+        read_layer(blob, encoding, &Limits::default(), &mut pick)?;
+        Ok(Self::Picked(files))
+    }
+
+    fn file(&self, path: &TreePath) -> Result<File, Error> {
+        let opened = match self {
+            Self::Tree(tree) => tree.file(path, Links::Refuse),
+            Self::Picked(files) => match files.get(path) {
+                Some(file) => File::open(file),
+                None => Err(io::ErrorKind::NotFound.into()),
+            },
+        };
+        opened.map_err(|source| {
+            Error::from(layer::Error::Content {
+                path: path.clone(),
+                source,
+            })
+        })
+    }
+}
+
+/// Writes the wanted files of a layer out as they pass by; of a name that is there twice
+/// the last one stays.
+struct Pick<'a> {
+    files: &'a HashMap<TreePath, PathBuf>,
+}
+
+impl Visitor for Pick<'_> {
+    type Error = layer::Error;
+
+    fn entry(&mut self, meta: &EntryMeta, content: &mut dyn Read) -> Result<(), layer::Error> {
+        let (Kind::File(_), Some(path)) = (&meta.kind, self.files.get(&meta.path)) else {
+            return Ok(());
+        };
+        let mut file = File::create(path).map_err(layer::Error::Write)?;
+        io::copy(content, &mut file).map_err(layer::Error::Write)?;
+        Ok(())
+    }
+}

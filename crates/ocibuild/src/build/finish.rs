@@ -1,0 +1,244 @@
+//! The end of a build: configuration and manifest, and every output.
+
+use futures::future::try_join_all;
+
+use super::files::{Files, Packing};
+use super::session::Session;
+use super::stage::StageState;
+use super::{Image, Shared, layers};
+use crate::copy::{self, Destination};
+use crate::error::Error;
+use crate::event::{Event, LayerSummary};
+use crate::image::history::fill_times;
+use crate::image::{ImageConfig, manifest};
+use crate::layer::{Compression, Options};
+use crate::output::{self, Finished, Output, archive, layout, push, rootfs};
+use crate::registry::{Digest, Progress, Reference, Transfer};
+use crate::snapshot::RootView;
+use crate::source::Layer;
+
+/// Makes the image of the target stage and hands it to every output.
+pub(super) async fn image(session: &Shared, target: &StageState) -> Result<Image, Error> {
+    session.context.remember();
+    let config = config(session, target);
+    let blobs = target.layers.iter().map(|layer| layer.blob.clone());
+    let documents = manifest::assemble(&config, blobs.collect());
+    let finished = Finished {
+        documents,
+        names: session.names.iter().map(Reference::to_string).collect(),
+        created: session.created(),
+    };
+    keep(session, &finished, &target.layers)?;
+    let outputs = session.outputs.iter();
+    let pushed = try_join_all(outputs.map(|output| hand_over(session, &finished, target, output)));
+    let pushed = pushed.await?.into_iter().flatten().collect();
+    let documents = finished.documents;
+    Ok(Image {
+        digest: documents.manifest.descriptor.digest,
+        manifest: documents.manifest,
+        config_descriptor: documents.config.descriptor,
+        config,
+        layers: target.layers.iter().map(summary).collect(),
+        steps: session.records(),
+        pushed,
+        commit: session.commit.clone(),
+    })
+}
+
+fn summary(layer: &Layer) -> LayerSummary {
+    LayerSummary {
+        digest: layer.blob.digest,
+        size: layer.blob.size,
+        diff_id: layer.diff_id.0,
+    }
+}
+
+fn config(session: &Session, target: &StageState) -> ImageConfig {
+    let mut image = target.config.image.clone();
+    image.platform = session.platform.clone();
+    image.rootfs.diff_ids = target.layers.iter().map(|layer| layer.diff_id).collect();
+    image.config.ensure_path();
+    let labels = session.labels.iter().cloned();
+    image.config.labels.extend(labels);
+    if let Some(epoch) = session.epoch {
+        // What an earlier build made is dated like what this one made.
+        let text = crate::time::rfc3339(epoch);
+        let ours = |entry: &&mut crate::image::History| {
+            entry.comment.as_deref() == Some(crate::image::history::COMMENT)
+        };
+        for entry in image.history.iter_mut().filter(ours) {
+            entry.created = Some(text.clone());
+        }
+    }
+    let created = fill_times(&mut image.history, &session.created_text());
+    image.created = Some(created);
+    image
+}
+
+/// Keeps the documents in the store, named, so that the image can be pushed later.
+fn keep(session: &Session, image: &Finished, layers: &[Layer]) -> Result<(), Error> {
+    let documents = &image.documents;
+    session.store.put_blob(&documents.config.bytes)?;
+    session.store.put_blob(&documents.manifest.bytes)?;
+    session.store.put_origins(layers)?;
+    if !image.names.is_empty() {
+        session
+            .store
+            .name_images(layout::named_descriptors(image))?;
+    }
+    Ok(())
+}
+
+async fn hand_over(
+    session: &Shared,
+    image: &Finished,
+    target: &StageState,
+    output: &Output,
+) -> Result<Option<Reference>, Error> {
+    if let Output::Registry(reference) = output {
+        push_image(session, image, target, reference).await?;
+        return Ok(Some(reference.clone()));
+    }
+    let step = session.step(format!("exporting to {}", describe(output)));
+    let result = export(session, image, target, output).await;
+    step.end_plain(result)?;
+    Ok(None)
+}
+
+fn describe(output: &Output) -> String {
+    match output {
+        Output::Registry(reference) => reference.to_string(),
+        Output::OciDirectory(path) => format!("OCI layout {}", path.display()),
+        Output::OciArchive(path) => format!("OCI archive {}", path.display()),
+        Output::DockerArchive(path) => format!("Docker archive {}", path.display()),
+        Output::Tar(path) => format!("tar {}", path.display()),
+        Output::Local(path) => format!("directory {}", path.display()),
+    }
+}
+
+async fn export(
+    session: &Shared,
+    image: &Finished,
+    target: &StageState,
+    output: &Output,
+) -> Result<(), Error> {
+    layers::fetch_all(session, &target.layers).await?;
+    let (store, image, output) = (session.store.clone(), image.clone(), output.clone());
+    match output {
+        Output::Registry(_) => Ok(()),
+        Output::OciDirectory(dest) => {
+            let write = move || Ok(layout::write(&store, &image, &dest)?);
+            session.block(write).await
+        }
+        Output::OciArchive(dest) => {
+            let write = move || Ok(archive::write_oci(&store, &image, &dest)?);
+            session.block(write).await
+        }
+        Output::DockerArchive(dest) => {
+            let write = move || Ok(archive::write_docker(&store, &image, &dest)?);
+            session.block(write).await
+        }
+        Output::Tar(dest) => {
+            let folder = output::folder_of(&dest);
+            let file = output::temporary(folder)?;
+            root_file_system(session, target, file.reopen()).await?;
+            Ok(output::persist(file, &dest)?)
+        }
+        Output::Local(dest) => {
+            let scratch = store.scratch()?;
+            let tar = scratch.path().join("rootfs.tar");
+            root_file_system(session, target, std::fs::File::create(&tar)).await?;
+            let unpack = move || Ok(rootfs::write(&tar, &dest)?);
+            let unpacked = session.block(unpack).await;
+            drop(scratch);
+            unpacked
+        }
+    }
+}
+
+/// Writes the merged root file system as one plain tar: the image copied onto nothing.
+async fn root_file_system(
+    session: &Shared,
+    target: &StageState,
+    file: std::io::Result<std::fs::File>,
+) -> Result<(), Error> {
+    let file = file.map_err(crate::layer::Error::Write)?;
+    let view = layers::view(session, &target.layers).await?;
+    let everything = copy::select(&["/".to_owned()], &view)?;
+    let dest = Destination {
+        path: "/".to_owned(),
+        owner: None,
+        mode: None,
+    };
+    let empty = RootView::new(&[]);
+    let placement = copy::place(&view, &everything, &[], &empty, &dest)?;
+    let files = Files::Layers {
+        layers: target.layers.clone(),
+        view,
+    };
+    let mut packing = Packing::new(session, placement, files, session.created());
+    packing.options = Options {
+        compression: Compression::None,
+        ..packing.options
+    };
+    packing.into_file(session, file).await
+}
+
+async fn push_image(
+    session: &Shared,
+    image: &Finished,
+    target: &StageState,
+    reference: &Reference,
+) -> Result<(), Error> {
+    let step = session.step(format!("pushing {reference}"));
+    let progress = progress(session, step.id);
+    let pushed = push_with(session, image, &target.layers, reference, &progress).await;
+    let digest = step.end_plain(pushed)?;
+    session.events.emit(Event::Pushed {
+        reference: reference.to_string(),
+        digest,
+    });
+    Ok(())
+}
+
+async fn push_with(
+    session: &Shared,
+    image: &Finished,
+    layers: &[Layer],
+    reference: &Reference,
+    progress: &Progress,
+) -> Result<Digest, Error> {
+    let (store, client) = (&session.store, &session.client);
+    let wanted = image.documents.manifest.descriptor.digest;
+    if layers.iter().any(|layer| !store.has_blob(&layer.blob)) {
+        let there = client.head(reference).await.ok().flatten();
+        if there.is_some_and(|found| found.digest == wanted) {
+            return Ok(wanted);
+        }
+        for layer in push::missing(store, client, layers, reference).await? {
+            layers::fetch(session, layer).await?;
+        }
+    }
+    let first = push::push(store, client, image, layers, reference, progress).await;
+    let absent = layers.iter().any(|layer| !store.has_blob(&layer.blob));
+    match first {
+        // The registry would not take a layer over from where its base came.
+        Err(_) if absent => {
+            layers::fetch_all(session, layers).await?;
+            Ok(push::push(store, client, image, layers, reference, progress).await?)
+        }
+        other => Ok(other?),
+    }
+}
+
+fn progress(session: &Shared, step: crate::StepId) -> Progress {
+    let events = session.events.clone();
+    Progress::new(move |transfer: Transfer| {
+        events.emit(Event::StepProgress {
+            step,
+            item: transfer.digest.hex()[..12].to_owned(),
+            current: transfer.current,
+            total: transfer.total,
+        });
+    })
+}

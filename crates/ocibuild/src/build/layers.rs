@@ -1,0 +1,170 @@
+//! Layers made ready for a step: their table of contents, their tree, their bytes.
+//! Each is had at most once, over all builds that share a store, and only when asked for.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use futures::future::try_join_all;
+
+use super::{Shared, jobs};
+use crate::error::Error;
+use crate::executor::{Identity, Sandbox};
+use crate::layer::{DiffId, Encoding, Limits, Toc, read_layer};
+use crate::registry::Progress;
+use crate::snapshot::{RootView, unpack};
+use crate::source::{self, Layer};
+
+/// Gives the merged view of a stack of layers.
+pub(crate) async fn view(session: &Shared, layers: &[Layer]) -> Result<Arc<RootView>, Error> {
+    let tocs = try_join_all(layers.iter().map(|layer| toc(session, layer))).await?;
+    session
+        .block(move || Ok(Arc::new(RootView::new(&tocs))))
+        .await
+}
+
+/// Gives the table of contents of a layer; an unknown layer is fetched and read once.
+async fn toc(session: &Shared, layer: &Layer) -> Result<Arc<Toc>, Error> {
+    let (store, diff_id) = (session.store.clone(), layer.diff_id);
+    if let Some(toc) = session.block(move || Ok(store.toc(diff_id))).await? {
+        return Ok(toc);
+    }
+    fetch(session, layer).await?;
+    let (store, layer) = (session.store.clone(), layer.clone());
+    session
+        .block(move || {
+            let _lock = store.lock(&format!("toc-{}", layer.diff_id.0.hex()))?;
+            if let Some(toc) = store.toc(layer.diff_id) {
+                return Ok(toc);
+            }
+            let blob = store.open_blob(&layer.blob.digest)?;
+            let encoding = Encoding::of_media_type(&layer.blob.media_type);
+            let read = read_layer(blob, encoding, &Limits::default(), &mut ())?;
+            check(&layer, read.diff_id)?;
+            store.put_toc(layer.diff_id, &read.toc)?;
+            Ok(read.toc)
+        })
+        .await
+}
+
+/// Brings the blob of a layer into the store.
+pub(crate) async fn fetch(session: &Shared, layer: &Layer) -> Result<(), Error> {
+    if session.store.has_blob(&layer.blob) {
+        return Ok(());
+    }
+    let lock = {
+        let (store, digest) = (session.store.clone(), layer.blob.digest);
+        session
+            .block(move || Ok(store.lock(&format!("blob-{}", digest.hex()))?))
+            .await?
+    };
+    let short = &layer.blob.digest.hex()[..12];
+    let step = (!session.store.has_blob(&layer.blob))
+        .then(|| session.step(format!("[internal] fetch layer {short}")));
+    let fetched = source::fetch(&session.store, &session.client, layer, &Progress::none()).await;
+    drop(lock);
+    match step {
+        Some(step) => step.end_plain(fetched.map_err(Error::from)),
+        None => fetched.map_err(Error::from),
+    }
+}
+
+/// Gives the trees of a stack of layers, lowest first, unpacked for the sandbox.
+///
+/// One after the other: what a layer only implies looks as it does in those below it.
+pub(crate) async fn trees(
+    session: &Shared,
+    sandbox: &Arc<dyn Sandbox>,
+    layers: &[Layer],
+) -> Result<Vec<PathBuf>, Error> {
+    let missing = |layer: &&Layer| !tree_path(session, sandbox, layer).exists();
+    let fetched = layers
+        .iter()
+        .filter(missing)
+        .map(|layer| fetch(session, layer));
+    try_join_all(fetched).await?;
+    let mut trees = Vec::with_capacity(layers.len());
+    for (index, layer) in layers.iter().enumerate() {
+        trees.push(tree(session, sandbox, &layers[..index], layer).await?);
+    }
+    Ok(trees)
+}
+
+fn tree_path(session: &Shared, sandbox: &Arc<dyn Sandbox>, layer: &Layer) -> PathBuf {
+    let identity = identity_name(sandbox.identity());
+    session.store.tree_path(&identity, layer.diff_id)
+}
+
+async fn tree(
+    session: &Shared,
+    sandbox: &Arc<dyn Sandbox>,
+    below: &[Layer],
+    layer: &Layer,
+) -> Result<PathBuf, Error> {
+    let path = tree_path(session, sandbox, layer);
+    if path.exists() {
+        return Ok(path);
+    }
+    let request = unpack::Request {
+        blob: session.store.blob_path(&layer.blob.digest),
+        encoding: Encoding::of_media_type(&layer.blob.media_type),
+        dest: path.clone(),
+        identity: sandbox.identity().clone(),
+        expected: Some(layer.diff_id),
+        lowers: below
+            .iter()
+            .map(|layer| session.store.toc_path(layer.diff_id))
+            .collect(),
+        toc: session.store.toc_path(layer.diff_id),
+    };
+    let lock = format!(
+        "tree-{}-{}",
+        identity_name(sandbox.identity()),
+        layer.diff_id.0.hex()
+    );
+    let (store, sandbox, cancel) = (
+        session.store.clone(),
+        sandbox.clone(),
+        session.cancel.clone(),
+    );
+    session
+        .block(move || {
+            let _lock = store.lock(&lock)?;
+            if path.exists() {
+                return Ok(path);
+            }
+            store.prepare_tree(&path)?;
+            let _: unpack::Response =
+                jobs::call(sandbox.as_ref(), jobs::UNPACK, &request, &cancel)?;
+            Ok(path)
+        })
+        .await
+}
+
+/// The bytes of a layer must be those that the configuration of its image names.
+fn check(layer: &Layer, found: DiffId) -> Result<(), Error> {
+    if found == layer.diff_id {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "layer {} of the base image unpacks to {found}, its configuration says {}",
+        layer.blob.digest, layer.diff_id
+    )))
+}
+
+/// Gives the name of the folder of trees for an identity.
+pub(crate) fn identity_name(identity: &Identity) -> String {
+    match identity {
+        Identity::Real => "real".to_owned(),
+        Identity::Range { uids, gids } => format!(
+            "range-{}-{}-{}-{}",
+            uids.first, uids.count, gids.first, gids.count
+        ),
+        Identity::Single => "single".to_owned(),
+    }
+}
+
+/// Brings the blobs of a stack of layers into the store.
+pub(crate) async fn fetch_all(session: &Shared, layers: &[Layer]) -> Result<(), Error> {
+    try_join_all(layers.iter().map(|layer| fetch(session, layer))).await?;
+    Ok(())
+}

@@ -1,0 +1,302 @@
+//! `Build`, and the one function that walks the whole path: context, Dockerfile,
+//! stages, image, outputs. Everything that a build depends on is a field of
+//! [`Build`]; nothing is read from the environment and nothing is printed.
+
+mod base;
+mod copy_step;
+mod files;
+mod finish;
+pub(crate) mod jobs;
+mod layers;
+mod open;
+mod run_step;
+mod session;
+mod stage;
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Cancel;
+use crate::error::Error;
+use crate::event::{EventSink, LayerSummary, StepId};
+use crate::executor::Helper;
+use crate::image::ImageConfig;
+use crate::image::manifest::Document;
+use crate::output::Output;
+use crate::registry::{Client, Descriptor, Digest, Platform, Reference};
+use session::Session;
+use tokio_util::task::TaskTracker;
+
+/// Where the files of a build come from.
+#[non_exhaustive]
+pub enum ContextSource {
+    /// No files: a Dockerfile that copies nothing from its context.
+    Empty,
+    /// A directory.
+    Directory(PathBuf),
+    /// A tar, plain or compressed.
+    Tar(Box<dyn Read + Send>),
+    /// A repository.
+    #[cfg(feature = "git")]
+    Git(crate::git::GitSource),
+}
+
+/// Where the Dockerfile comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DockerfileSource {
+    /// A path inside the context.
+    InContext(String),
+    /// A file outside of it.
+    File(PathBuf),
+    /// The text itself, with the name that errors give it.
+    Text {
+        /// Its name.
+        name: String,
+        /// The text.
+        text: String,
+    },
+}
+
+/// What a name stands for where FROM or `--from` uses it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NamedContext {
+    /// The files of a directory.
+    Directory(PathBuf),
+    /// An image of an OCI image layout.
+    OciLayout {
+        /// The layout.
+        path: PathBuf,
+        /// Tag or digest in its index; without one it must hold one image.
+        name: Option<String>,
+    },
+    /// Another image of a registry.
+    Image(Reference),
+}
+
+/// One build: what goes in, where the result goes, and with what.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), ocibuild::Error> {
+/// use ocibuild::{Build, ContextSource, Output};
+///
+/// ocibuild::init(); // first thing in `main`
+/// let image = Build::new(ContextSource::Directory("app".into()), "/var/lib/ocibuild")
+///     .build_arg("VERSION", "1.2")
+///     .output(Output::OciDirectory("out".into()))
+///     .run()
+///     .await?;
+/// assert_eq!(image.digest, image.manifest.descriptor.digest);
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a build does nothing before `run`"]
+pub struct Build {
+    context: ContextSource,
+    root: PathBuf,
+    dockerfile: DockerfileSource,
+    args: BTreeMap<String, String>,
+    target: Option<String>,
+    platform: Platform,
+    names: Vec<Reference>,
+    labels: Vec<(String, String)>,
+    contexts: BTreeMap<String, NamedContext>,
+    outputs: Vec<Output>,
+    use_cache: bool,
+    epoch: Option<i64>,
+    now: SystemTime,
+    threads: usize,
+    client: Option<Client>,
+    helper: Helper,
+    events: EventSink,
+    cancel: Cancel,
+}
+
+impl Build {
+    /// Begins a build over a context, with a store in the folder `root`.
+    pub fn new(context: ContextSource, root: impl Into<PathBuf>) -> Self {
+        Self {
+            context,
+            root: root.into(),
+            dockerfile: DockerfileSource::InContext("Dockerfile".to_owned()),
+            args: BTreeMap::new(),
+            target: None,
+            platform: Platform::host(),
+            names: Vec::new(),
+            labels: Vec::new(),
+            contexts: BTreeMap::new(),
+            outputs: Vec::new(),
+            use_cache: true,
+            epoch: None,
+            now: SystemTime::now(),
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            client: None,
+            helper: Helper::CurrentExe,
+            events: EventSink::none(),
+            cancel: Cancel::new(),
+        }
+    }
+
+    /// Takes another Dockerfile than `Dockerfile` in the context.
+    pub fn dockerfile(mut self, source: DockerfileSource) -> Self {
+        self.dockerfile = source;
+        self
+    }
+
+    /// Gives a build argument a value; the last one of a name counts.
+    pub fn build_arg(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.args.insert(name.into(), value.into());
+        self
+    }
+
+    /// Builds this stage in place of the last one.
+    pub fn target(mut self, stage: impl Into<String>) -> Self {
+        self.target = Some(stage.into());
+        self
+    }
+
+    /// Builds for this platform in place of the machine's.
+    pub fn platform(mut self, platform: Platform) -> Self {
+        self.platform = platform;
+        self
+    }
+
+    /// Names the image: in the store, in layouts and archives.
+    pub fn tag(mut self, name: Reference) -> Self {
+        self.names.push(name);
+        self
+    }
+
+    /// Sets a label of the image; it wins over the Dockerfile's.
+    pub fn label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.labels.push((name.into(), value.into()));
+        self
+    }
+
+    /// Lets a name in FROM and `--from` stand for something else than an image of that name.
+    pub fn named_context(mut self, name: impl Into<String>, context: NamedContext) -> Self {
+        self.contexts.insert(name.into(), context);
+        self
+    }
+
+    /// Adds an output; there may be several, and none leaves the image in the store.
+    pub fn output(mut self, output: Output) -> Self {
+        self.outputs.push(output);
+        self
+    }
+
+    /// Runs every step, also those whose result is known.
+    pub fn no_cache(mut self) -> Self {
+        self.use_cache = false;
+        self
+    }
+
+    /// Dates the image, and everything that this build makes newer, to this second since 1970.
+    pub fn source_date_epoch(mut self, seconds: i64) -> Self {
+        self.epoch = Some(seconds);
+        self
+    }
+
+    /// Limits the threads that hash and compress.
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = threads.max(1);
+        self
+    }
+
+    /// Sets how registries are spoken to, with which credentials.
+    pub fn client(mut self, client: Client) -> Self {
+        self.client = Some(client);
+        self
+    }
+
+    /// Sets the program that sandboxes start as, where this program cannot call
+    /// [`init`](crate::init) first.
+    pub fn helper(mut self, helper: Helper) -> Self {
+        self.helper = helper;
+        self
+    }
+
+    /// Sets where events go.
+    pub fn events(mut self, events: EventSink) -> Self {
+        self.events = events;
+        self
+    }
+
+    /// Sets the switch that ends the build.
+    pub fn cancel(mut self, cancel: Cancel) -> Self {
+        self.cancel = cancel;
+        self
+    }
+
+    /// Builds the image and hands it to every output.
+    ///
+    /// When it returns, nothing of the build runs any more, also where it was cancelled.
+    pub async fn run(self) -> Result<Image, Error> {
+        let cancel = self.cancel.clone();
+        let blocking = TaskTracker::new();
+        let work = walk(self, blocking.clone());
+        let result = tokio::select! {
+            result = work => result,
+            () = cancel.cancelled() => Err(Error::Cancelled),
+        };
+        blocking.close();
+        blocking.wait().await;
+        match result {
+            // What failed because it was told to stop did not fail by itself.
+            Err(_) if cancel.is_cancelled() => Err(Error::Cancelled),
+            other => other,
+        }
+    }
+}
+
+/// The whole path.
+async fn walk(build: Build, blocking: TaskTracker) -> Result<Image, Error> {
+    let session = open::session(build, blocking).await?;
+    let target = stage::target(&session).await?;
+    finish::image(&session, &target).await
+}
+
+/// The image that a build gave.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Image {
+    /// The digest of its manifest.
+    pub digest: Digest,
+    /// Its manifest.
+    pub manifest: Document,
+    /// The descriptor of its configuration.
+    pub config_descriptor: Descriptor,
+    /// Its configuration.
+    pub config: ImageConfig,
+    /// Its layers, lowest first.
+    pub layers: Vec<LayerSummary>,
+    /// What was done.
+    pub steps: Vec<StepRecord>,
+    /// The names that registries have confirmed.
+    pub pushed: Vec<Reference>,
+    /// The commit of a context from Git.
+    pub commit: Option<String>,
+}
+
+/// One step of a build, as it went.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepRecord {
+    /// Its number.
+    pub step: StepId,
+    /// What was shown for it.
+    pub name: String,
+    /// Its result was there already.
+    pub cached: bool,
+    /// How long it took, in milliseconds.
+    pub millis: u64,
+    /// The layer that it made.
+    pub layer: Option<LayerSummary>,
+}
+
+/// What the rooms below share; see [`Session`].
+pub(crate) type Shared = std::sync::Arc<Session>;

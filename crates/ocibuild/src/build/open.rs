@@ -1,0 +1,263 @@
+//! The begin of a build: the store, the context, the Dockerfile and the plan. Whatever
+//! is wrong with them is found here, before anything runs.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, Mutex};
+
+use tempfile::TempDir;
+use tokio::sync::{OnceCell, Semaphore};
+use tokio_util::task::TaskTracker;
+
+use super::session::Session;
+use super::{Build, ContextSource, DockerfileSource, NamedContext, Shared};
+use crate::Cancel;
+use crate::content::ContentStore;
+use crate::context::{self, Context};
+use crate::dockerfile::{self, Dockerfile};
+use crate::error::{Error, Location};
+use crate::event::{Event, EventSink};
+use crate::graph;
+use crate::registry::{Client, Digest};
+
+/// Longer files are no Dockerfiles.
+const MAX_DOCKERFILE: u64 = 4 << 20;
+
+/// The files of a build where they can be walked.
+struct Opened {
+    root: PathBuf,
+    guard: Option<Arc<TempDir>>,
+    commit: Option<String>,
+    /// The tree lasts, so that digests of its files are worth remembering.
+    lasts: bool,
+}
+
+/// A Dockerfile before it is parsed.
+struct Text {
+    name: String,
+    text: Vec<u8>,
+    /// Its path, beside which its own ignore file may be.
+    path: Option<PathBuf>,
+}
+
+/// Opens everything.
+pub(super) async fn session(build: Build, blocking: TaskTracker) -> Result<Shared, Error> {
+    let Build { context, root, .. } = build;
+    let (cancel, events) = (build.cancel.clone(), build.events.clone());
+    let dockerfile = build.dockerfile.clone();
+    let work = move || open_files(context, &root, &dockerfile, &cancel, &events);
+    let opened = blocking.spawn_blocking(work).await;
+    let (store, opened, text) = opened.map_err(|lost| Error::Lost(lost.to_string()))??;
+
+    let request = graph::Request {
+        file: text.name.clone(),
+        args: build.args,
+        target: build.target,
+        platform: build.platform.clone(),
+        contexts: build.contexts.keys().cloned().collect(),
+    };
+    let plan = graph::plan(parse(&text)?, request).map_err(|(location, error)| {
+        let error = Error::from(error);
+        match location {
+            Some(location) => error.at(&location),
+            None => error,
+        }
+    })?;
+
+    let walk = (store.clone(), build.contexts.clone());
+    let (context, named_directories) = {
+        let commit_tree = (opened.root, opened.guard, opened.lasts);
+        let work = move || scan_all(&walk.0, commit_tree, text.path.as_deref(), &walk.1);
+        let scanned = blocking.spawn_blocking(work).await;
+        scanned.map_err(|lost| Error::Lost(lost.to_string()))??
+    };
+    let client = match build.client {
+        Some(client) => client,
+        None => Client::builder().build().map_err(Error::Client)?,
+    };
+    Ok(Arc::new(Session {
+        stages: plan.stages.iter().map(|_| OnceCell::new()).collect(),
+        plan,
+        store,
+        client,
+        context,
+        named: build.contexts,
+        named_directories,
+        platform: build.platform,
+        names: build.names,
+        labels: build.labels,
+        outputs: build.outputs,
+        use_cache: build.use_cache,
+        epoch: build.epoch,
+        now: build.now,
+        threads: build.threads,
+        commit: opened.commit,
+        cancel: build.cancel,
+        bases: Mutex::default(),
+        helper: build.helper,
+        sandbox: OnceCell::new(),
+        packing: Semaphore::new(1),
+        events: build.events,
+        steps: Mutex::default(),
+        next_step: AtomicU32::new(1),
+        blocking,
+    }))
+}
+
+fn open_files(
+    context: ContextSource,
+    root: &Path,
+    dockerfile: &DockerfileSource,
+    cancel: &Cancel,
+    events: &EventSink,
+) -> Result<(ContentStore, Opened, Text), Error> {
+    let store = ContentStore::open(root)?;
+    let opened = open_context(&store, context, cancel)?;
+    if let Some(id) = &opened.commit {
+        events.emit(Event::Commit { id: id.clone() });
+    }
+    let text = read_dockerfile(dockerfile, &opened.root)?;
+    events.emit(Event::Dockerfile {
+        name: text.name.clone(),
+        text: String::from_utf8_lossy(&text.text).into_owned(),
+    });
+    Ok((store, opened, text))
+}
+
+fn open_context(
+    store: &ContentStore,
+    source: ContextSource,
+    cancel: &Cancel,
+) -> Result<Opened, Error> {
+    let temporary = |folder: TempDir| Opened {
+        root: folder.path().to_owned(),
+        guard: Some(Arc::new(folder)),
+        commit: None,
+        lasts: false,
+    };
+    match source {
+        ContextSource::Empty => Ok(temporary(store.scratch()?)),
+        ContextSource::Directory(root) => Ok(Opened {
+            root,
+            guard: None,
+            commit: None,
+            lasts: true,
+        }),
+        ContextSource::Tar(reader) => {
+            let opened = temporary(store.scratch()?);
+            let limits = context::tar::Limits::default();
+            context::tar::extract(reader, &opened.root, &limits).map_err(context::Error::from)?;
+            Ok(opened)
+        }
+        #[cfg(feature = "git")]
+        ContextSource::Git(source) => {
+            let folder = store.scratch()?;
+            let checkout =
+                crate::git::checkout(&source, &folder.path().join("tree"), cancel, &|_| {})?;
+            Ok(Opened {
+                root: checkout.tree,
+                commit: Some(checkout.commit),
+                ..temporary(folder)
+            })
+        }
+    }
+}
+
+fn read_dockerfile(source: &DockerfileSource, context: &Path) -> Result<Text, Error> {
+    match source {
+        DockerfileSource::Text { name, text } => Ok(Text {
+            name: name.clone(),
+            text: text.clone().into_bytes(),
+            path: None,
+        }),
+        DockerfileSource::File(path) => {
+            read_file(&path.display().to_string(), path, fs::File::open(path))
+        }
+        DockerfileSource::InContext(name) => {
+            let opened = open_in_context(context, name);
+            read_file(name, &context.join(name), opened)
+        }
+    }
+}
+
+/// A Dockerfile of a repository may be a link, but not one that leads out of it.
+fn open_in_context(context: &Path, name: &str) -> std::io::Result<fs::File> {
+    use crate::layer::TreePath;
+    use crate::snapshot::Beneath;
+    use crate::snapshot::beneath::Links;
+    let path = TreePath::parse(name).map_err(std::io::Error::other)?;
+    Beneath::open(context)?.file(&path, Links::Follow)
+}
+
+fn read_file(name: &str, path: &Path, opened: std::io::Result<fs::File>) -> Result<Text, Error> {
+    let failed = |source: std::io::Error| match source.kind() {
+        std::io::ErrorKind::NotFound => Error::NoDockerfile(name.to_owned()),
+        _ => Error::ReadDockerfile {
+            path: name.to_owned(),
+            source,
+        },
+    };
+    let mut text = Vec::new();
+    let mut file = opened.map_err(failed)?.take(MAX_DOCKERFILE + 1);
+    file.read_to_end(&mut text).map_err(failed)?;
+    if text.len() as u64 > MAX_DOCKERFILE {
+        return Err(Error::invalid(format!(
+            "the Dockerfile {name:?} is longer than {MAX_DOCKERFILE} bytes"
+        )));
+    }
+    Ok(Text {
+        name: name.to_owned(),
+        text,
+        path: Some(path.to_owned()),
+    })
+}
+
+fn parse(text: &Text) -> Result<Dockerfile, Error> {
+    dockerfile::parse_bytes(&text.text).map_err(|error| {
+        let lines = error.lines();
+        let number = |line: usize| u32::try_from(line).unwrap_or(u32::MAX);
+        Error::Parse {
+            location: Location {
+                file: text.name.clone(),
+                lines: number(*lines.start())..=number(*lines.end()),
+                text: String::from_utf8_lossy(&text.text).into(),
+            },
+            message: error.to_string(),
+            hint: error.hint().map(str::to_owned),
+        }
+    })
+}
+
+type Contexts = (Arc<Context>, BTreeMap<String, Arc<Context>>);
+
+fn scan_all(
+    store: &ContentStore,
+    (root, guard, lasts): (PathBuf, Option<Arc<TempDir>>, bool),
+    dockerfile: Option<&Path>,
+    named: &BTreeMap<String, NamedContext>,
+) -> Result<Contexts, Error> {
+    let ignore = context::read_ignore(&root, dockerfile)?;
+    let memory = lasts.then(|| memory_file(store, &root));
+    let main = Context::scan(&root, ignore.as_ref(), memory, guard)?;
+    let mut directories = BTreeMap::new();
+    for (name, context) in named {
+        let NamedContext::Directory(root) = context else {
+            continue;
+        };
+        let ignore = context::read_ignore(root, None)?;
+        let memory = Some(memory_file(store, root));
+        let scanned = Context::scan(root, ignore.as_ref(), memory, None)?;
+        directories.insert(name.clone(), Arc::new(scanned));
+    }
+    Ok((Arc::new(main), directories))
+}
+
+/// Gives the file that remembers the digests of a directory's files.
+fn memory_file(store: &ContentStore, root: &Path) -> PathBuf {
+    let full = root.canonicalize().unwrap_or_else(|_| root.to_owned());
+    let name = Digest::sha256(full.as_os_str().as_encoded_bytes()).hex();
+    store.root().join("contexts").join(name)
+}

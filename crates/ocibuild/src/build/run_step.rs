@@ -1,0 +1,321 @@
+//! RUN: the layers below become a root file system, a command runs over it, and what
+//! it changed becomes a layer.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tempfile::TempDir;
+
+use super::layers::{identity_name, trees};
+use super::{Shared, jobs};
+use crate::Cancel;
+use crate::cache::StepResult;
+use crate::content::{At, ContentStore};
+use crate::error::Error;
+use crate::event::{Event, EventSink, StepId, Stream};
+use crate::executor::{Exit, Identity, Mount, MountSource, REMOVE_TREE, Rootfs, RunSpec, Sandbox};
+use crate::graph::RunStep;
+use crate::graph::key::{KeyBuilder, StepKey};
+use crate::graph::step::SCRIPTS;
+use crate::layer::Compression;
+use crate::registry::Descriptor;
+use crate::snapshot::diff;
+use crate::source::Layer;
+
+/// The name that the command sees for its machine.
+const HOSTNAME: &str = "buildkitsandbox";
+/// How many lines of output an error shows.
+const TAIL: usize = 20;
+/// A line longer than this is cut, so that a command without line ends cannot fill memory.
+const LINE_LIMIT: usize = 64 << 10;
+
+/// Gives the key of the step over a stack of layers. Proxies are not part of it.
+pub(crate) fn key(command: &RunStep, below: &str, platform: &str, epoch: Option<i64>) -> StepKey {
+    let script = command.script.iter().flat_map(|(name, text)| [name, text]);
+    let env = command.env.iter().flat_map(|(name, value)| [name, value]);
+    KeyBuilder::new("run")
+        .part("below", below)
+        .part("platform", platform)
+        .part("epoch", format!("{epoch:?}"))
+        .list("argv", &command.argv)
+        .list("env", env)
+        .part("cwd", &command.cwd)
+        .part("user", &command.user)
+        .part("network", format!("{:?}", command.network))
+        .list("script", script)
+        .finish()
+}
+
+/// Runs the command over `below` and gives the layer.
+pub(crate) async fn run(
+    session: &Shared,
+    step: StepId,
+    below: &[Layer],
+    command: RunStep,
+) -> Result<StepResult, Error> {
+    let sandbox = session.sandbox().await?;
+    let lowers = trees(session, &sandbox, below).await?;
+    let job = RunJob {
+        store: session.store.clone(),
+        sandbox,
+        lowers,
+        tocs: below
+            .iter()
+            .map(|layer| session.store.toc_path(layer.diff_id))
+            .collect(),
+        command,
+        threads: session.threads,
+        clamp_mtime: session.epoch,
+        created: session.created_text(),
+        events: session.events.clone(),
+        step,
+        cancel: session.cancel.clone(),
+    };
+    session.block(move || job.run()).await
+}
+
+/// The files by which names are found: the command sees them and cannot change them.
+fn network_files() -> Vec<Mount> {
+    let hosts = format!("127.0.0.1\tlocalhost {HOSTNAME}\n::1\tlocalhost ip6-localhost\n");
+    let resolver = std::fs::read("/etc/resolv.conf").unwrap_or_default();
+    vec![
+        memory_file("/etc/hosts", hosts.into_bytes(), 0o644),
+        memory_file("/etc/resolv.conf", resolver, 0o644),
+    ]
+}
+
+fn script((name, text): &(String, String)) -> Mount {
+    memory_file(
+        &format!("{SCRIPTS}/{name}"),
+        text.clone().into_bytes(),
+        0o755,
+    )
+}
+
+fn memory_file(target: &str, content: Vec<u8>, mode: u32) -> Mount {
+    Mount {
+        target: PathBuf::from(target),
+        source: MountSource::File {
+            content,
+            mode,
+            uid: 0,
+            gid: 0,
+        },
+    }
+}
+
+struct RunJob {
+    store: ContentStore,
+    sandbox: Arc<dyn Sandbox>,
+    lowers: Vec<PathBuf>,
+    tocs: Vec<PathBuf>,
+    command: RunStep,
+    threads: usize,
+    clamp_mtime: Option<i64>,
+    created: String,
+    events: EventSink,
+    step: StepId,
+    cancel: Cancel,
+}
+
+impl RunJob {
+    fn run(self) -> Result<StepResult, Error> {
+        let folder = StepFolder::new(&self.store, self.sandbox.clone())?;
+        let spec = self.spec(&folder)?;
+        let mut output = Output::new(self.events.clone(), self.step);
+        let exit = self.sandbox.run(
+            &spec,
+            &mut |stream, bytes| output.write(stream, bytes),
+            &self.cancel,
+        )?;
+        let tail = output.end();
+        if self.cancel.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
+        if exit != Exit::Code(0) {
+            return Err(Error::Command {
+                command: self.command.argv.join(" "),
+                exit,
+                output: tail,
+            });
+        }
+        self.layer(&folder)
+    }
+
+    fn spec(&self, folder: &StepFolder) -> Result<RunSpec, Error> {
+        let command = &self.command;
+        let env = command.silent_env.iter().chain(&command.env);
+        let rootfs = Rootfs {
+            lowers: self.lowers.clone(),
+            upper: folder.child("upper")?,
+            work: folder.child("work")?,
+        };
+        let mut mounts = network_files();
+        mounts.extend(command.script.iter().map(script));
+        Ok(RunSpec {
+            env: env.cloned().collect(),
+            cwd: command.cwd.clone(),
+            user: command.user.clone(),
+            hostname: HOSTNAME.to_owned(),
+            network: command.network,
+            mounts,
+            ..RunSpec::new(rootfs, command.argv.clone())
+        })
+    }
+
+    /// Packs what the command changed; its upper directory is the layer's tree from now on.
+    fn layer(&self, folder: &StepFolder) -> Result<StepResult, Error> {
+        let upper = folder.child("upper")?;
+        let request = diff::Request {
+            upper: upper.clone(),
+            identity: self.sandbox.identity().clone(),
+            lowers: self.tocs.clone(),
+            blob: folder.path().join("blob"),
+            toc: folder.path().join("toc"),
+            exclude: Vec::new(),
+            recorded: Vec::new(),
+            compression: Compression::default(),
+            level: None,
+            threads: self.threads,
+            clamp_mtime: self.clamp_mtime,
+        };
+        let packed: diff::Response =
+            jobs::call(self.sandbox.as_ref(), jobs::DIFF, &request, &self.cancel)?;
+        let blob = Descriptor::new(packed.media_type, packed.digest, packed.size);
+        self.store
+            .adopt_layer(&request.blob, &request.toc, packed.diff_id, &blob)?;
+        let identity = identity_name(self.sandbox.identity());
+        self.store.adopt_tree(&upper, &identity, packed.diff_id)?;
+        Ok(StepResult {
+            diff_id: packed.diff_id,
+            blob,
+            created: self.created.clone(),
+        })
+    }
+}
+
+/// The folder of one RUN. What a command left in it can belong to ids that only the
+/// sandbox may touch, so it is the sandbox that removes it then.
+struct StepFolder {
+    folder: Option<TempDir>,
+    sandbox: Arc<dyn Sandbox>,
+}
+
+impl StepFolder {
+    fn new(store: &ContentStore, sandbox: Arc<dyn Sandbox>) -> Result<Self, Error> {
+        Ok(Self {
+            folder: Some(store.scratch()?),
+            sandbox,
+        })
+    }
+
+    fn path(&self) -> &std::path::Path {
+        self.folder
+            .as_ref()
+            .map_or(std::path::Path::new(""), TempDir::path)
+    }
+
+    fn child(&self, name: &str) -> Result<PathBuf, Error> {
+        let path = self.path().join(name);
+        match std::fs::create_dir(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            other => other.at("create", &path)?,
+        }
+        Ok(path)
+    }
+}
+
+impl Drop for StepFolder {
+    fn drop(&mut self) {
+        let Some(folder) = self.folder.take() else {
+            return;
+        };
+        if *self.sandbox.identity() == Identity::Real {
+            return;
+        }
+        let folder = folder.keep();
+        let path = folder.as_os_str().as_encoded_bytes();
+        // The build may have been cancelled; what it left must go all the same.
+        let removed = self.sandbox.call(REMOVE_TREE, path, &Cancel::new());
+        if let Err(error) = removed {
+            tracing::warn!(folder = %folder.display(), %error, "the folder of a step stays");
+        }
+    }
+}
+
+/// Cuts what a command prints into lines, and keeps the last ones.
+struct Output {
+    events: EventSink,
+    step: StepId,
+    pending: [Vec<u8>; 2],
+    tail: VecDeque<String>,
+}
+
+impl Output {
+    fn new(events: EventSink, step: StepId) -> Self {
+        Self {
+            events,
+            step,
+            pending: [Vec::new(), Vec::new()],
+            tail: VecDeque::new(),
+        }
+    }
+
+    fn write(&mut self, stream: Stream, bytes: &[u8]) {
+        for piece in bytes.split_inclusive(|&byte| byte == b'\n') {
+            let pending = &mut self.pending[stream as usize];
+            pending.extend_from_slice(piece);
+            if piece.ends_with(b"\n") || pending.len() >= LINE_LIMIT {
+                self.flush(stream);
+            }
+        }
+    }
+
+    fn flush(&mut self, stream: Stream) {
+        let line = std::mem::take(&mut self.pending[stream as usize]);
+        let text = String::from_utf8_lossy(&line);
+        let line = text.trim_end_matches(['\r', '\n']).to_owned();
+        if self.tail.len() == TAIL {
+            self.tail.pop_front();
+        }
+        self.tail.push_back(line.clone());
+        self.events.emit(Event::StepLog {
+            step: self.step,
+            stream,
+            line,
+        });
+    }
+
+    fn end(mut self) -> Vec<String> {
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            if !self.pending[stream as usize].is_empty() {
+                self.flush(stream);
+            }
+        }
+        self.tail.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[test]
+    fn output_comes_in_lines() {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let sink = {
+            let seen = seen.clone();
+            EventSink::new(move |event| seen.lock().unwrap().push(event))
+        };
+        let mut output = Output::new(sink, StepId(1));
+        output.write(Stream::Stdout, b"one\ntw");
+        output.write(Stream::Stderr, b"err\r\n");
+        output.write(Stream::Stdout, b"o\n\nthree");
+        assert_eq!(output.end(), ["one", "err", "two", "", "three"]);
+        assert_eq!(seen.lock().unwrap().len(), 5);
+    }
+}

@@ -1,0 +1,292 @@
+//! One stage: its base, then one instruction after the other. A stage is built when
+//! somebody asks for it, once, and whoever asks next waits for the same result; so
+//! stages that nobody needs are never built, and independent ones run side by side.
+
+use std::sync::Arc;
+
+use futures::future::{BoxFuture, FutureExt, try_join, try_join_all};
+
+use super::session::{Located, StageResult};
+use super::{Shared, base, copy_step, files, layers, run_step};
+use crate::cache::{self, StepResult};
+use crate::copy;
+use crate::dockerfile::ast::Instruction;
+use crate::dockerfile::parse_trigger;
+use crate::error::Error;
+use crate::event::{LayerSummary, StepId};
+use crate::graph::key::{KeyBuilder, StepKey};
+use crate::graph::{
+    Applied, CopyStep, PlannedStage, RunStep, StageConfig, StageRef, Step, supported,
+};
+use crate::layer::ChainId;
+use crate::snapshot::RootView;
+use crate::source::{Layer, Origin};
+
+/// A stage between two instructions, and at its end.
+#[derive(Debug, Clone)]
+pub(crate) struct StageState {
+    pub(crate) layers: Vec<Layer>,
+    pub(crate) config: StageConfig,
+}
+
+impl StageState {
+    /// Names the content of the root file system.
+    pub(crate) fn chain(&self) -> String {
+        let chain = ChainId::of(self.layers.iter().map(|layer| layer.diff_id));
+        chain.map_or_else(|| "scratch".to_owned(), |chain| chain.0.to_string())
+    }
+}
+
+/// Builds the stage that is wanted, with everything that it needs.
+pub(crate) async fn target(session: &Shared) -> Result<Arc<StageState>, Error> {
+    stage(session, session.plan.target)
+        .await
+        .map_err(Error::Shared)
+}
+
+/// Gives the result of a stage, and builds it where nobody has yet.
+pub(crate) fn stage(session: &Shared, index: usize) -> BoxFuture<'_, StageResult> {
+    async move {
+        let Some(cell) = session.stages.get(index) else {
+            return Err(Arc::new(Error::invalid(format!(
+                "there is no stage {index}"
+            ))));
+        };
+        let built = cell.get_or_init(|| async {
+            let built = build(session, index).await;
+            built.map(Arc::new).map_err(|error| match error {
+                Error::Shared(error) => error,
+                error => Arc::new(error),
+            })
+        });
+        built.await.clone()
+    }
+    .boxed()
+}
+
+async fn build(session: &Shared, index: usize) -> Result<StageState, Error> {
+    let planned = match session.plan.stages.get(index) {
+        Some(Ok(planned)) => planned,
+        Some(Err((location, error))) => return Err(Error::from(error.clone()).at(location)),
+        None => return Err(Error::invalid(format!("there is no stage {index}"))),
+    };
+    let source = &session.plan.dockerfile.stages[index];
+    let from = session.plan.location(&source.from.origin);
+    let namer = StepNames::new(session, index, planned);
+    // What the stage copies from is built beside its base.
+    let used = planned.uses.iter().map(|used| stage(session, *used));
+    let used = async { try_join_all(used).await.map_err(Error::Shared) };
+    let begin = async {
+        let begun = base::begin(session, planned, &namer.first()).await;
+        begun.located(&from)
+    };
+    let (begun, _) = try_join(begin, used).await?;
+    let mut work = Work {
+        session,
+        index,
+        state: begun.state,
+        names: namer,
+        view: None,
+    };
+    for trigger in &begun.triggers {
+        work.trigger(trigger).await.located(&from)?;
+    }
+    for instruction in &source.instructions {
+        let location = session.plan.location(instruction.origin());
+        work.instruction(instruction).await.located(&location)?;
+    }
+    Ok(work.state)
+}
+
+/// The names of the steps of a stage: `[builder 2/5] RUN make`.
+struct StepNames {
+    prefix: String,
+    next: usize,
+    total: usize,
+    from: String,
+}
+
+impl StepNames {
+    fn new(session: &Shared, index: usize, planned: &PlannedStage) -> Self {
+        let stages = &session.plan.dockerfile.stages;
+        let steps = stages[index].instructions.iter().filter(|instruction| {
+            matches!(
+                instruction,
+                Instruction::Run(_)
+                    | Instruction::Copy(_)
+                    | Instruction::Add(_)
+                    | Instruction::Workdir(_)
+            )
+        });
+        Self {
+            prefix: match stages.len() {
+                1 => "stage".to_owned(),
+                _ => planned.name.clone(),
+            },
+            next: 2,
+            total: steps.count() + 1,
+            from: planned.base_name.clone(),
+        }
+    }
+
+    fn first(&self) -> String {
+        format!("[{} 1/{}] FROM {}", self.prefix, self.total, self.from)
+    }
+
+    fn next(&mut self, line: &str) -> String {
+        let number = self.next;
+        self.next += 1;
+        // A trigger of the base is one more than was counted.
+        let total = self.total.max(number);
+        format!("[{} {number}/{total}] {line}", self.prefix)
+    }
+}
+
+/// A stage that is being built.
+struct Work<'a> {
+    session: &'a Shared,
+    index: usize,
+    state: StageState,
+    names: StepNames,
+    /// The merged view of the layers so far, once somebody asked for it.
+    view: Option<Arc<RootView>>,
+}
+
+impl Work<'_> {
+    /// Carries out what a base left behind with ONBUILD.
+    async fn trigger(&mut self, text: &str) -> Result<(), Error> {
+        let instruction = parse_trigger(text)
+            .map_err(|error| Error::invalid(format!("ONBUILD {text:?} of the base: {error}")))?;
+        supported::check_one(&instruction)?;
+        self.instruction(&instruction).await
+    }
+
+    async fn instruction(&mut self, instruction: &Instruction) -> Result<(), Error> {
+        let applied = self
+            .state
+            .config
+            .apply(&self.session.plan, instruction)
+            .map_err(Error::from)?;
+        let Applied { step, history } = applied;
+        let line = &instruction.origin().line;
+        let made = match step {
+            Step::Config => None,
+            Step::Run(run) => Some(self.run(line, run).await?),
+            Step::Copy(copy) => Some(self.copy(line, copy).await?),
+            Step::Workdir(path) => Some(self.workdir(line, &path).await?),
+        };
+        let mut history = history;
+        if let Some(result) = made {
+            if let Some(entry) = &mut history {
+                entry.created = Some(result.created.clone());
+            }
+            self.push(result);
+        }
+        self.state.config.image.history.extend(history);
+        Ok(())
+    }
+
+    fn push(&mut self, result: StepResult) {
+        self.view = None;
+        self.state.layers.push(Layer {
+            diff_id: result.diff_id,
+            blob: result.blob,
+            origin: Origin::Store,
+        });
+    }
+
+    async fn run(&mut self, line: &str, run: RunStep) -> Result<StepResult, Error> {
+        let session = self.session;
+        let platform = session.platform.to_string();
+        let key = run_step::key(&run, &self.state.chain(), &platform, session.epoch);
+        let layers = self.state.layers.clone();
+        self.step(line, key, async |step| {
+            run_step::run(session, step, &layers, run).await
+        })
+        .await
+    }
+
+    async fn workdir(&mut self, line: &str, path: &str) -> Result<StepResult, Error> {
+        let user = self.state.config.image.config.user.clone();
+        let session = self.session;
+        let key = KeyBuilder::new("workdir")
+            .part("below", self.state.chain())
+            .part("path", path)
+            .part("user", &user)
+            .part("epoch", format!("{:?}", session.epoch))
+            .finish();
+        let layers = self.state.layers.clone();
+        self.step(line, key, async |_| {
+            let view = layers::view(session, &layers).await?;
+            let owner = copy_step::owner_of_user(&user, &view)?;
+            let placement = copy::place_folder(&view, path, owner)?;
+            copy_step::write(session, placement, files::Files::none(), session.created()).await
+        })
+        .await
+    }
+
+    async fn copy(&mut self, line: &str, copy: CopyStep) -> Result<StepResult, Error> {
+        let session = self.session;
+        let source = self.source_files(&copy).await?;
+        let prepared = copy_step::prepare(session, copy, source).await?;
+        let key = prepared.key(&self.state.chain(), session.epoch);
+        let layers = self.state.layers.clone();
+        self.step(line, key, async |_| {
+            copy_step::run(session, prepared, &layers).await
+        })
+        .await
+    }
+
+    /// Finds the files that a copy is from.
+    async fn source_files(&self, copy: &CopyStep) -> Result<files::Files, Error> {
+        let Some(from) = &copy.from else {
+            return Ok(files::Files::Context(self.session.context.clone()));
+        };
+        let found = self.session.plan.resolve_from(self.index, from)?;
+        let layers = match found {
+            StageRef::Stage(index) => {
+                let state = stage(self.session, index).await.map_err(Error::Shared)?;
+                state.layers.clone()
+            }
+            StageRef::Image(reference) => base::image(self.session, &reference, None).await?.layers,
+            StageRef::Context(name) => {
+                if let Some(context) = self.session.named_directories.get(&name) {
+                    return Ok(files::Files::Context(context.clone()));
+                }
+                base::named(self.session, &name, None).await?.layers
+            }
+        };
+        let view = layers::view(self.session, &layers).await?;
+        Ok(files::Files::Layers { layers, view })
+    }
+
+    /// Takes the result of a step from the cache, or makes and remembers it.
+    async fn step(
+        &mut self,
+        line: &str,
+        key: StepKey,
+        make: impl AsyncFnOnce(StepId) -> Result<StepResult, Error>,
+    ) -> Result<StepResult, Error> {
+        let session = self.session;
+        let step = session.step(self.names.next(line));
+        let result = match session
+            .use_cache
+            .then(|| cache::lookup(&session.store, &key))
+        {
+            Some(Some(known)) => Ok((true, known)),
+            _ => make(step.id).await.map(|made| (false, made)),
+        };
+        if let Ok((false, made)) = &result {
+            cache::remember(&session.store, &key, made)?;
+        }
+        let ended = step.end(result, |(cached, result)| {
+            let summary = LayerSummary {
+                digest: result.blob.digest,
+                size: result.blob.size,
+                diff_id: result.diff_id.0,
+            };
+            (*cached, Some(summary))
+        });
+        ended.map(|(_, result)| result)
+    }
+}

@@ -1,0 +1,36 @@
+//! Which step gave which layer. A record is content-addressed by the step's key and
+//! is as good as the layer that it names: the caller checks that the layer can still
+//! be had.
+
+use serde::{Deserialize, Serialize};
+
+use crate::content::{self, ContentStore};
+use crate::graph::key::StepKey;
+use crate::layer::DiffId;
+use crate::registry::Descriptor;
+
+/// What a step gave.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepResult {
+    /// The layer.
+    pub diff_id: DiffId,
+    /// Its blob.
+    pub blob: Descriptor,
+    /// RFC 3339 time at which it was made; it goes into the history again on a hit.
+    pub created: String,
+}
+
+/// Finds what a step gave before, if all of it is still there.
+pub fn lookup(store: &ContentStore, key: &StepKey) -> Option<StepResult> {
+    let result: StepResult = store.step(&key.0)?;
+    (store.has_blob(&result.blob) && store.toc_path(result.diff_id).exists()).then_some(result)
+}
+
+/// Remembers what a step gave.
+pub fn remember(
+    store: &ContentStore,
+    key: &StepKey,
+    result: &StepResult,
+) -> Result<(), content::Error> {
+    store.put_step(&key.0, result)
+}

@@ -1,0 +1,292 @@
+//! The process that becomes the command: a list of steps whose order matters.
+//!
+//! It starts as root of its user namespace with all capabilities, in the helper's
+//! mount namespace, and gives up one thing after the other. A failure on the way goes
+//! to the helper; success is the socket closing at exec.
+
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Gid, Uid, chown, fchown};
+use rustix::io::Errno;
+use rustix::mount::{UnmountFlags, mount_move, unmount};
+use rustix::process::{Signal, chdir, chroot, pivot_root, set_parent_process_death_signal, setsid};
+use rustix::system::sethostname;
+use rustix::thread::{UnshareFlags, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+
+use super::error::{Attempt, Failure};
+use super::root::Root;
+use super::supervise::Report;
+use super::user::{self, User};
+use super::wire::{self, Settings};
+use super::{Network, RunSpec, caps, mounts, seccomp, sys};
+
+/// The largest /etc/passwd or /etc/group that is read.
+const MAX_USER_FILE: u64 = 16 << 20;
+
+/// Becomes the command, or tells the helper why not.
+pub(super) fn become_command(
+    spec: &RunSpec,
+    settings: Settings,
+    root: &Root,
+    helper: UnixStream,
+) -> ! {
+    if let Err(failure) = prepare_and_exec(spec, settings, root, &helper) {
+        // Without a helper there is nobody to tell.
+        let _ = wire::send(&helper, &Report::Failed(failure), None);
+    }
+    std::process::exit(0)
+}
+
+/// Returns only in a rehearsal, or with a failure.
+fn prepare_and_exec(
+    spec: &RunSpec,
+    settings: Settings,
+    root: &Root,
+    mut helper: &UnixStream,
+) -> Result<(), Failure> {
+    die_with_helper()?;
+    // A helper that died before the line above closed its end.
+    helper
+        .read_exact(&mut [0])
+        .attempt("read", "the start signal")?;
+
+    enter_namespaces(spec)?;
+    let made = mounts::mount_all(spec, settings, root)?;
+    wire::send(helper, &Report::Made(made), None).attempt("write", "the report")?;
+    enter_root(&root.merged())?;
+
+    let user = find_user(spec, settings)?;
+    enter_directory(&spec.cwd, &user)?;
+    let command = Command::of(spec, &user)?;
+    set_up_streams(&user)?;
+    detach_from_builder()?;
+    become_user(&user, settings, spec.sync)?;
+    // Changing ids has cleared it.
+    die_with_helper()?;
+    if settings.rehearsal {
+        Ok(())
+    } else {
+        Err(command.exec())
+    }
+}
+
+fn die_with_helper() -> Result<(), Failure> {
+    set_parent_process_death_signal(Some(Signal::KILL)).attempt("prctl", "PR_SET_PDEATHSIG")
+}
+
+/// Namespaces of its own for mounts, host name, System V IPC, control groups, and the
+/// network if it is to have none.
+fn enter_namespaces(spec: &RunSpec) -> Result<(), Failure> {
+    let mut flags =
+        UnshareFlags::NEWNS | UnshareFlags::NEWUTS | UnshareFlags::NEWIPC | UnshareFlags::NEWCGROUP;
+    let mut names = "CLONE_NEWNS|NEWUTS|NEWIPC|NEWCGROUP".to_owned();
+    if spec.network == Network::None {
+        flags |= UnshareFlags::NEWNET;
+        names.push_str("|NEWNET");
+    }
+    sys::unshare(flags).attempt("unshare", names)?;
+    sethostname(spec.hostname.as_bytes()).attempt("sethostname", &spec.hostname)?;
+    if spec.network == Network::None {
+        sys::bring_up_loopback().attempt("ioctl", "SIOCSIFFLAGS lo")?;
+    }
+    Ok(())
+}
+
+/// Makes the root `/`, and the builder's root unreachable.
+fn enter_root(path: &Path) -> Result<(), Failure> {
+    chdir(path).attempt("chdir", "the root")?;
+    match pivot_root(".", ".") {
+        Ok(()) => {
+            // The old root now lies over the new one at the same place.
+            unmount(".", UnmountFlags::DETACH).attempt("umount", "the builder's root")?;
+        }
+        // Some container profiles allow mounts and not this.
+        Err(Errno::PERM) => {
+            mount_move(".", "/").attempt("mount", "the root to / (MS_MOVE)")?;
+            chroot(".").attempt("chroot", "the root")?;
+        }
+        Err(errno) => return Err(errno).attempt("pivot_root", "the root"),
+    }
+    chdir("/").attempt("chdir", "/")
+}
+
+/// Looks the user up in the files of the image, which are at `/` now.
+fn find_user(spec: &RunSpec, settings: Settings) -> Result<User, Failure> {
+    let passwd = read_user_file("/etc/passwd")?;
+    let group = read_user_file("/etc/group")?;
+    let user = user::find(&spec.user, &passwd, &group)?;
+    let unmapped = [user.uid, user.gid]
+        .into_iter()
+        .find(|id| *id >= settings.ids);
+    match unmapped {
+        Some(id) => {
+            let (user, available) = (spec.user.clone(), settings.ids);
+            Err(Failure::IdNotMapped {
+                user,
+                id,
+                available,
+            })
+        }
+        None => Ok(user),
+    }
+}
+
+/// Reads a file of the image, which may be anything: a pipe, a device, endless.
+fn read_user_file(path: &str) -> Result<String, Failure> {
+    let opened = File::options()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path);
+    let file = match opened {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(String::new()),
+        other => other.attempt("open", path)?,
+    };
+    if !file.metadata().attempt("fstat", path)?.is_file() {
+        let (path, reason) = (path.to_owned(), "is not a regular file".to_owned());
+        return Err(Failure::UnusablePath { path, reason });
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_USER_FILE)
+        .read_to_end(&mut bytes)
+        .attempt("read", path)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Goes to the working directory, which is made where it is missing: 0755, the user's.
+fn enter_directory(path: &str, user: &User) -> Result<(), Failure> {
+    let path = Path::new("/").join(path);
+    let mut walked = PathBuf::new();
+    for component in path.components() {
+        walked.push(component);
+        match fs::create_dir(&walked) {
+            Ok(()) => {
+                let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
+                chown(&walked, Some(uid), Some(gid)).attempt("chown", walked.display())?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => Err(error).attempt("mkdir", walked.display())?,
+        }
+    }
+    chdir(&path).attempt("chdir", path.display())
+}
+
+/// Gives the command nothing to read, and its output pipes to its user, who may open
+/// them again by name.
+fn set_up_streams(user: &User) -> Result<(), Failure> {
+    let nothing = File::open("/dev/null").attempt("open", "/dev/null")?;
+    rustix::stdio::dup2_stdin(&nothing).attempt("dup2", "0")?;
+    for stream in [rustix::stdio::stdout(), rustix::stdio::stderr()] {
+        let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
+        fchown(stream, Some(uid), Some(gid)).attempt("fchown", "an output pipe")?;
+    }
+    Ok(())
+}
+
+/// Drops what a process inherits without being asked.
+fn detach_from_builder() -> Result<(), Failure> {
+    setsid().attempt("setsid", "")?;
+    match sys::forget_session_keyring() {
+        // Kernels and container profiles without keyrings have none to leak.
+        Ok(()) | Err(Errno::NOSYS | Errno::PERM | Errno::ACCESS) => {}
+        Err(errno) => Err(errno).attempt("keyctl", "KEYCTL_JOIN_SESSION_KEYRING")?,
+    }
+    sys::reset_signals();
+    sys::close_others_on_exec().attempt("close_range", "3 and up")
+}
+
+/// Takes the user's ids and capabilities. The filter comes while there is still
+/// CAP_SYS_ADMIN: without it the kernel would want `no_new_privs`, and sudo would break.
+fn become_user(user: &User, settings: Settings, sync: bool) -> Result<(), Failure> {
+    caps::limit_bounding_set()?;
+    // With one id the kernel has been told that groups stay as they are.
+    if settings.ids > 1 {
+        let groups = user.groups.iter().filter(|id| **id < settings.ids);
+        let groups: Vec<_> = groups.map(|id| Gid::from_raw(*id)).collect();
+        set_thread_groups(&groups).attempt("setgroups", format_args!("{:?}", user.groups))?;
+    }
+    seccomp::confine(sync).attempt("seccomp", "SECCOMP_SET_MODE_FILTER")?;
+    let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
+    set_thread_res_gid(gid, gid, gid).attempt("setresgid", user.gid)?;
+    set_thread_res_uid(uid, uid, uid).attempt("setresuid", user.uid)?;
+    caps::keep(user.uid == 0)
+}
+
+/// A program, its arguments and its environment, as exec takes them.
+struct Command {
+    candidates: Vec<CString>,
+    argv: Vec<CString>,
+    env: Vec<CString>,
+    name: String,
+}
+
+impl Command {
+    fn of(spec: &RunSpec, user: &User) -> Result<Self, Failure> {
+        let name = spec.argv.first().cloned().unwrap_or_default();
+        let mut env: Vec<String> = spec
+            .env
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        if !spec.env.iter().any(|(name, _)| name == "HOME") {
+            env.push(format!("HOME={}", user.home));
+        }
+        let path = spec.env.iter().rev().find(|(name, _)| name == "PATH");
+        Ok(Self {
+            candidates: candidates(&name, path.map_or("", |(_, value)| value))?,
+            argv: spec
+                .argv
+                .iter()
+                .cloned()
+                .map(c_string)
+                .collect::<Result<_, _>>()?,
+            env: env.into_iter().map(c_string).collect::<Result<_, _>>()?,
+            name,
+        })
+    }
+
+    /// Tries one place after the other, as a shell does; returns only the reason why
+    /// none was right.
+    fn exec(&self) -> Failure {
+        let program = self.name.clone();
+        let mut refused = None;
+        for candidate in &self.candidates {
+            match sys::execve(candidate, &self.argv, &self.env) {
+                Errno::NOENT | Errno::NOTDIR => {}
+                Errno::ACCESS => refused = Some(Errno::ACCESS),
+                errno => {
+                    return Failure::NotExecutable {
+                        program,
+                        errno: errno.raw_os_error(),
+                    };
+                }
+            }
+        }
+        match refused {
+            Some(errno) => Failure::NotExecutable {
+                program,
+                errno: errno.raw_os_error(),
+            },
+            None => Failure::CommandNotFound { program },
+        }
+    }
+}
+
+/// Where a program may be: at its path, or in the directories of `PATH`.
+fn candidates(name: &str, path: &str) -> Result<Vec<CString>, Failure> {
+    if name.contains('/') {
+        return Ok(vec![c_string(name.to_owned())?]);
+    }
+    let directories = path.split(':').filter(|directory| !directory.is_empty());
+    directories
+        .map(|directory| c_string(format!("{directory}/{name}")))
+        .collect()
+}
+
+fn c_string(text: String) -> Result<CString, Failure> {
+    CString::new(text).map_err(|_| Failure::Garbled)
+}

@@ -1,0 +1,265 @@
+//! Which engine can run here, found out by doing the real thing once in a helper:
+//! namespaces, maps, overlay, every mount, the filter. Only the command is missing.
+
+use std::fmt;
+use std::fs;
+use std::path::Path;
+
+use rustix::process::{getegid, geteuid};
+
+use super::error::Error;
+use super::helper::Helper;
+use super::namespaces::Namespaces;
+use super::root::REMOVABLE;
+use super::userns::{self, IdMaps, Writer};
+use super::{Failure, IdRange, Rootfs, RunSpec, Sandbox};
+
+/// Where a process with the right to any id takes its range from, if it can.
+const FREE_RANGE: IdRange = IdRange {
+    first: 100_000,
+    count: 65_535,
+};
+/// The same in a user namespace that has the usual 65,536 ids only.
+const NESTED_RANGE: IdRange = IdRange {
+    first: 1,
+    count: 65_535,
+};
+
+/// What was found out about one engine with one kind of identity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// The engine.
+    pub engine: &'static str,
+    /// The kind of identity: `real`, `range` or `single`.
+    pub identity: &'static str,
+    /// Whether commands can run this way.
+    pub usable: bool,
+    /// Why not, with the call and the error; or what is to be known about it.
+    pub reason: String,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            engine,
+            identity,
+            usable,
+            reason,
+        } = self;
+        let verdict = if *usable { "usable" } else { "refused" };
+        write!(f, "{engine} with {identity} ids: {verdict}: {reason}")
+    }
+}
+
+/// No engine can run commands here; each has its reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusals(pub Vec<Verdict>);
+
+impl fmt::Display for Refusals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no sandbox can run commands here")?;
+        self.0
+            .iter()
+            .try_for_each(|verdict| write!(f, "; {verdict}"))
+    }
+}
+
+impl std::error::Error for Refusals {}
+
+/// Gives the best engine that can run here. `work_dir` must exist, on the file system
+/// that upper directories will be on.
+pub fn select(helper: &Helper, work_dir: &Path) -> Result<Box<dyn Sandbox>, Refusals> {
+    let mut refusals = Vec::new();
+    for candidate in CANDIDATES {
+        match candidate.build(helper, work_dir) {
+            Ok((engine, _)) => return Ok(Box::new(engine)),
+            Err(reason) => refusals.push(candidate.verdict(false, reason)),
+        }
+    }
+    Err(Refusals(refusals))
+}
+
+/// Tries every engine, best first.
+pub fn report(helper: &Helper, work_dir: &Path) -> Vec<Verdict> {
+    let try_one = |candidate: &Candidate| match candidate.build(helper, work_dir) {
+        Ok((_, note)) => candidate.verdict(true, note),
+        Err(reason) => candidate.verdict(false, reason),
+    };
+    CANDIDATES.iter().map(try_one).collect()
+}
+
+/// A kind of identity for the namespaces engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Candidate {
+    Real,
+    Range,
+    Single,
+}
+
+/// Best first.
+const CANDIDATES: &[Candidate] = &[Candidate::Real, Candidate::Range, Candidate::Single];
+
+impl Candidate {
+    fn verdict(self, usable: bool, reason: String) -> Verdict {
+        let identity = match self {
+            Self::Real => "real",
+            Self::Range => "range",
+            Self::Single => "single",
+        };
+        Verdict {
+            engine: Namespaces::NAME,
+            identity,
+            usable,
+            reason,
+        }
+    }
+
+    /// Makes the engine and lets it rehearse; gives what is to be known about it, or
+    /// the reason why it cannot run.
+    fn build(self, helper: &Helper, work_dir: &Path) -> Result<(Namespaces, String), String> {
+        match self {
+            Self::Real => real(helper, work_dir),
+            Self::Range => range(helper, work_dir),
+            Self::Single => single(helper, work_dir),
+        }
+    }
+}
+
+fn real(helper: &Helper, work_dir: &Path) -> Result<(Namespaces, String), String> {
+    if !geteuid().is_root() {
+        return Err(format!("needs root, this is uid {}", geteuid().as_raw()));
+    }
+    rehearse(Namespaces::real(helper), work_dir, "root on this machine")
+}
+
+fn single(helper: &Helper, work_dir: &Path) -> Result<(Namespaces, String), String> {
+    let (uid, gid) = own_ids();
+    let maps = IdMaps::single(uid, gid);
+    let engine = Namespaces::mapped(helper, super::Identity::Single, maps).map_err(explain)?;
+    rehearse(
+        engine,
+        work_dir,
+        "every file belongs to root, and no other user can be",
+    )
+}
+
+fn range(helper: &Helper, work_dir: &Path) -> Result<(Namespaces, String), String> {
+    let (uid, gid) = own_ids();
+    let mut reasons = Vec::new();
+    for (uids, gids, writer) in range_choices(uid, &mut reasons) {
+        let maps = IdMaps::range(uid, gid, uids, gids, writer);
+        let identity = userns::range_identity(uids, gids);
+        match Namespaces::mapped(helper, identity, maps) {
+            Ok(engine) => {
+                let note = format!(
+                    "uids {}+{}, gids {}+{}",
+                    uids.first, uids.count, gids.first, gids.count
+                );
+                return rehearse(engine, work_dir, &note);
+            }
+            Err(error) => reasons.push(explain(error)),
+        }
+    }
+    Err(reasons.join("; "))
+}
+
+/// The ranges that this user may have, and who can write them.
+fn range_choices(uid: u32, reasons: &mut Vec<String>) -> Vec<(IdRange, IdRange, Writer)> {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let passwd = read("/etc/passwd");
+    let name = userns::name_of(&passwd, uid);
+    let find = |path: &str| userns::longest_range(&read(path), name, uid);
+    let mut choices = Vec::new();
+    match (find("/etc/subuid"), find("/etc/subgid")) {
+        (Some(uids), Some(gids)) => choices.push((uids, gids, Writer::Programs)),
+        (uids, _) => {
+            let file = if uids.is_none() {
+                "/etc/subuid"
+            } else {
+                "/etc/subgid"
+            };
+            reasons.push(format!(
+                "{file} has no range for {}",
+                name.unwrap_or(&uid.to_string())
+            ));
+        }
+    }
+    if uid == 0 {
+        choices.extend([FREE_RANGE, NESTED_RANGE].map(|range| (range, range, Writer::Capable)));
+    }
+    choices
+}
+
+fn own_ids() -> (u32, u32) {
+    (geteuid().as_raw(), getegid().as_raw())
+}
+
+/// Does everything but run a command, over a layer made for it; without a process id
+/// namespace if /proc cannot be mounted.
+fn rehearse(
+    engine: Namespaces,
+    work_dir: &Path,
+    note: &str,
+) -> Result<(Namespaces, String), String> {
+    let refused = match try_once(&engine, work_dir) {
+        Ok(()) => return Ok((engine, note.to_owned())),
+        Err(error) => error,
+    };
+    if !is_about_proc(&refused) {
+        return Err(with_hint(refused));
+    }
+    let engine = engine.without_pid_namespace();
+    match try_once(&engine, work_dir) {
+        Ok(()) => Ok((
+            engine,
+            format!("{note}; no process id namespace: {}", explain(refused)),
+        )),
+        Err(error) => Err(with_hint(error)),
+    }
+}
+
+fn try_once(engine: &Namespaces, work_dir: &Path) -> Result<(), Error> {
+    let unusable = |source| Error::Talk {
+        doing: "prepare a rehearsal",
+        source,
+    };
+    let place = tempfile::Builder::new()
+        .prefix("probe-")
+        .tempdir_in(work_dir)
+        .map_err(unusable)?;
+    let [lower, upper, work] = ["lower", "upper", "work"].map(|name| place.path().join(name));
+    for directory in [&lower, &lower.join(REMOVABLE), &upper, &work] {
+        fs::create_dir(directory).map_err(unusable)?;
+    }
+    let rootfs = Rootfs {
+        lowers: vec![lower],
+        upper,
+        work,
+    };
+    engine.rehearse(&RunSpec::new(rootfs, vec!["/rehearsal".into()]))
+}
+
+fn is_about_proc(error: &Error) -> bool {
+    matches!(error, Error::Refused(Failure::System { subject, .. }) if subject == "proc on /proc")
+}
+
+fn with_hint(error: Error) -> String {
+    let hint = match &error {
+        Error::Refused(Failure::System {
+            call,
+            subject,
+            errno: libc::EINVAL,
+        }) if call == "mount" && subject == "overlay" => {
+            "; is the work directory itself on an overlay? Use a volume"
+        }
+        _ => "",
+    };
+    format!("{}{hint}", explain(error))
+}
+
+fn explain(error: Error) -> String {
+    match std::error::Error::source(&error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}

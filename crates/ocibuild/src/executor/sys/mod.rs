@@ -1,0 +1,17 @@
+//! Every system call that rustix does not have, and every `unsafe` of the crate.
+//! What enters and leaves are safe values; nothing here decides anything.
+
+#![expect(unsafe_code, reason = "this is the one room for it")]
+
+mod filter;
+mod mount;
+mod net;
+mod process;
+
+pub(super) use filter::{Instruction, install};
+pub(super) use mount::set_mount_attributes;
+pub(super) use net::bring_up_loopback;
+pub(super) use process::{
+    Forked, adopt_stdin, close_others_on_exec, execve, forget_session_keyring, fork, reset_signals,
+    unshare,
+};

@@ -1,0 +1,236 @@
+//! What can go wrong between a repository URL and a tree on disk. No text here
+//! holds a password: URLs are shown without user information, queries and fragments.
+
+use std::path::{Path, PathBuf};
+
+use url::Url;
+
+/// Why a Git source could not be read, or its tree could not be fetched.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum GitError {
+    /// The text is not a URL that names a repository.
+    #[error("invalid repository URL {url:?}: {reason}")]
+    InvalidUrl {
+        /// The URL without its secrets.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The URL names a transport that is not offered.
+    #[error(
+        "repository URL {url:?} is not supported: {transport} is not available, use https:// or http://"
+    )]
+    UnsupportedTransport {
+        /// The URL without its secrets.
+        url: String,
+        /// The transport, such as `ssh`.
+        transport: &'static str,
+    },
+    /// The name of the branch, tag or commit cannot be one.
+    #[error("invalid branch, tag or commit {reference:?}")]
+    InvalidReference {
+        /// The name as given.
+        reference: String,
+    },
+    /// A token would travel in clear text.
+    #[error("refusing to send a token to {host} over plain http: use https")]
+    InsecureToken {
+        /// The host and port.
+        host: String,
+    },
+    /// TLS could not be set up.
+    #[error("cannot set up TLS")]
+    Tls(#[source] rustls::Error),
+    /// The HTTP client could not be set up.
+    #[error("cannot set up the HTTP client")]
+    Client(#[source] reqwest::Error),
+    /// No connection, or it broke.
+    #[error("cannot reach {host}")]
+    Unreachable {
+        /// The host and port.
+        host: String,
+        /// What the connection said.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// The server answered with a status that only the server can explain.
+    #[error("{url} answered with HTTP status {status}")]
+    Status {
+        /// The repository.
+        url: String,
+        /// The HTTP status.
+        status: u16,
+    },
+    /// The server does not let us in.
+    #[error("{url} refused access (HTTP status {status}): {}", access_hint(*.token_sent))]
+    AccessRefused {
+        /// The repository.
+        url: String,
+        /// The HTTP status.
+        status: u16,
+        /// Whether a token was sent.
+        token_sent: bool,
+    },
+    /// The server knows no such repository.
+    #[error("no repository at {url}")]
+    RepositoryNotFound {
+        /// The repository.
+        url: String,
+    },
+    /// The server answered, and not as a Git server does.
+    #[error("{url} is not a Git repository: its answer is not that of Git's smart HTTP protocol")]
+    NotARepository {
+        /// The repository.
+        url: String,
+    },
+    /// A redirect that must not, or need not, be followed.
+    #[error("{url} redirects to {target}: {reason}")]
+    Redirect {
+        /// The repository.
+        url: String,
+        /// Where the server points to.
+        target: String,
+        /// Why this is the end.
+        reason: &'static str,
+    },
+    /// There is nothing in the repository.
+    #[error("the repository {url} has no commits on its default branch")]
+    NoCommits {
+        /// The repository.
+        url: String,
+    },
+    /// The repository has no such branch, tag or commit.
+    #[error("no branch, tag or commit {reference:?} in {url}{}", near_names(.near))]
+    ReferenceNotFound {
+        /// The repository.
+        url: String,
+        /// The name that was asked for.
+        reference: String,
+        /// Names that look like it.
+        near: Vec<String>,
+    },
+    /// The references could not be listed.
+    #[error("cannot list the references of {url}")]
+    ListReferences {
+        /// The repository.
+        url: String,
+        /// What the protocol said.
+        source: Box<gix::Error>,
+    },
+    /// The objects could not be fetched.
+    #[error("cannot fetch from {url}")]
+    Fetch {
+        /// The repository.
+        url: String,
+        /// What the protocol said.
+        source: Box<gix::Error>,
+    },
+    /// The fetched commit could not be read or written out.
+    #[error("cannot check out {what} of {url}")]
+    Checkout {
+        /// The repository.
+        url: String,
+        /// The part that failed.
+        what: String,
+        /// What was wrong with it.
+        source: Option<Box<gix::Error>>,
+    },
+    /// The subdirectory is not in the repository.
+    #[error("no directory {subdir:?} in the repository")]
+    SubdirNotFound {
+        /// The subdirectory as given.
+        subdir: String,
+    },
+    /// The subdirectory leads out of the repository.
+    #[error("the subdirectory {subdir:?} leads out of the repository")]
+    SubdirOutside {
+        /// The subdirectory as given.
+        subdir: String,
+    },
+    /// A submodule could not be fetched.
+    #[error("submodule {path:?}")]
+    Submodule {
+        /// Where it stands in its repository.
+        path: String,
+        /// What went wrong.
+        source: Box<GitError>,
+    },
+    /// A submodule is described in a way that cannot be followed.
+    #[error("{reason}")]
+    InvalidSubmodule {
+        /// What is wrong.
+        reason: String,
+    },
+    /// The destination must be ours alone.
+    #[error("{} exists and is not an empty directory", path.display())]
+    DestinationNotEmpty {
+        /// The destination.
+        path: PathBuf,
+    },
+    /// The build was cancelled.
+    #[error("cancelled")]
+    Cancelled,
+    /// A file operation failed.
+    #[error("{}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+impl GitError {
+    pub(super) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { path, source }
+    }
+
+    /// Tells whether trying again may help: the network failed, or the server said that it is busy.
+    pub(super) fn is_transient(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Status { status, .. } => *status == 429 || *status >= 500,
+            Self::ListReferences { source, .. } | Self::Fetch { source, .. } => {
+                source.can_retry_lenient()
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Shows a URL without anything that may be secret.
+pub(super) fn public_url(url: &Url) -> String {
+    let mut url = url.clone();
+    // Both fail only for URLs that cannot have user information at all.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url.set_query(None);
+    url.set_fragment(None);
+    url.to_string()
+}
+
+/// Gives `host` or `host:port`.
+pub(super) fn host_and_port(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    match url.port() {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    }
+}
+
+fn access_hint(token_sent: bool) -> &'static str {
+    if token_sent {
+        "the token was not accepted, or it does not cover this repository"
+    } else {
+        "the repository is private or does not exist; give a token"
+    }
+}
+
+fn near_names(near: &[String]) -> String {
+    match near {
+        [] => String::new(),
+        names => format!("; it has {}", names.join(", ")),
+    }
+}

@@ -1,0 +1,199 @@
+//! Repository URL, reference and subdirectory to a tree at one pinned commit.
+//!
+//! Enters: a [`GitSource`]. Leaves: files below a directory of ours, and the id of the
+//! commit that they belong to. Repositories and servers are hostile: no program is run
+//! (no hooks, filters, helpers, ssh), no configuration of the machine is read, nothing
+//! is written outside the destination, and a token goes to the one server that it was
+//! given for and is written nowhere.
+//!
+//! Protocol: gitprotocol-v2 over smart HTTP; older servers answer in version 0.
+
+mod error;
+mod fetch;
+mod refs;
+mod remote;
+mod snapshot;
+mod source;
+mod submodules;
+mod tree;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use url::Url;
+
+use crate::Cancel;
+use fetch::Watch;
+use refs::Wanted;
+use remote::{Credentials, Endpoint, Tls};
+
+pub use error::GitError;
+pub use snapshot::{GitSnapshot, SnapshotAnswer};
+pub use source::GitSource;
+
+const TRIES: u32 = 3;
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+
+/// A tree and the commit that it shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkout {
+    /// Full id of the commit.
+    pub commit: String,
+    /// The directory that the source names: the destination or a directory in it.
+    pub tree: PathBuf,
+}
+
+/// How far one part of a checkout has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    /// What is being done, such as `read pack`.
+    pub task: String,
+    /// Steps, bytes or objects so far.
+    pub current: u64,
+    /// All of them, where that is known.
+    pub total: Option<u64>,
+}
+
+/// Fetches one commit, without history, into `dest`, which must be an empty directory or
+/// not exist; it may hold part of a tree after an error.
+///
+/// Files get mode 0644 or 0755 and directories 0755, whatever the umask is. Blocks, so
+/// an asynchronous program calls it where blocking is allowed; `progress` is called from
+/// another thread. A cancelled checkout ends at once while data arrives, and within a
+/// minute when the server has fallen silent.
+///
+/// ```no_run
+/// use ocibuild::{Cancel, git};
+///
+/// let source = git::GitSource::parse("https://github.com/owner/app.git#main:service")?;
+/// let done = git::checkout(&source, "context".as_ref(), &Cancel::new(), &|_| {})?;
+/// println!("{} in {}", done.commit, done.tree.display());
+/// # Ok::<(), git::GitError>(())
+/// ```
+pub fn checkout(
+    source: &GitSource,
+    dest: &Path,
+    cancel: &Cancel,
+    progress: &(dyn Fn(Progress) + Sync),
+) -> Result<Checkout, GitError> {
+    let url = repository_url(source)?;
+    if let Some(reference) = &source.reference {
+        source::check_reference(reference)?;
+    }
+    tree::prepare_destination(dest)?;
+    let session = Session {
+        credentials: credentials(source, &url)?,
+        tls: Tls::default(),
+        watch: Watch { cancel, progress },
+        recurse: source.submodules,
+    };
+    let wanted = Target::Name(source.reference.as_deref());
+    let commit = session.check_out_repository(&url, wanted, dest, &mut Vec::new())?;
+    if !source.keep_git_dir {
+        tree::remove_git_dirs(dest)?;
+    }
+    tree::normalize_modes(dest)?;
+    let tree = match &source.subdir {
+        Some(subdir) => tree::resolve_subdir(dest, subdir)?,
+        None => dest.to_owned(),
+    };
+    Ok(Checkout {
+        commit: commit.to_string(),
+        tree,
+    })
+}
+
+fn repository_url(source: &GitSource) -> Result<Url, GitError> {
+    let url = source::parse_http_url(&source.url)?;
+    let plain = error::public_url(&url);
+    match plain == url.as_str() {
+        true => Ok(url),
+        false => Err(GitError::InvalidUrl {
+            url: plain,
+            reason: "user information, query and fragment are not part of it".to_owned(),
+        }),
+    }
+}
+
+fn credentials(source: &GitSource, url: &Url) -> Result<Option<Credentials>, GitError> {
+    source
+        .token
+        .as_ref()
+        .map(|token| Credentials::new(url, source.username.as_deref(), token))
+        .transpose()
+}
+
+/// Which commit of a repository to take: named by a user, or pinned by a parent repository.
+enum Target<'a> {
+    Name(Option<&'a str>),
+    Commit(gix::ObjectId),
+}
+
+/// What stays the same for a repository and all its submodules.
+struct Session<'a> {
+    credentials: Option<Credentials>,
+    tls: Tls,
+    watch: Watch<'a>,
+    recurse: bool,
+}
+
+impl Session<'_> {
+    /// Checks out one repository and what is nested in it; `parents` are the URLs above it.
+    fn check_out_repository(
+        &self,
+        url: &Url,
+        target: Target<'_>,
+        dest: &Path,
+        parents: &mut Vec<Url>,
+    ) -> Result<gix::ObjectId, GitError> {
+        let endpoint =
+            self.retry(|| Endpoint::discover(url, &self.tls, self.credentials.as_ref()))?;
+        let wanted = match target {
+            Target::Name(name) => self.retry(|| refs::resolve(&endpoint, name))?,
+            Target::Commit(id) => Wanted::Commit(id),
+        };
+        let fetched = self.retry(|| fetch::check_out(&endpoint, &wanted, dest, &self.watch))?;
+        if self.recurse {
+            parents.push(url.clone());
+            for module in submodules::list(&fetched.repository, parents)? {
+                self.check_out_submodule(&module, dest, parents)?;
+            }
+            parents.pop();
+        }
+        Ok(fetched.commit)
+    }
+
+    fn check_out_submodule(
+        &self,
+        module: &submodules::Submodule,
+        parent: &Path,
+        parents: &mut Vec<Url>,
+    ) -> Result<(), GitError> {
+        let inside = |source| GitError::Submodule {
+            path: module.path.clone(),
+            source: Box::new(source),
+        };
+        let dest = tree::submodule_destination(parent, &module.path).map_err(inside)?;
+        self.check_out_repository(&module.url, Target::Commit(module.commit), &dest, parents)
+            .map_err(inside)?;
+        Ok(())
+    }
+
+    /// Repeats what the network or a busy server has made fail.
+    fn retry<T>(&self, mut attempt: impl FnMut() -> Result<T, GitError>) -> Result<T, GitError> {
+        let mut pause = FIRST_PAUSE;
+        for _ in 1..TRIES {
+            self.watch.check()?;
+            match attempt() {
+                Err(error) if error.is_transient() => {
+                    tracing::debug!(error = &error as &dyn std::error::Error, "trying again");
+                }
+                result => return result,
+            }
+            self.watch.pause(pause)?;
+            pause *= 2;
+        }
+        self.watch.check()?;
+        attempt()
+    }
+}

@@ -1,0 +1,289 @@
+//! The first contact with a server: redirects, credentials and the plain reasons for
+//! which there is nothing to fetch are settled here, with one small request, so that
+//! what follows talks to one fixed address.
+//!
+//! Git's smart HTTP protocol: gitprotocol-http, "Discovering References".
+
+use std::cell::OnceCell;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use gix::protocol::transport::client::blocking_io::http;
+use ocibuild_registry::Secret;
+use reqwest::header;
+use rustls::{ClientConfig, RootCertStore};
+use url::{Host, Url};
+
+use super::error::{GitError, host_and_port, public_url};
+
+const DISCOVERY: &str = "/info/refs?service=git-upload-pack";
+const ADVERTISEMENT: &str = "application/x-git-upload-pack-advertisement";
+const MAX_REDIRECTS: usize = 5;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a server may be silent; it reports progress while it prepares a pack.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Some servers serve Git's protocol only to what calls itself git.
+const USER_AGENT: &str = concat!("git/ocibuild-", env!("CARGO_PKG_VERSION"));
+/// The user name that the big hosts accept beside any kind of token.
+const DEFAULT_USER: &str = "x-access-token";
+
+/// A token and the one server that may see it.
+pub(super) struct Credentials {
+    origin: url::Origin,
+    header: Secret,
+}
+
+impl Credentials {
+    /// Binds a token to the server of `url`; plain HTTP is good enough on this machine only.
+    pub(super) fn new(url: &Url, username: Option<&str>, token: &Secret) -> Result<Self, GitError> {
+        if url.scheme() != "https" && !is_loopback(url) {
+            return Err(GitError::InsecureToken {
+                host: host_and_port(url),
+            });
+        }
+        let pair = format!("{}:{}", username.unwrap_or(DEFAULT_USER), token.expose());
+        Ok(Self {
+            origin: url.origin(),
+            header: Secret::new(format!("Basic {}", STANDARD.encode(pair))),
+        })
+    }
+
+    fn header_for(&self, url: &Url) -> Option<&Secret> {
+        (url.origin() == self.origin).then_some(&self.header)
+    }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+/// The TLS of one checkout; the certificates of the system are read when they are first needed.
+#[derive(Default)]
+pub(super) struct Tls {
+    verifying: OnceCell<ClientConfig>,
+}
+
+impl Tls {
+    fn for_url(&self, url: &Url) -> Result<ClientConfig, GitError> {
+        if url.scheme() != "https" {
+            return client_config(RootCertStore::empty());
+        }
+        if let Some(config) = self.verifying.get() {
+            return Ok(config.clone());
+        }
+        let mut roots = RootCertStore::empty();
+        // A certificate that cannot be read is left out: what needs it is refused, the rest works.
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        let config = client_config(roots)?;
+        Ok(self.verifying.get_or_init(|| config).clone())
+    }
+}
+
+fn client_config(roots: RootCertStore) -> Result<ClientConfig, GitError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    Ok(ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(GitError::Tls)?
+        .with_root_certificates(roots)
+        .with_no_client_auth())
+}
+
+/// A server that has shown to be a Git server, and how to talk to it.
+#[derive(Debug, Clone)]
+pub(super) struct Endpoint {
+    /// The repository after redirects.
+    pub(super) url: Url,
+    authorization: Option<Secret>,
+    tls: ClientConfig,
+}
+
+impl Endpoint {
+    /// Asks for the repository at `url` and follows where the server points to.
+    pub(super) fn discover(
+        url: &Url,
+        tls: &Tls,
+        credentials: Option<&Credentials>,
+    ) -> Result<Self, GitError> {
+        let mut base = without_trailing_slash(url);
+        for _ in 0..=MAX_REDIRECTS {
+            let endpoint = Self {
+                authorization: credentials.and_then(|c| c.header_for(&base)).cloned(),
+                tls: tls.for_url(&base)?,
+                url: base,
+            };
+            let response = endpoint.ask()?;
+            if !response.status().is_redirection() {
+                endpoint.check(&response)?;
+                return Ok(endpoint);
+            }
+            base = redirected(&response, &endpoint.url)?;
+        }
+        Err(GitError::Redirect {
+            url: public_url(url),
+            target: public_url(&base),
+            reason: "too many redirects",
+        })
+    }
+
+    fn ask(&self) -> Result<reqwest::blocking::Response, GitError> {
+        let client = configure(reqwest::blocking::Client::builder(), &self.tls)
+            .redirect(reqwest::redirect::Policy::none())
+            .user_agent(USER_AGENT)
+            .build()
+            .map_err(GitError::Client)?;
+        let mut request = client
+            .get(format!("{}{DISCOVERY}", self.url))
+            .header("Git-Protocol", "version=2");
+        if let Some(value) = &self.authorization {
+            request = request.header(header::AUTHORIZATION, value.expose());
+        }
+        request.send().map_err(|source| GitError::Unreachable {
+            host: host_and_port(&self.url),
+            source: source.without_url(),
+        })
+    }
+
+    fn check(&self, response: &reqwest::blocking::Response) -> Result<(), GitError> {
+        let url = public_url(&self.url);
+        match response.status().as_u16() {
+            200..300 => {
+                let content_type = response.headers().get(header::CONTENT_TYPE);
+                match content_type.is_some_and(|value| value == ADVERTISEMENT) {
+                    true => Ok(()),
+                    false => Err(GitError::NotARepository { url }),
+                }
+            }
+            status @ (401 | 403) => Err(GitError::AccessRefused {
+                url,
+                status,
+                token_sent: self.authorization.is_some(),
+            }),
+            404 | 410 => Err(GitError::RepositoryNotFound { url }),
+            status => Err(GitError::Status { url, status }),
+        }
+    }
+
+    /// Gives the settings with which gix talks to this server: the same client, no
+    /// further redirects, and the token as a header that no file ever holds.
+    pub(super) fn transport_options(&self) -> http::Options {
+        let tls = self.tls.clone();
+        let backend = http::reqwest::Options {
+            configure_client: Some(Box::new(move |builder| Ok(configure(builder, &tls)))),
+            configure_request: None,
+        };
+        http::Options {
+            extra_headers: self
+                .authorization
+                .iter()
+                .map(|value| format!("Authorization: {}", value.expose()))
+                .collect(),
+            follow_redirects: http::options::FollowRedirects::None,
+            user_agent: Some(USER_AGENT.to_owned()),
+            backend: Some(Arc::new(Mutex::new(backend))),
+            ..http::Options::default()
+        }
+    }
+}
+
+/// Proxies come from the environment otherwise, which a library does not read.
+fn configure(
+    builder: reqwest::blocking::ClientBuilder,
+    tls: &ClientConfig,
+) -> reqwest::blocking::ClientBuilder {
+    builder
+        .tls_backend_preconfigured(tls.clone())
+        .no_proxy()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(SILENCE_TIMEOUT)
+}
+
+/// Finds the repository behind a redirect: the target must end as the request did.
+fn redirected(response: &reqwest::blocking::Response, base: &Url) -> Result<Url, GitError> {
+    let location = response
+        .headers()
+        .get(header::LOCATION)
+        .and_then(|value| value.to_str().ok());
+    let target = location.and_then(|location| response.url().join(location).ok());
+    let refuse = |reason| GitError::Redirect {
+        url: public_url(base),
+        target: target.as_ref().map(public_url).unwrap_or_default(),
+        reason,
+    };
+    let Some(target) = &target else {
+        return Err(refuse("the target is not a URL"));
+    };
+    if !matches!(target.scheme(), "http" | "https") {
+        return Err(refuse("the target is not HTTP"));
+    }
+    if base.scheme() == "https" && target.scheme() == "http" {
+        return Err(refuse("it leads from https to http"));
+    }
+    let repository = target
+        .as_str()
+        .strip_suffix(DISCOVERY)
+        .ok_or_else(|| refuse("the target is not a repository"))?;
+    let url = super::source::parse_http_url(repository)
+        .map_err(|_| refuse("the target is not a repository"))?;
+    // A login page may carry our request in its query, and would be asked for credentials.
+    if public_url(&url) != url.as_str() {
+        return Err(refuse("the target has user information or a query"));
+    }
+    Ok(without_trailing_slash(&url))
+}
+
+fn without_trailing_slash(url: &Url) -> Url {
+    let mut url = url.clone();
+    let path = url.path().trim_end_matches('/').to_owned();
+    url.set_path(&path);
+    url
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(text: &str) -> Url {
+        Url::parse(text).unwrap()
+    }
+
+    #[test]
+    fn a_token_needs_tls_or_this_machine() {
+        let token = Secret::new("t");
+        for (text, allowed) in [
+            ("https://h/r", true),
+            ("http://127.0.0.1:80/r", true),
+            ("http://[::1]/r", true),
+            ("http://localhost/r", true),
+            ("http://h/r", false),
+            ("http://localhost.example/r", false),
+            ("http://10.0.0.1/r", false),
+        ] {
+            let result = Credentials::new(&url(text), None, &token);
+            assert_eq!(result.is_ok(), allowed, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_token_stays_with_its_server() {
+        let credentials =
+            Credentials::new(&url("https://h/r"), Some("me"), &Secret::new("t")).unwrap();
+        for (text, sent) in [
+            ("https://h/other", true),
+            ("https://h:443/r", true),
+            ("http://h/r", false),
+            ("https://h:444/r", false),
+            ("https://h.example/r", false),
+        ] {
+            assert_eq!(credentials.header_for(&url(text)).is_some(), sent, "{text}");
+        }
+        let header = credentials.header_for(&url("https://h/r")).unwrap();
+        assert_eq!(header.expose(), "Basic bWU6dA==");
+    }
+}

@@ -1,0 +1,430 @@
+//! Text to [`GitSource`]: where the repository is, which commit is wanted, and which
+//! directory of it. Understands the forms that BuildKit documents for Git contexts
+//! and `ADD`: `https://host/repo.git#ref:subdir`, the query form
+//! `?branch=…&subdir=…`, and `github.com/owner/repo` without a scheme.
+//!
+//! Nothing here asks the network, and whatever passes names an HTTP server.
+
+use gix::bstr::ByteSlice as _;
+use ocibuild_registry::Secret;
+use url::Url;
+
+use super::error::{GitError, public_url};
+
+/// A directory of a Git repository at one commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GitSource {
+    /// Where the repository is: an `http` or `https` URL without user information, query and fragment.
+    pub url: String,
+    /// Branch, tag, full reference name or full commit id; the default branch where it is missing.
+    pub reference: Option<String>,
+    /// The directory to use; the root of the repository where it is missing.
+    pub subdir: Option<String>,
+    /// Token or password; sent to the host of `url` only.
+    pub token: Option<Secret>,
+    /// User name that goes with the token, where the server cares.
+    pub username: Option<String>,
+    /// Keeps `.git` in the tree.
+    pub keep_git_dir: bool,
+    /// Fetches submodules too.
+    pub submodules: bool,
+}
+
+impl GitSource {
+    /// Reads a URL with what BuildKit lets follow it.
+    ///
+    /// ```
+    /// # use ocibuild::git::GitSource;
+    /// let source = GitSource::parse("https://example.com/shop.git#v1.2:services/cart")?;
+    /// assert_eq!(source.url, "https://example.com/shop.git");
+    /// assert_eq!(source.reference.as_deref(), Some("v1.2"));
+    /// assert_eq!(source.subdir.as_deref(), Some("services/cart"));
+    /// # Ok::<(), ocibuild::git::GitError>(())
+    /// ```
+    pub fn parse(text: &str) -> Result<Self, GitError> {
+        let mut url = parse_http_url(text)?;
+        let mut source = Self {
+            url: String::new(),
+            reference: None,
+            subdir: None,
+            token: url.password().map(|password| Secret::new(decode(password))),
+            username: Some(decode(url.username())).filter(|name| !name.is_empty()),
+            keep_git_dir: false,
+            submodules: true,
+        };
+        // `https://token@host/…` is how tokens are commonly written into URLs.
+        if source.token.is_none() {
+            source.token = source.username.take().map(Secret::new);
+        }
+        source.read_query(&url)?;
+        source.read_fragment(&url)?;
+        url.set_query(None);
+        url.set_fragment(None);
+        source.url = public_url(&url);
+        if let Some(reference) = &source.reference {
+            check_reference(reference)?;
+        }
+        Ok(source)
+    }
+
+    /// Tells whether a text names a Git repository rather than a file to download: the
+    /// rule by which `ADD` and the context argument of a build choose.
+    pub fn is_git_url(text: &str) -> bool {
+        const GIT_ONLY: [&str; 4] = ["git://", "ssh://", "git@", "github.com/"];
+        if GIT_ONLY.iter().any(|prefix| text.starts_with(prefix)) {
+            return true;
+        }
+        Url::parse(text).is_ok_and(|url| {
+            matches!(url.scheme(), "http" | "https") && url.path().ends_with(".git")
+        })
+    }
+
+    fn read_query(&mut self, url: &Url) -> Result<(), GitError> {
+        let invalid = |reason: String| GitError::InvalidUrl {
+            url: public_url(url),
+            reason,
+        };
+        let mut seen = Vec::new();
+        for (key, value) in url.query_pairs() {
+            if seen.contains(&key) {
+                return Err(invalid(format!("{key:?} is given twice")));
+            }
+            match (&*key, &*value) {
+                ("ref" | "commit" | "checksum", name) => {
+                    self.set_reference(url, name.to_owned())?
+                }
+                ("branch", name) => self.set_reference(url, format!("refs/heads/{name}"))?,
+                ("tag", name) => self.set_reference(url, format!("refs/tags/{name}"))?,
+                ("subdir", path) => self.subdir = subdir(path),
+                ("submodules", flag) => {
+                    self.submodules = switch(flag).ok_or_else(|| {
+                        invalid(format!("submodules is neither true nor false: {flag:?}"))
+                    })?;
+                }
+                ("keep-git-dir", flag) => {
+                    self.keep_git_dir = switch(flag).ok_or_else(|| {
+                        invalid(format!("keep-git-dir is neither true nor false: {flag:?}"))
+                    })?;
+                }
+                _ => return Err(invalid(format!("unknown option {key:?}"))),
+            }
+            seen.push(key);
+        }
+        Ok(())
+    }
+
+    fn read_fragment(&mut self, url: &Url) -> Result<(), GitError> {
+        let Some(fragment) = url.fragment() else {
+            return Ok(());
+        };
+        let fragment = decode(fragment);
+        let (reference, path) = fragment.split_once(':').unwrap_or((&fragment, ""));
+        if !reference.is_empty() {
+            self.set_reference(url, reference.to_owned())?;
+        }
+        if let Some(path) = subdir(path) {
+            self.subdir = Some(path);
+        }
+        Ok(())
+    }
+
+    fn set_reference(&mut self, url: &Url, name: String) -> Result<(), GitError> {
+        if self.reference.is_some() {
+            return Err(GitError::InvalidUrl {
+                url: public_url(url),
+                reason: "more than one branch, tag or commit is named".to_owned(),
+            });
+        }
+        self.reference = Some(name);
+        Ok(())
+    }
+}
+
+/// Reads the URL of a repository and refuses everything that is not HTTP.
+pub(super) fn parse_http_url(text: &str) -> Result<Url, GitError> {
+    let invalid = |reason: &str| GitError::InvalidUrl {
+        url: without_secrets(text),
+        reason: reason.to_owned(),
+    };
+    if text.is_empty() {
+        return Err(invalid("it is empty"));
+    }
+    if text.starts_with('-') {
+        return Err(invalid("it begins with a dash"));
+    }
+    if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        return Err(invalid("it has blanks or control characters"));
+    }
+    if let Some(transport) = other_transport(text) {
+        return Err(GitError::UnsupportedTransport {
+            url: without_secrets(text),
+            transport,
+        });
+    }
+    let full = match text.strip_prefix("github.com/") {
+        Some(path) => format!("https://github.com/{path}"),
+        None => text.to_owned(),
+    };
+    let url = Url::parse(&full).map_err(|error| invalid(&error.to_string()))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(invalid("it is neither https:// nor http://"));
+    }
+    if url.path().trim_matches('/').is_empty() {
+        return Err(invalid("it names a host and no repository"));
+    }
+    Ok(url)
+}
+
+/// Refuses names that Git does not allow, and those that would be read as a pattern.
+pub(super) fn check_reference(name: &str) -> Result<(), GitError> {
+    let valid = !name.starts_with(['-', '+'])
+        && gix::validate::reference::name_partial(name.as_bytes().as_bstr()).is_ok();
+    if valid {
+        Ok(())
+    } else {
+        Err(GitError::InvalidReference {
+            reference: name.to_owned(),
+        })
+    }
+}
+
+/// Names the transport of a URL that Git knows and that is not offered here.
+fn other_transport(text: &str) -> Option<&'static str> {
+    let lower = text.to_ascii_lowercase();
+    let by_scheme = [
+        ("ssh://", "ssh"),
+        ("git+ssh://", "ssh"),
+        ("git://", "git's own protocol"),
+        ("file:", "a local path"),
+        ("/", "a local path"),
+        (".", "a local path"),
+        ("~", "a local path"),
+    ];
+    if let Some((_, name)) = by_scheme.iter().find(|(start, _)| lower.starts_with(start)) {
+        return Some(name);
+    }
+    // `ext::command`, `fd::3`: remote helpers, which run programs.
+    if lower.split_once("::").is_some_and(|(helper, _)| {
+        !helper.is_empty()
+            && helper
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    }) {
+        return Some("a remote helper");
+    }
+    // `git@host:path`, as ssh writes it.
+    let user_and_host = lower.split_once(':').map(|(before, _)| before);
+    if !lower.contains("://") && user_and_host.is_some_and(|start| start.contains('@')) {
+        return Some("ssh");
+    }
+    None
+}
+
+/// Drops what stands between scheme and host and whatever follows the path, in text that may not parse.
+fn without_secrets(text: &str) -> String {
+    let text = text.split(['?', '#']).next().unwrap_or_default();
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return text.to_owned();
+    };
+    let authority = rest.split('/').next().unwrap_or_default();
+    match authority.rfind('@') {
+        Some(at) => format!("{scheme}://{}", &rest[at + 1..]),
+        None => text.to_owned(),
+    }
+}
+
+fn subdir(path: &str) -> Option<String> {
+    let path = path.trim_matches('/');
+    (!path.is_empty() && path != ".").then(|| path.to_owned())
+}
+
+fn switch(text: &str) -> Option<bool> {
+    match text {
+        "" | "1" | "true" => Some(true),
+        "0" | "false" => Some(false),
+        _ => None,
+    }
+}
+
+fn decode(text: &str) -> String {
+    percent_encoding::percent_decode_str(text)
+        .decode_utf8_lossy()
+        .into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forms_of_a_source() {
+        let commit = "0123456789abcdef0123456789abcdef01234567";
+        for (text, url, reference, subdir) in [
+            ("https://h/r.git", "https://h/r.git", None, None),
+            (
+                "https://h/r.git#main",
+                "https://h/r.git",
+                Some("main"),
+                None,
+            ),
+            (
+                "https://h/r#main:a/b",
+                "https://h/r",
+                Some("main"),
+                Some("a/b"),
+            ),
+            ("https://h/r.git#:/a/", "https://h/r.git", None, Some("a")),
+            ("https://h/r.git#:", "https://h/r.git", None, None),
+            (
+                "http://h:8080/r.git#f/x",
+                "http://h:8080/r.git",
+                Some("f/x"),
+                None,
+            ),
+            ("github.com/o/r", "https://github.com/o/r", None, None),
+            (
+                "https://h/r.git?branch=b",
+                "https://h/r.git",
+                Some("refs/heads/b"),
+                None,
+            ),
+            (
+                "https://h/r.git?tag=v1&subdir=d",
+                "https://h/r.git",
+                Some("refs/tags/v1"),
+                Some("d"),
+            ),
+            (
+                &format!("https://h/r.git?commit={commit}"),
+                "https://h/r.git",
+                Some(commit),
+                None,
+            ),
+            (
+                "https://h/r.git?subdir=a%2Fb#x",
+                "https://h/r.git",
+                Some("x"),
+                Some("a/b"),
+            ),
+        ] {
+            let source = GitSource::parse(text).unwrap();
+            assert_eq!(source.url, url, "{text}");
+            assert_eq!(source.reference.as_deref(), reference, "{text}");
+            assert_eq!(source.subdir.as_deref(), subdir, "{text}");
+            assert!(source.submodules && !source.keep_git_dir, "{text}");
+        }
+    }
+
+    #[test]
+    fn switches_of_the_query_form() {
+        let source = GitSource::parse("https://h/r.git?submodules=false&keep-git-dir").unwrap();
+        assert!(!source.submodules && source.keep_git_dir);
+        for text in [
+            "https://h/r.git?mtime=commit",
+            "https://h/r.git?submodules=perhaps",
+            "https://h/r.git?ref=a&ref=b",
+            "https://h/r.git?ref=a&tag=b",
+            "https://h/r.git?ref=a#b",
+        ] {
+            let error = GitSource::parse(text).unwrap_err();
+            assert!(
+                matches!(error, GitError::InvalidUrl { .. }),
+                "{text}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn credentials_leave_the_url() {
+        let source = GitSource::parse("https://me:s%40cret@h/r.git").unwrap();
+        assert_eq!(source.url, "https://h/r.git");
+        assert_eq!(source.username.as_deref(), Some("me"));
+        assert_eq!(source.token, Some(Secret::new("s@cret")));
+
+        let source = GitSource::parse("https://s3cret@h/r.git").unwrap();
+        assert_eq!(source.username, None);
+        assert_eq!(source.token, Some(Secret::new("s3cret")));
+    }
+
+    #[test]
+    fn hostile_urls_are_refused() {
+        for (text, unsupported) in [
+            ("", false),
+            ("--upload-pack=touch /tmp/x", false),
+            ("-c", false),
+            ("https://h/a\nb", false),
+            ("https://h/a b", false),
+            ("https://h", false),
+            ("https://h/", false),
+            ("ftp://h/r.git", false),
+            ("host/r.git", false),
+            ("ssh://git@h/r.git", true),
+            ("git@github.com:o/r.git", true),
+            ("git://h/r.git", true),
+            ("file:///etc", true),
+            ("FILE:///etc", true),
+            ("/etc/passwd", true),
+            ("../r", true),
+            ("ext::sh", true),
+            ("fd::17", true),
+        ] {
+            let error = GitSource::parse(text).unwrap_err();
+            assert_eq!(
+                matches!(error, GitError::UnsupportedTransport { .. }),
+                unsupported,
+                "{text:?}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn errors_do_not_show_secrets() {
+        for text in [
+            "https://me:s3cret@h",
+            "ssh://me:s3cret@h/r.git",
+            "https://me:s3cret@h/r.git?what=s3cret",
+            "https://me:s3cret@h:port/r.git#s3cret",
+            "https://s3cret@h/r.git?ref=a#b",
+        ] {
+            let error = GitSource::parse(text).unwrap_err();
+            let shown = format!("{error} {error:?}");
+            assert!(!shown.contains("s3cret"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn reference_names_are_checked() {
+        for name in [
+            "-x",
+            "a..b",
+            "a b",
+            "+refs/heads/x",
+            "x.lock",
+            "a:b",
+            "a*",
+            "@{1}",
+            "",
+        ] {
+            assert!(check_reference(name).is_err(), "{name:?}");
+        }
+        for name in ["main", "feature/x", "v1.0", "refs/heads/main", "HEAD"] {
+            assert!(check_reference(name).is_ok(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn git_urls_are_told_from_downloads() {
+        for (text, git) in [
+            ("https://h/r.git", true),
+            ("https://h/r.git#main:sub", true),
+            ("https://h/r.tar.gz", false),
+            ("https://h/r", false),
+            ("git@h:r", true),
+            ("github.com/o/r", true),
+            ("ssh://h/r", true),
+            ("dir/r.git", false),
+        ] {
+            assert_eq!(GitSource::is_git_url(text), git, "{text}");
+        }
+    }
+}

@@ -1,0 +1,370 @@
+//! Which stages there are, what each is built on, and which the target needs.
+//!
+//! Global ARGs and the platform arguments decide FROM; a base that depends on nothing
+//! else is known before anything is loaded.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::dockerfile::ast::{Arg, Instruction, Origin, Stage};
+use crate::dockerfile::{Dockerfile, SourceMap};
+use crate::error::Location;
+use crate::registry::{Platform, Reference};
+
+use super::{Error, Scope, supported};
+
+/// What the plan depends on beside the Dockerfile.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The name of the Dockerfile, for errors.
+    pub file: String,
+    /// Values of `--build-arg`.
+    pub args: BTreeMap<String, String>,
+    /// The stage that is wanted; the last one where none is named.
+    pub target: Option<String>,
+    /// The platform that is built for.
+    pub platform: Platform,
+    /// Names that stand for something else than an image of that name.
+    pub contexts: BTreeSet<String>,
+}
+
+/// What a stage begins with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Base {
+    /// Nothing.
+    Scratch,
+    /// The result of an earlier stage.
+    Stage(usize),
+    /// An image of a registry.
+    Image(Reference),
+    /// What a name was given to stand for.
+    Context(String),
+}
+
+/// Where `--from` points.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StageRef {
+    /// A stage.
+    Stage(usize),
+    /// An image of a registry.
+    Image(Reference),
+    /// What a name was given to stand for.
+    Context(String),
+}
+
+/// One stage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedStage {
+    /// What it begins with.
+    pub base: Base,
+    /// As FROM names it, expanded.
+    pub base_name: String,
+    /// The platform of its base.
+    pub platform: Platform,
+    /// The stages that its instructions copy from.
+    pub uses: BTreeSet<usize>,
+    /// How it is called in what is shown.
+    pub name: String,
+}
+
+/// A whole Dockerfile with everything decided that can be decided beforehand.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The Dockerfile.
+    pub dockerfile: Dockerfile,
+    /// Its text, for errors.
+    pub text: Arc<str>,
+    /// What the plan was made for.
+    pub request: Request,
+    /// One a stage of the Dockerfile. Stages that the target does not need may hold an error.
+    pub stages: Vec<Result<PlannedStage, (Location, Error)>>,
+    /// The stage that is wanted.
+    pub target: usize,
+    /// Global and platform arguments, which `ARG NAME` brings into a stage.
+    pub globals: Scope,
+}
+
+/// An error and where in the Dockerfile it is.
+pub type Located = (Option<Location>, Error);
+
+/// Makes the plan, and refuses what cannot be done before anything is done.
+pub fn plan(dockerfile: Dockerfile, request: Request) -> Result<Plan, Located> {
+    let text: Arc<str> = dockerfile.source.as_str().into();
+    let mut plan = Plan {
+        globals: Scope::default(),
+        target: 0,
+        stages: Vec::new(),
+        text,
+        request,
+        dockerfile,
+    };
+    plan.target = plan.find_target().map_err(|error| (None, error))?;
+    plan.globals = plan.global_scope().map_err(some)?;
+    let stages = (0..plan.dockerfile.stages.len())
+        .map(|index| plan.stage(index))
+        .collect();
+    plan.stages = stages;
+    for index in plan.reachable().map_err(some)? {
+        supported::check(&plan.dockerfile.stages[index])
+            .map_err(|(origin, error)| some((plan.location(origin), error)))?;
+    }
+    Ok(plan)
+}
+
+fn some((location, error): (Location, Error)) -> Located {
+    (Some(location), error)
+}
+
+impl Plan {
+    /// Gives the place of an instruction.
+    pub fn location(&self, origin: &Origin) -> Location {
+        let lines = SourceMap::new(&self.text).lines(origin.span);
+        let number = |line: usize| u32::try_from(line).unwrap_or(u32::MAX);
+        Location {
+            file: self.request.file.clone(),
+            lines: number(*lines.start())..=number(*lines.end()),
+            text: self.text.clone(),
+        }
+    }
+
+    /// Finds what `--from` of a stage names: an earlier stage by name or number, a name
+    /// that stands for something, else an image.
+    pub fn resolve_from(&self, stage: usize, name: &str) -> Result<StageRef, Error> {
+        if self.request.contexts.contains(name) {
+            return Ok(StageRef::Context(name.to_owned()));
+        }
+        if name.bytes().all(|byte| byte.is_ascii_digit()) && !name.is_empty() {
+            let number = name.parse().unwrap_or(usize::MAX);
+            return self.earlier(stage, number, name);
+        }
+        match self.stage_named(name, stage) {
+            Some(found) => self.earlier(stage, found, name),
+            None => self.image_or_context(name).map(|base| match base {
+                Base::Context(name) => StageRef::Context(name),
+                Base::Image(reference) => StageRef::Image(reference),
+                Base::Scratch | Base::Stage(_) => unreachable!("not made by image_or_context"),
+            }),
+        }
+    }
+
+    fn earlier(&self, stage: usize, found: usize, name: &str) -> Result<StageRef, Error> {
+        match found {
+            found if found >= self.dockerfile.stages.len() => {
+                Err(Error::StageNumber(name.to_owned()))
+            }
+            found if found == stage => Err(Error::Cycle(name.to_owned())),
+            found if found > stage => Err(Error::LaterStage(name.to_owned())),
+            found => Ok(StageRef::Stage(found)),
+        }
+    }
+
+    /// Finds a stage by name: the last one before `before`, else the first after it.
+    fn stage_named(&self, name: &str, before: usize) -> Option<usize> {
+        let fits = |stage: &Stage| {
+            stage
+                .name
+                .as_ref()
+                .is_some_and(|known| known.text.eq_ignore_ascii_case(name))
+        };
+        let stages = &self.dockerfile.stages;
+        stages
+            .iter()
+            .take(before)
+            .rposition(fits)
+            .or_else(|| Some(before + stages.get(before..)?.iter().position(fits)?))
+    }
+
+    fn find_target(&self) -> Result<usize, Error> {
+        let stages = &self.dockerfile.stages;
+        let Some(wanted) = &self.request.target else {
+            return Ok(stages.len().saturating_sub(1));
+        };
+        let by_name = self
+            .stage_named(wanted, stages.len())
+            .or_else(|| wanted.parse().ok().filter(|index| *index < stages.len()));
+        by_name.ok_or_else(|| {
+            let names: Vec<&str> = stages
+                .iter()
+                .filter_map(|stage| Some(stage.name.as_ref()?.text.as_str()))
+                .collect();
+            let hint = (!names.is_empty()).then(|| format!("the stages are: {}", names.join(", ")));
+            Error::NoTarget(wanted.clone(), hint)
+        })
+    }
+
+    fn global_scope(&self) -> Result<Scope, (Location, Error)> {
+        let mut scope = Scope::from_env(&[], self.dockerfile.escape());
+        for (name, value) in self.platform_args() {
+            scope.set(name, &value);
+        }
+        for arg in &self.dockerfile.global_args {
+            self.global_arg(&mut scope, arg)
+                .map_err(|error| (self.location(&arg.origin), error))?;
+        }
+        Ok(scope)
+    }
+
+    fn global_arg(&self, scope: &mut Scope, arg: &Arg) -> Result<(), Error> {
+        for declaration in &arg.declarations {
+            let name = scope.expand(&declaration.name.text)?;
+            let value = match (self.request.args.get(&name), &declaration.default) {
+                (Some(given), _) => Some(given.clone()),
+                (None, Some(default)) => Some(scope.expand(&default.text)?),
+                (None, None) => None,
+            };
+            if let Some(value) = value {
+                scope.set(&name, &value);
+            }
+        }
+        Ok(())
+    }
+
+    /// The arguments that exist without being given; `--build-arg` wins over them.
+    fn platform_args(&self) -> Vec<(&'static str, String)> {
+        let (build, target) = (Platform::host(), &self.request.platform);
+        let variant = |platform: &Platform| platform.variant.clone().unwrap_or_default();
+        let stage = &self.dockerfile.stages.get(self.target);
+        let stage = stage.and_then(|stage| Some(stage.name.as_ref()?.text.clone()));
+        let mut args = vec![
+            ("BUILDPLATFORM", build.to_string()),
+            ("BUILDOS", build.os.clone()),
+            ("BUILDOSVERSION", String::new()),
+            ("BUILDARCH", build.architecture.clone()),
+            ("BUILDVARIANT", variant(&build)),
+            ("TARGETPLATFORM", target.to_string()),
+            ("TARGETOS", target.os.clone()),
+            (
+                "TARGETOSVERSION",
+                target.os_version.clone().unwrap_or_default(),
+            ),
+            ("TARGETARCH", target.architecture.clone()),
+            ("TARGETVARIANT", variant(target)),
+            ("TARGETSTAGE", stage.unwrap_or_else(|| "default".to_owned())),
+        ];
+        for (name, value) in &mut args {
+            if let Some(given) = self.request.args.get(*name) {
+                value.clone_from(given);
+            }
+        }
+        args
+    }
+
+    fn stage(&self, index: usize) -> Result<PlannedStage, (Location, Error)> {
+        let stage = &self.dockerfile.stages[index];
+        let at_from = |error| (self.location(&stage.from.origin), error);
+        let written = &stage.from.image.text;
+        let base_name = self.globals.expand(written).map_err(at_from)?;
+        if base_name.is_empty() {
+            return Err(at_from(Error::EmptyBase(written.clone())));
+        }
+        let platform = self.base_platform(stage).map_err(at_from)?;
+        Ok(PlannedStage {
+            base: self.base(index, &base_name).map_err(at_from)?,
+            base_name,
+            platform,
+            uses: self.uses(index)?,
+            name: match &stage.name {
+                Some(name) => name.text.clone(),
+                None => format!("stage-{index}"),
+            },
+        })
+    }
+
+    fn base_platform(&self, stage: &Stage) -> Result<Platform, Error> {
+        let Some(word) = &stage.from.platform else {
+            return Ok(self.request.platform.clone());
+        };
+        let text = self.globals.expand(&word.text)?;
+        if text.is_empty() {
+            return Err(Error::Platform(format!(
+                "the platform {:?} is empty once its arguments are expanded",
+                word.text
+            )));
+        }
+        text.parse()
+            .map_err(|error: crate::registry::descriptor::InvalidPlatform| {
+                Error::Platform(error.to_string())
+            })
+    }
+
+    /// FROM compares names of stages exactly, and a stage may be called `scratch`.
+    fn base(&self, index: usize, name: &str) -> Result<Base, Error> {
+        let earlier = &self.dockerfile.stages[..index];
+        let same = |stage: &Stage| stage.name.as_ref().is_some_and(|known| known.text == name);
+        if !self.request.contexts.contains(name)
+            && let Some(found) = earlier.iter().rposition(same)
+        {
+            return Ok(Base::Stage(found));
+        }
+        if name == "scratch" {
+            return Ok(Base::Scratch);
+        }
+        self.image_or_context(name)
+    }
+
+    fn image_or_context(&self, name: &str) -> Result<Base, Error> {
+        if self.request.contexts.contains(name) {
+            return Ok(Base::Context(name.to_owned()));
+        }
+        let reference: Reference =
+            name.parse()
+                .map_err(|error: crate::registry::InvalidReference| Error::Image {
+                    name: name.to_owned(),
+                    reason: error.to_string(),
+                })?;
+        // `python` and `docker.io/library/python:latest` are one name.
+        let same = |context: &&String| {
+            let parsed: Result<Reference, _> = context.parse();
+            parsed.is_ok_and(|context| {
+                context.repository() == reference.repository()
+                    && context.tag_or_latest() == reference.tag_or_latest()
+                    && context.digest() == reference.digest()
+            })
+        };
+        match self.request.contexts.iter().find(same) {
+            Some(context) => Ok(Base::Context(context.clone())),
+            None => Ok(Base::Image(reference)),
+        }
+    }
+
+    fn uses(&self, index: usize) -> Result<BTreeSet<usize>, (Location, Error)> {
+        let mut uses = BTreeSet::new();
+        for instruction in &self.dockerfile.stages[index].instructions {
+            let Instruction::Copy(copy) = instruction else {
+                continue;
+            };
+            let Some(from) = &copy.flags.from else {
+                continue;
+            };
+            let at = |error| (self.location(&copy.origin), error);
+            if from.text.contains('$') {
+                return Err(at(Error::VariableFrom(from.text.clone())));
+            }
+            if let StageRef::Stage(used) = self.resolve_from(index, &from.text).map_err(at)? {
+                uses.insert(used);
+            }
+        }
+        Ok(uses)
+    }
+
+    /// Gives the stages that the target needs.
+    pub fn reachable(&self) -> Result<BTreeSet<usize>, (Location, Error)> {
+        let mut seen = BTreeSet::new();
+        let mut pending = vec![self.target];
+        while let Some(index) = pending.pop() {
+            if !seen.insert(index) {
+                continue;
+            }
+            let stage = match self.stages.get(index) {
+                Some(Ok(stage)) => stage,
+                Some(Err(error)) => return Err(error.clone()),
+                None => continue,
+            };
+            pending.extend(&stage.uses);
+            if let Base::Stage(base) = stage.base {
+                pending.push(base);
+            }
+        }
+        Ok(seen)
+    }
+}

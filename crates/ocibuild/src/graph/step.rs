@@ -1,0 +1,374 @@
+//! What one instruction asks for, once the configuration below it is known: a change of
+//! the configuration, and perhaps a step that makes a layer.
+
+use crate::copy::InlineFile;
+use crate::dockerfile::Word;
+use crate::dockerfile::ast::{
+    Add, Arg, Command, Copy, CopyFlags, Heredoc, Instruction, Invocation, Network, Run, Workdir,
+};
+use crate::executor;
+use crate::image::{History, ImageConfig};
+
+use super::{Error, Plan, Scope, metadata};
+
+/// Where a command finds scripts that are here-documents with a `#!` line.
+pub const SCRIPTS: &str = "/dev/pipes";
+
+/// What makes a layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing: only the configuration changed.
+    Config,
+    /// A command.
+    Run(RunStep),
+    /// Files.
+    Copy(CopyStep),
+    /// A directory, absolute and clean, that is made where it is missing.
+    Workdir(String),
+}
+
+/// RUN.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunStep {
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// The environment that decides over the result.
+    pub env: Vec<(String, String)>,
+    /// Proxies: seen by the command, not part of what it depends on.
+    pub silent_env: Vec<(String, String)>,
+    /// Working directory.
+    pub cwd: String,
+    /// `USER`.
+    pub user: String,
+    /// Network.
+    pub network: executor::Network,
+    /// Name and text of a script that is run as a program.
+    pub script: Option<(String, String)>,
+}
+
+/// COPY or ADD.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CopyStep {
+    /// `--from`; the context where it is not given.
+    pub from: Option<String>,
+    /// The paths.
+    pub sources: Vec<String>,
+    /// Files whose content stands in the Dockerfile.
+    pub inline: Vec<InlineFile>,
+    /// Absolute destination; a slash at its end is kept.
+    pub dest: String,
+    /// `--chown`.
+    pub chown: Option<String>,
+    /// `--chmod`.
+    pub chmod: Option<String>,
+    /// The layer does not look at what is below it.
+    pub link: bool,
+    /// ADD: archives are extracted.
+    pub extracts: bool,
+}
+
+/// What an instruction came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    /// What is to be done.
+    pub step: Step,
+    /// Its entry in the history; ONBUILD has none.
+    pub history: Option<History>,
+}
+
+impl Applied {
+    pub(super) fn config(text: impl Into<String>) -> Self {
+        Self {
+            step: Step::Config,
+            history: Some(History::of(text, false)),
+        }
+    }
+
+    fn layer(step: Step, text: impl Into<String>) -> Self {
+        Self {
+            step,
+            history: Some(History::of(text, true)),
+        }
+    }
+}
+
+/// The configuration of a stage between two instructions.
+#[derive(Debug, Clone)]
+pub struct StageConfig {
+    /// The image configuration so far.
+    pub image: ImageConfig,
+    /// The variables so far.
+    pub scope: Scope,
+    /// Whether this stage has had a CMD, which ENTRYPOINT then keeps.
+    pub has_cmd: bool,
+}
+
+impl StageConfig {
+    /// Takes one instruction.
+    pub fn apply(&mut self, plan: &Plan, instruction: &Instruction) -> Result<Applied, Error> {
+        match instruction {
+            Instruction::Run(run) => self.run(plan, run),
+            Instruction::Copy(copy) => self.copy(copy),
+            Instruction::Add(add) => self.add(add),
+            Instruction::Workdir(workdir) => self.workdir(workdir),
+            Instruction::Arg(arg) => self.arg(plan, arg),
+            other => metadata::apply(self, other),
+        }
+    }
+
+    /// Gives the shell of shell forms.
+    pub(super) fn shell(&self) -> Vec<String> {
+        match &self.image.config.shell {
+            Some(shell) => shell.clone(),
+            None => vec!["/bin/sh".to_owned(), "-c".to_owned()],
+        }
+    }
+
+    /// Gives the words that a command runs as.
+    pub(super) fn words_of(&self, command: &Command) -> Vec<String> {
+        match command {
+            Command::Shell(text) => {
+                let mut words = self.shell();
+                words.push(text.text.clone());
+                words
+            }
+            Command::Exec(words) => words.iter().map(|word| word.text.clone()).collect(),
+        }
+    }
+
+    fn arg(&mut self, plan: &Plan, arg: &Arg) -> Result<Applied, Error> {
+        let mut shown = Vec::new();
+        for declaration in &arg.declarations {
+            let name = self.scope.expand(&declaration.name.text)?;
+            let given = plan.request.args.get(&name).cloned();
+            let value = match (given, &declaration.default) {
+                (Some(given), _) => Some(given),
+                (None, Some(default)) => Some(self.scope.expand(&default.text)?),
+                (None, None) => plan.globals.get(&name).map(str::to_owned),
+            };
+            self.scope.declare(&name, value.as_deref());
+            shown.push(match value {
+                Some(value) => format!("{name}={value}"),
+                None => name,
+            });
+        }
+        Ok(Applied::config(format!("ARG {}", shown.join(" "))))
+    }
+
+    fn run(&mut self, plan: &Plan, run: &Run) -> Result<Applied, Error> {
+        let (argv, script) = self.run_argv(run);
+        let text = run_text(&self.scope, &argv);
+        let config = &self.image.config;
+        let step = Step::Run(RunStep {
+            argv,
+            env: self.scope.variables().to_vec(),
+            silent_env: proxies(plan),
+            cwd: absolute(&config.working_dir, ""),
+            user: config.user.clone(),
+            network: match run.network {
+                Network::None => executor::Network::None,
+                Network::Default | Network::Host => executor::Network::Host,
+            },
+            script,
+        });
+        Ok(Applied::layer(step, format!("RUN {text} # buildkit")))
+    }
+
+    /// Gives what runs, and the name and text of a script that has to be there for it.
+    fn run_argv(&self, run: &Run) -> (Vec<String>, Option<(String, String)>) {
+        match run.invocation() {
+            Invocation::Exec(words) => (words, None),
+            Invocation::Shell(text) => (self.with_shell(text), None),
+            Invocation::Script { name, content } => {
+                (vec![format!("{SCRIPTS}/{name}")], Some((name, content)))
+            }
+        }
+    }
+
+    fn with_shell(&self, text: String) -> Vec<String> {
+        let mut words = self.shell();
+        words.push(text);
+        words
+    }
+
+    fn copy(&self, copy: &Copy) -> Result<Applied, Error> {
+        let flags = &copy.flags;
+        let step = self.copy_step(flags, &copy.sources, &copy.heredocs, &copy.destination)?;
+        let text = copy_text(
+            "COPY",
+            &step,
+            &copy.heredocs,
+            &copy.destination,
+            &self.scope,
+        )?;
+        Ok(Applied::layer(Step::Copy(step), text))
+    }
+
+    fn add(&self, add: &Add) -> Result<Applied, Error> {
+        let flags = CopyFlags {
+            chown: add.flags.chown.clone(),
+            chmod: add.flags.chmod.clone(),
+            link: add.flags.link,
+            ..CopyFlags::default()
+        };
+        let mut step = self.copy_step(&flags, &add.sources, &add.heredocs, &add.destination)?;
+        step.extracts = add.flags.unpack != Some(false);
+        let text = copy_text("ADD", &step, &add.heredocs, &add.destination, &self.scope)?;
+        Ok(Applied::layer(Step::Copy(step), text))
+    }
+
+    fn copy_step(
+        &self,
+        flags: &CopyFlags,
+        sources: &[Word],
+        heredocs: &[Heredoc],
+        destination: &Word,
+    ) -> Result<CopyStep, Error> {
+        let expand = |word: &Word| self.scope.expand(&word.text);
+        let dest = expand(destination)?;
+        Ok(CopyStep {
+            from: flags.from.as_ref().map(|from| from.text.clone()),
+            sources: sources.iter().map(expand).collect::<Result<_, _>>()?,
+            inline: heredocs
+                .iter()
+                .map(|heredoc| self.inline(heredoc))
+                .collect::<Result<_, _>>()?,
+            dest: absolute_dest(&self.image.config.working_dir, &dest),
+            chown: flags.chown.as_ref().map(expand).transpose()?,
+            chmod: flags.chmod.as_ref().map(expand).transpose()?,
+            // With a mode the reference builder does not build on an empty root.
+            link: flags.link && flags.chmod.is_none(),
+            extracts: false,
+        })
+    }
+
+    fn inline(&self, heredoc: &Heredoc) -> Result<InlineFile, Error> {
+        let mut content = heredoc.content();
+        if heredoc.expands {
+            content = self.scope.expand_heredoc(&content)?;
+        }
+        Ok(InlineFile {
+            name: heredoc.name.clone(),
+            content: content.into_bytes(),
+        })
+    }
+
+    /// An absolute path is stored as it is written; a relative one is joined and cleaned.
+    fn workdir(&mut self, workdir: &Workdir) -> Result<Applied, Error> {
+        let path = self.scope.expand(&workdir.path.text)?;
+        let config = &mut self.image.config;
+        if path.starts_with('/') {
+            config.working_dir.clone_from(&path);
+        } else if !path.is_empty() {
+            config.working_dir = absolute(&config.working_dir, &path);
+        }
+        let folder = absolute(&config.working_dir, "");
+        let text = format!("WORKDIR {}", config.working_dir);
+        if folder == "/" {
+            return Ok(Applied::config(text));
+        }
+        Ok(Applied::layer(Step::Workdir(folder), text))
+    }
+}
+
+/// The words of RUN as the history shows them: the declared arguments come first.
+fn run_text(scope: &Scope, argv: &[String]) -> String {
+    let args: Vec<String> = scope
+        .arguments()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    let mut words = Vec::new();
+    if !args.is_empty() {
+        words.push(format!("|{}", args.len()));
+        words.extend(args);
+    }
+    words.extend_from_slice(argv);
+    words.join(" ")
+}
+
+fn copy_text(
+    keyword: &str,
+    step: &CopyStep,
+    heredocs: &[Heredoc],
+    destination: &Word,
+    scope: &Scope,
+) -> Result<String, Error> {
+    let mut words = vec![keyword.to_owned()];
+    words.extend(step.chown.iter().map(|owner| format!("--chown={owner}")));
+    words.extend(step.chmod.iter().map(|mode| format!("--chmod={mode}")));
+    words.extend_from_slice(&step.sources);
+    words.extend(heredocs.iter().map(|heredoc| format!("<<{}", heredoc.name)));
+    words.push(scope.expand(&destination.text)?);
+    words.push("# buildkit".to_owned());
+    Ok(words.join(" "))
+}
+
+/// Proxy arguments reach RUN without ARG, in both spellings, and leave no trace.
+fn proxies(plan: &Plan) -> Vec<(String, String)> {
+    let names = [
+        "http_proxy",
+        "https_proxy",
+        "ftp_proxy",
+        "no_proxy",
+        "all_proxy",
+    ];
+    let args = &plan.request.args;
+    let mut found = Vec::new();
+    for lower in names {
+        let upper = lower.to_ascii_uppercase();
+        let Some(value) = args.get(lower).or_else(|| args.get(&upper)) else {
+            continue;
+        };
+        found.push((lower.to_owned(), value.clone()));
+        found.push((upper, value.clone()));
+    }
+    found
+}
+
+/// Joins a path to a directory and cleans it: always absolute, no `.`, `..`, `//`.
+pub fn absolute(folder: &str, path: &str) -> String {
+    let joined = if path.starts_with('/') {
+        path.to_owned()
+    } else {
+        format!("/{folder}/{path}")
+    };
+    let mut parts: Vec<&str> = Vec::new();
+    for part in joined.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            name => parts.push(name),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
+/// The same for a destination, where a slash or dot at the end means "into".
+fn absolute_dest(folder: &str, path: &str) -> String {
+    let into = path.ends_with('/') || path == "." || path.ends_with("/.") || path.is_empty();
+    let clean = absolute(folder, path);
+    match into && clean != "/" {
+        true => format!("{clean}/"),
+        false => clean,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn destinations() {
+        for (folder, path, want) in [
+            ("/app", "./", "/app/"),
+            ("/app", ".", "/app/"),
+            ("", "x", "/x"),
+            ("/a/", "../b/./c", "/b/c"),
+            ("/a", "/", "/"),
+            ("/a", "/t/", "/t/"),
+            ("/a", "/t/.", "/t/"),
+        ] {
+            assert_eq!(absolute_dest(folder, path), want, "{folder} {path}");
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Images that are in the store under a name: found, checked, pushed again, pulled in.
+//! Builds leave their images here; the bytes of base layers may still be where the base
+//! came from, and are fetched when they are needed.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use futures::future::try_join_all;
+
+use crate::content::{self, ContentStore, IMAGE_NAME};
+use crate::image::ImageConfig;
+use crate::image::manifest::{Document, Documents};
+use crate::image::validate::{Problem, validate};
+use crate::layer::DiffId;
+use crate::output::{self, Finished, layout, push};
+use crate::registry::{Client, Descriptor, Digest, Manifest, Platform, Progress, Reference};
+use crate::source::{self, Layer};
+
+/// What went wrong with an image of the store.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// There is no image of that name.
+    #[error("the store has no image {0}")]
+    NotFound(String),
+    /// A document of the image is gone or is not one.
+    #[error("the image {name} is damaged in the store: {reason}")]
+    Damaged {
+        /// The image.
+        name: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The image is not what it claims.
+    #[error("the image is not valid")]
+    Invalid(#[from] Problem),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] content::Error),
+    /// Where the image came from.
+    #[error(transparent)]
+    Source(#[from] source::Error),
+    /// Where it was to go.
+    #[error(transparent)]
+    Output(#[from] output::Error),
+}
+
+/// The images of one store.
+#[derive(Debug, Clone)]
+pub struct Images(ContentStore);
+
+/// One image.
+#[derive(Debug, Clone)]
+pub struct StoredImage {
+    /// Its manifest.
+    pub manifest: Document,
+    /// Its configuration as it is stored.
+    pub config_document: Document,
+    /// Its configuration.
+    pub config: ImageConfig,
+    /// Its layers.
+    pub layers: Vec<Layer>,
+}
+
+impl Images {
+    /// Opens the store at `root`.
+    pub fn open(root: &Path) -> Result<Self, Error> {
+        Ok(Self(ContentStore::open(root)?))
+    }
+
+    /// Finds an image by its name, or by the digest of its manifest.
+    pub fn find(&self, name: &str) -> Result<StoredImage, Error> {
+        let full = name.parse::<Reference>().map(|name| name.to_string());
+        let full = full.as_deref().unwrap_or(name);
+        let named = |image: &&Descriptor| {
+            let stored = image.annotations.get(IMAGE_NAME).map(String::as_str);
+            stored == Some(full) || image.digest.to_string() == name
+        };
+        let images = self.0.images()?;
+        match images.iter().find(named) {
+            Some(descriptor) => self.load(name, descriptor),
+            None => Err(Error::NotFound(name.to_owned())),
+        }
+    }
+
+    fn load(&self, name: &str, descriptor: &Descriptor) -> Result<StoredImage, Error> {
+        let damaged = |reason: String| Error::Damaged {
+            name: name.to_owned(),
+            reason,
+        };
+        let document = |media_type: &str, digest: &Digest| -> Result<Document, Error> {
+            match self.0.read_blob(digest)? {
+                Some(bytes) => Ok(Document::new(media_type, bytes)),
+                None => Err(damaged(format!("{digest} is gone"))),
+            }
+        };
+        let manifest = document(&descriptor.media_type, &descriptor.digest)?;
+        let parsed: Manifest = serde_json::from_slice(&manifest.bytes)
+            .map_err(|error| damaged(format!("manifest: {error}")))?;
+        let config_document = document(&parsed.config.media_type, &parsed.config.digest)?;
+        let config = ImageConfig::parse(&config_document.bytes)
+            .map_err(|error| damaged(format!("configuration: {error}")))?;
+        let layers = config.rootfs.diff_ids.iter().zip(parsed.layers);
+        let layers = layers.map(|(diff_id, blob)| self.layer(*diff_id, blob));
+        Ok(StoredImage {
+            layers: layers.collect(),
+            manifest,
+            config_document,
+            config,
+        })
+    }
+
+    fn layer(&self, diff_id: DiffId, blob: Descriptor) -> Layer {
+        Layer {
+            origin: self.0.origin(&blob.digest),
+            diff_id,
+            blob,
+        }
+    }
+
+    /// Recomputes every digest and size of an image, and fetches what is not here.
+    pub async fn verify(&self, client: &Client, image: &StoredImage) -> Result<(), Error> {
+        self.fetch(client, image).await?;
+        validate(&image.manifest.descriptor, &|digest| self.open_blob(digest))?;
+        Ok(())
+    }
+
+    fn open_blob(&self, digest: &Digest) -> io::Result<Box<dyn io::Read>> {
+        Ok(Box::new(File::open(self.0.blob_path(digest))?))
+    }
+
+    async fn fetch(&self, client: &Client, image: &StoredImage) -> Result<(), Error> {
+        let progress = Progress::none();
+        let layers = image.layers.iter();
+        try_join_all(layers.map(|layer| source::fetch(&self.0, client, layer, &progress))).await?;
+        Ok(())
+    }
+
+    /// Pushes an image under a name; gives the digest that the registry confirmed.
+    pub async fn push(
+        &self,
+        client: &Client,
+        image: &StoredImage,
+        reference: &Reference,
+    ) -> Result<Digest, Error> {
+        let missing = push::missing(&self.0, client, &image.layers, reference).await?;
+        for layer in missing {
+            source::fetch(&self.0, client, layer, &Progress::none()).await?;
+        }
+        let finished = image.finished(Vec::new());
+        let progress = Progress::none();
+        let first = push::push(
+            &self.0,
+            client,
+            &finished,
+            &image.layers,
+            reference,
+            &progress,
+        );
+        match first.await {
+            Err(_)
+                if image
+                    .layers
+                    .iter()
+                    .any(|layer| !self.0.has_blob(&layer.blob)) =>
+            {
+                self.fetch(client, image).await?;
+                let layers = &image.layers;
+                Ok(push::push(&self.0, client, &finished, layers, reference, &progress).await?)
+            }
+            other => Ok(other?),
+        }
+    }
+
+    /// Brings an image of a registry into the store, whole, under its name.
+    pub async fn pull(
+        &self,
+        client: &Client,
+        reference: &Reference,
+        platform: &Platform,
+    ) -> Result<StoredImage, Error> {
+        let base = source::from_registry(&self.0, client, reference, platform).await?;
+        self.0.put_blob(&base.manifest.bytes)?;
+        self.0.put_origins(&base.layers)?;
+        let image = self.load(&reference.to_string(), &base.manifest.descriptor)?;
+        self.verify(client, &image).await?;
+        let finished = image.finished(vec![reference.to_string()]);
+        self.0.name_images(layout::named_descriptors(&finished))?;
+        Ok(image)
+    }
+}
+
+impl StoredImage {
+    fn finished(&self, names: Vec<String>) -> Finished {
+        let blobs = self.layers.iter().map(|layer| layer.blob.clone());
+        Finished {
+            documents: Documents {
+                manifest: self.manifest.clone(),
+                config: self.config_document.clone(),
+                layers: blobs.collect(),
+            },
+            names,
+            created: 0,
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! Credentials as a value: what to show to which registry. They come from the
+//! caller or from a docker `config.json`; nothing is looked for on the machine.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde::Deserialize;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::docker_config;
+use crate::reference::canonical_registry;
+use crate::{Repository, Secret};
+
+/// Name under which credential helpers and docker itself keep Docker Hub's login.
+const HUB_HELPER_KEY: &str = "https://index.docker.io/v1/";
+const HELPER_TIME: Duration = Duration::from_secs(60);
+const HELPER_OUTPUT: u64 = 256 * 1024;
+
+/// What proves who we are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Credential {
+    /// A user name and a password, or a token in its place.
+    Password {
+        /// The user name.
+        username: String,
+        /// The password.
+        password: Secret,
+    },
+    /// An OAuth2 refresh token, which buys access tokens.
+    IdentityToken(Secret),
+    /// A token that the registry itself takes as it is.
+    RegistryToken(Secret),
+}
+
+impl Credential {
+    /// Makes a credential of a user name and a password.
+    pub fn password(username: impl Into<String>, password: impl Into<String>) -> Self {
+        Self::Password {
+            username: username.into(),
+            password: Secret::new(password),
+        }
+    }
+}
+
+/// The credentials for any number of registries; the default has none.
+#[derive(Debug, Clone, Default)]
+pub struct Credentials {
+    /// By `registry` or `registry/path`.
+    pub(super) entries: BTreeMap<String, Credential>,
+    /// Helper programs by registry: `X` for `docker-credential-X`.
+    pub(super) helpers: BTreeMap<String, String>,
+    /// The helper for every other registry.
+    pub(super) store: Option<String>,
+}
+
+impl Credentials {
+    /// Has no credentials: every request is anonymous.
+    pub fn anonymous() -> Self {
+        Self::default()
+    }
+
+    /// Adds the credential for a registry (`host`, `host:port`) or for the
+    /// repositories below a path of it (`host/team`).
+    #[must_use]
+    pub fn with(mut self, registry: &str, credential: Credential) -> Self {
+        self.entries.insert(normal_key(registry), credential);
+        self
+    }
+
+    /// Reads the bytes of a docker `config.json`.
+    pub fn from_docker_config(json: &[u8]) -> Result<Self, CredentialError> {
+        docker_config::parse(json)
+    }
+
+    /// Reads a docker `config.json`.
+    pub fn from_docker_config_file(path: &Path) -> Result<Self, CredentialError> {
+        let json = std::fs::read(path).map_err(|source| CredentialError::ReadConfig {
+            path: path.to_owned(),
+            source,
+        })?;
+        Self::from_docker_config(&json)
+    }
+
+    /// Finds the credential for a repository: the helper of its registry, else the
+    /// entry with the longest matching path, else the credential store.
+    pub async fn find(
+        &self,
+        repository: &Repository,
+    ) -> Result<Option<Credential>, CredentialError> {
+        let registry = repository.registry();
+        if let Some(helper) = self.helpers.get(registry) {
+            return ask_helper(helper, registry).await;
+        }
+        if let Some(found) = self.find_entry(repository) {
+            return Ok(Some(found.clone()));
+        }
+        match &self.store {
+            Some(helper) => ask_helper(helper, registry).await,
+            None => Ok(None),
+        }
+    }
+
+    fn find_entry(&self, repository: &Repository) -> Option<&Credential> {
+        let mut key = repository.to_string();
+        loop {
+            if let Some(found) = self.entries.get(&key) {
+                return Some(found);
+            }
+            key.truncate(key.rfind('/')?);
+        }
+    }
+}
+
+/// Gives the one spelling of a key: no scheme, no `/v1/`, Docker Hub as `docker.io`.
+pub(super) fn normal_key(key: &str) -> String {
+    let key = key
+        .strip_prefix("https://")
+        .or_else(|| key.strip_prefix("http://"))
+        .unwrap_or(key)
+        .trim_end_matches('/');
+    let key = key
+        .strip_suffix("/v1")
+        .or_else(|| key.strip_suffix("/v2"))
+        .unwrap_or(key);
+    match key.split_once('/') {
+        Some((host, path)) => format!("{}/{path}", canonical_registry(host)),
+        None => canonical_registry(key).to_owned(),
+    }
+}
+
+/// Credentials that cannot be had. No variant shows a secret.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CredentialError {
+    /// The configuration file cannot be read.
+    #[error("cannot read {}", path.display())]
+    ReadConfig {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The configuration is not the JSON that it should be.
+    #[error("the docker configuration is not valid, at line {line}, column {column}")]
+    ParseConfig {
+        /// Line of the problem.
+        line: usize,
+        /// Column of the problem.
+        column: usize,
+    },
+    /// An `auth` entry is not base64 of `user:password`.
+    #[error("the entry of {registry:?} in the docker configuration is not base64 of user:password")]
+    InvalidEntry {
+        /// The key of the entry.
+        registry: String,
+    },
+    /// A helper's name is not a plain word.
+    #[error("invalid name of a credential helper: {name:?}")]
+    InvalidHelper {
+        /// The name.
+        name: String,
+    },
+    /// A helper could not be run.
+    #[error("cannot run docker-credential-{helper}")]
+    RunHelper {
+        /// The helper.
+        helper: String,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A helper did not end in time.
+    #[error("docker-credential-{helper} did not end within {} seconds", HELPER_TIME.as_secs())]
+    SlowHelper {
+        /// The helper.
+        helper: String,
+    },
+    /// A helper failed or gave no credential.
+    #[error("docker-credential-{helper} gave no credential (exit status {status:?})")]
+    HelperFailed {
+        /// The helper.
+        helper: String,
+        /// Its exit status; none when a signal ended it.
+        status: Option<i32>,
+    },
+}
+
+/// Runs `docker-credential-<helper> get`; none where the helper knows no login.
+async fn ask_helper(helper: &str, registry: &str) -> Result<Option<Credential>, CredentialError> {
+    let key = match registry {
+        "docker.io" => HUB_HELPER_KEY,
+        other => other,
+    };
+    let (status, output) = tokio::time::timeout(HELPER_TIME, run_helper(helper, key))
+        .await
+        .map_err(|_| CredentialError::SlowHelper {
+            helper: helper.to_owned(),
+        })?
+        .map_err(|source| CredentialError::RunHelper {
+            helper: helper.to_owned(),
+            source,
+        })?;
+    if !status.success() && is_not_found(&output) {
+        return Ok(None);
+    }
+    let failed = || CredentialError::HelperFailed {
+        helper: helper.to_owned(),
+        status: status.code(),
+    };
+    if !status.success() {
+        return Err(failed());
+    }
+    // The parser's own message could show a part of the secret.
+    let answer: HelperAnswer = serde_json::from_slice(&output).map_err(|_| failed())?;
+    Ok(answer.into_credential())
+}
+
+async fn run_helper(helper: &str, key: &str) -> io::Result<(std::process::ExitStatus, Vec<u8>)> {
+    let mut child = tokio::process::Command::new(format!("docker-credential-{helper}"))
+        .arg("get")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()?;
+    if let Some(mut input) = child.stdin.take() {
+        // A helper may answer without reading; its status says more than EPIPE.
+        let _ = input.write_all(key.as_bytes()).await;
+    }
+    let mut output = Vec::new();
+    if let Some(stdout) = child.stdout.take() {
+        stdout.take(HELPER_OUTPUT).read_to_end(&mut output).await?;
+    }
+    Ok((child.wait().await?, output))
+}
+
+/// Helpers tell a missing login by these words on standard output.
+fn is_not_found(output: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(output).to_ascii_lowercase();
+    text.contains("credentials not found") || text.contains("no credentials server url")
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct HelperAnswer {
+    #[serde(default)]
+    username: String,
+    #[serde(default)]
+    secret: String,
+}
+
+impl HelperAnswer {
+    fn into_credential(self) -> Option<Credential> {
+        match (self.username.as_str(), self.secret.as_str()) {
+            (_, "") => None,
+            // What helpers give as the name of an identity token.
+            ("<token>", _) => Some(Credential::IdentityToken(Secret::new(self.secret))),
+            _ => Some(Credential::password(self.username, self.secret)),
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Docker's `config.json`: `auths`, `credHelpers`, `credsStore`. Podman's
+//! `auth.json` has the same form, with keys that may carry a path.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
+use serde::Deserialize;
+
+use super::credentials::{Credential, CredentialError, Credentials, normal_key};
+use crate::Secret;
+
+/// Standard alphabet; writers disagree on the padding.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Config {
+    #[serde(default)]
+    auths: BTreeMap<String, Entry>,
+    #[serde(default)]
+    cred_helpers: BTreeMap<String, String>,
+    #[serde(default)]
+    creds_store: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Entry {
+    auth: Option<String>,
+    username: Option<String>,
+    password: Option<String>,
+    identitytoken: Option<String>,
+    registrytoken: Option<String>,
+}
+
+pub(super) fn parse(json: &[u8]) -> Result<Credentials, CredentialError> {
+    let config: Config =
+        serde_json::from_slice(json).map_err(|error| CredentialError::ParseConfig {
+            line: error.line(),
+            column: error.column(),
+        })?;
+    let mut credentials = Credentials::anonymous();
+    for (key, entry) in config.auths {
+        if let Some(credential) = entry.into_credential(&key)? {
+            credentials.entries.insert(normal_key(&key), credential);
+        }
+    }
+    for (key, helper) in config.cred_helpers {
+        check_helper(&helper)?;
+        credentials.helpers.insert(normal_key(&key), helper);
+    }
+    if let Some(helper) = config.creds_store.filter(|name| !name.is_empty()) {
+        check_helper(&helper)?;
+        credentials.store = Some(helper);
+    }
+    Ok(credentials)
+}
+
+/// A helper's name becomes part of a program's name, so it must not name a path.
+fn check_helper(name: &str) -> Result<(), CredentialError> {
+    let valid = !name.is_empty()
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    if valid {
+        return Ok(());
+    }
+    Err(CredentialError::InvalidHelper {
+        name: name.to_owned(),
+    })
+}
+
+impl Entry {
+    fn into_credential(self, key: &str) -> Result<Option<Credential>, CredentialError> {
+        let filled = |text: Option<String>| text.filter(|text| !text.is_empty());
+        if let Some(token) = filled(self.registrytoken) {
+            return Ok(Some(Credential::RegistryToken(Secret::new(token))));
+        }
+        if let Some(token) = filled(self.identitytoken) {
+            return Ok(Some(Credential::IdentityToken(Secret::new(token))));
+        }
+        if let Some(auth) = filled(self.auth) {
+            return decode(auth.trim())
+                .map(Some)
+                .ok_or_else(|| CredentialError::InvalidEntry {
+                    registry: key.to_owned(),
+                });
+        }
+        Ok(match (filled(self.username), self.password) {
+            (Some(username), Some(password)) => Some(Credential::password(username, password)),
+            // What `docker login` leaves where the secret is in a credential store.
+            _ => None,
+        })
+    }
+}
+
+fn decode(auth: &str) -> Option<Credential> {
+    let text = String::from_utf8(BASE64.decode(auth).ok()?).ok()?;
+    let (username, password) = text.split_once(':')?;
+    // Some writers end the password with a NUL.
+    Some(Credential::password(
+        username,
+        password.trim_end_matches('\0'),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Repository;
+
+    async fn user(credentials: &Credentials, repository: &str) -> String {
+        let repository: Repository = repository.parse().unwrap();
+        match credentials.find(&repository).await.unwrap() {
+            None => "-".to_owned(),
+            Some(Credential::Password { username, password }) => {
+                format!("{username}:{}", password.expose())
+            }
+            Some(Credential::IdentityToken(token)) => format!("identity {}", token.expose()),
+            Some(Credential::RegistryToken(token)) => format!("token {}", token.expose()),
+        }
+    }
+
+    #[tokio::test]
+    async fn keys_in_their_spellings() {
+        let credentials = parse(
+            br#"{"auths": {
+                "https://index.docker.io/v1/": {"auth": "aHViOnNlY3JldA=="},
+                "localhost:5000": {"auth": "bG9jYWw6YTpi"},
+                "ghcr.io/team": {"username": "team", "password": "t"},
+                "ghcr.io": {"auth": "YWxsOng"},
+                "https://quay.io/v2/": {"identitytoken": "I", "auth": "Zm9vOg=="},
+                "r.example": {"registrytoken": "R"},
+                "empty.example": {}
+            }, "unknown": [1]}"#,
+        )
+        .unwrap();
+        for (repository, want) in [
+            ("alpine", "hub:secret"),
+            ("docker.io/team/app", "hub:secret"),
+            ("localhost:5000/app", "local:a:b"),
+            ("localhost/app", "-"),
+            ("ghcr.io/team/app", "team:t"),
+            ("ghcr.io/teams/app", "all:x"),
+            ("quay.io/app", "identity I"),
+            ("r.example/app", "token R"),
+            ("empty.example/app", "-"),
+        ] {
+            assert_eq!(user(&credentials, repository).await, want, "{repository}");
+        }
+        assert!(!format!("{credentials:?}").contains("secret"));
+    }
+
+    #[test]
+    fn broken_files_say_where_and_show_no_secret() {
+        for (json, why) in [
+            ("", "line 1"),
+            (r#"{"auths": ["geheim"]}"#, "line 1"),
+            (r#"{"auths": {"h": {"auth": "geheim!"}}}"#, "\"h\""),
+            (r#"{"auths": {"h": {"auth": "Z2VoZWlt"}}}"#, "\"h\""),
+            (r#"{"credsStore": "../x"}"#, "helper"),
+            (r#"{"credHelpers": {"h": "a b"}}"#, "helper"),
+        ] {
+            let message = parse(json.as_bytes()).unwrap_err().to_string();
+            assert!(message.contains(why), "{json}: {message}");
+            assert!(!message.contains("geheim"), "{message}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_missing_helper_is_named() {
+        let credentials = parse(br#"{"credHelpers": {"h.example": "surely-not-there"}}"#).unwrap();
+        let repository: Repository = "h.example/app".parse().unwrap();
+        let error = credentials.find(&repository).await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "cannot run docker-credential-surely-not-there"
+        );
+    }
+}

@@ -1,0 +1,117 @@
+//! The client: settings in, a [`Client`] out. What it can do is in `pull` and `push`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::auth::{Authenticator, Credentials};
+use crate::connector::{BuildError, Connector, HostSettings};
+use crate::retry::Retry;
+use crate::transport::Transport;
+
+/// Talks to any number of registries with one set of credentials. Clones share
+/// connections and tokens; two tenants must not share a client.
+#[derive(Clone)]
+pub struct Client {
+    pub(crate) transport: Arc<Transport>,
+}
+
+impl Client {
+    /// Starts with the default settings: anonymous, TLS everywhere but on loopback.
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder {
+            hosts: HostSettings {
+                connect_timeout: Duration::from_secs(20),
+                user_agent: Some(concat!("ocibuild/", env!("CARGO_PKG_VERSION")).to_owned()),
+                ..HostSettings::default()
+            },
+            credentials: Credentials::anonymous(),
+            retry: Retry::default(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Client")
+    }
+}
+
+/// Settings of a [`Client`]. Hosts are written as in names: `host` for all its ports,
+/// or `host:port`.
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct ClientBuilder {
+    hosts: HostSettings,
+    credentials: Credentials,
+    retry: Retry,
+}
+
+impl ClientBuilder {
+    /// Sets what to show to which registry.
+    pub fn credentials(mut self, credentials: Credentials) -> Self {
+        self.credentials = credentials;
+        self
+    }
+
+    /// Speaks plain HTTP to these hosts; loopback is spoken to so without being named.
+    pub fn plain_http(mut self, hosts: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.hosts
+            .plain_http
+            .extend(hosts.into_iter().map(Into::into));
+        self
+    }
+
+    /// Speaks TLS to these hosts even where they are on loopback.
+    pub fn force_https(mut self, hosts: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.hosts
+            .force_https
+            .extend(hosts.into_iter().map(Into::into));
+        self
+    }
+
+    /// Trusts the certificate authorities of a PEM text beside the system's.
+    pub fn extra_ca(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.hosts.extra_ca.push(pem.into());
+        self
+    }
+
+    /// Takes any certificate of this host.
+    pub fn skip_verify(mut self, host: impl Into<String>) -> Self {
+        self.hosts.skip_verify.insert(host.into());
+        self
+    }
+
+    /// Sends everything through a proxy, except to the hosts of `no_proxy`
+    /// (comma-separated, in the form of the environment variable of that name).
+    pub fn proxy(mut self, url: impl Into<String>, no_proxy: Option<&str>) -> Self {
+        self.hosts.proxy = Some((url.into(), no_proxy.map(str::to_owned)));
+        self
+    }
+
+    /// Names the program that asks.
+    pub fn user_agent(mut self, name: impl Into<String>) -> Self {
+        self.hosts.user_agent = Some(name.into());
+        self
+    }
+
+    /// Sets how long a connection may take to come about.
+    pub fn connect_timeout(mut self, time: Duration) -> Self {
+        self.hosts.connect_timeout = time;
+        self
+    }
+
+    /// Sets how often and how soon a failed request is tried again.
+    pub fn retry(mut self, retry: Retry) -> Self {
+        self.retry = retry;
+        self
+    }
+
+    /// Makes the client. Reads the machine's CA bundle and connects to nothing.
+    pub fn build(self) -> Result<Client, BuildError> {
+        let connector = Connector::new(self.hosts)?;
+        let authenticator = Authenticator::new(self.credentials);
+        Ok(Client {
+            transport: Arc::new(Transport::new(connector, authenticator, self.retry)),
+        })
+    }
+}

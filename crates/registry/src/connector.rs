@@ -1,0 +1,302 @@
+//! How a host is reached: over TLS with which certificates, or over plain HTTP.
+//!
+//! TLS is rustls with the ring provider, handed to the HTTP client ready-made. So no
+//! process-wide provider is needed, and a machine without a CA bundle gets a client
+//! that trusts nobody instead of a panic. HTTP/1.1 only: a large upload over one
+//! HTTP/2 connection is slower and dies with the connection.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use url::Url;
+
+use crate::Repository;
+
+/// A client that cannot be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// An extra CA is not PEM with at least one certificate.
+    #[error("an extra certificate authority is not a PEM certificate")]
+    InvalidCa,
+    /// An extra CA's certificate cannot be used.
+    #[error("an extra certificate authority cannot be used")]
+    UnusableCa(#[source] rustls::Error),
+    /// The TLS configuration is not possible.
+    #[error("cannot set up TLS")]
+    Tls(#[source] rustls::Error),
+    /// A proxy's address is not a URL.
+    #[error("the address of the proxy is not a URL")]
+    InvalidProxy,
+    /// The HTTP client refuses the settings.
+    #[error("cannot set up the HTTP client")]
+    Http(#[source] reqwest::Error),
+}
+
+/// What the caller says about hosts. Hosts are written `host` or `host:port`.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct HostSettings {
+    pub(crate) plain_http: BTreeSet<String>,
+    pub(crate) force_https: BTreeSet<String>,
+    pub(crate) skip_verify: BTreeSet<String>,
+    pub(crate) extra_ca: Vec<Vec<u8>>,
+    pub(crate) proxy: Option<(String, Option<String>)>,
+    pub(crate) user_agent: Option<String>,
+    pub(crate) connect_timeout: Duration,
+}
+
+/// The HTTP clients, and which of them speaks to which host.
+pub(crate) struct Connector {
+    settings: HostSettings,
+    verifying: reqwest::Client,
+    trusting: Option<reqwest::Client>,
+}
+
+impl Connector {
+    pub(crate) fn new(settings: HostSettings) -> Result<Self, BuildError> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifying = http_client(&settings, verifying_tls(&settings, &provider)?)?;
+        let trusting = match settings.skip_verify.is_empty() {
+            true => None,
+            false => Some(http_client(&settings, trusting_tls(&provider)?)?),
+        };
+        Ok(Self {
+            settings,
+            verifying,
+            trusting,
+        })
+    }
+
+    /// Gives the client for a URL's host.
+    pub(crate) fn http(&self, url: &Url) -> &reqwest::Client {
+        match &self.trusting {
+            Some(trusting) if contains(&self.settings.skip_verify, &authority(url)) => trusting,
+            _ => &self.verifying,
+        }
+    }
+
+    /// Gives the beginning of every API URL of a repository's registry.
+    pub(crate) fn api(&self, repository: &Repository) -> String {
+        let host = repository.api_host();
+        let scheme = if self.is_plain(host) { "http" } else { "https" };
+        format!("{scheme}://{host}/v2/")
+    }
+
+    /// Tells whether the token service at a plain HTTP URL may be told secrets: only
+    /// by a registry that is spoken to over plain HTTP itself, and only on the same
+    /// host or one for which plain HTTP is allowed as well.
+    pub(crate) fn trusts_plain_realm(&self, repository: &Repository, realm: &Url) -> bool {
+        let registry = repository.api_host();
+        let realm_host = authority(realm);
+        self.is_plain(registry)
+            && (host_of(registry) == host_of(&realm_host) || self.is_plain(&realm_host))
+    }
+
+    fn is_plain(&self, authority: &str) -> bool {
+        if contains(&self.settings.force_https, authority) {
+            return false;
+        }
+        is_loopback(host_of(authority)) || contains(&self.settings.plain_http, authority)
+    }
+}
+
+fn contains(hosts: &BTreeSet<String>, authority: &str) -> bool {
+    hosts.contains(authority) || hosts.contains(host_of(authority))
+}
+
+fn authority(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    match url.port() {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    }
+}
+
+/// Cuts the port off; an IPv6 address keeps its brackets.
+fn host_of(authority: &str) -> &str {
+    match authority.rfind(':') {
+        Some(colon) if !authority[colon..].contains(']') => &authority[..colon],
+        _ => authority,
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || address.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+fn http_client(settings: &HostSettings, tls: ClientConfig) -> Result<reqwest::Client, BuildError> {
+    let mut builder = reqwest::Client::builder()
+        .tls_backend_preconfigured(tls)
+        .http1_only()
+        // Redirects, retries and time limits are the transport's, which knows what
+        // a request is for; proxies come in as settings, not from the environment.
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .no_proxy()
+        .tcp_nodelay(true)
+        .connect_timeout(settings.connect_timeout);
+    if let Some(agent) = &settings.user_agent {
+        builder = builder.user_agent(agent);
+    }
+    if let Some((proxy, except)) = &settings.proxy {
+        let proxy = reqwest::Proxy::all(proxy).map_err(|_| BuildError::InvalidProxy)?;
+        let except = except.as_deref().and_then(reqwest::NoProxy::from_string);
+        builder = builder.proxy(proxy.no_proxy(except));
+    }
+    builder.build().map_err(BuildError::Http)
+}
+
+fn verifying_tls(
+    settings: &HostSettings,
+    provider: &Arc<CryptoProvider>,
+) -> Result<ClientConfig, BuildError> {
+    let mut roots = RootCertStore::empty();
+    // Certificates that cannot be read are left out: a host that needs them is
+    // refused with a certificate error, all others still work.
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    for pem in &settings.extra_ca {
+        let certificates: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(pem)
+            .collect::<Result<_, _>>()
+            .map_err(|_| BuildError::InvalidCa)?;
+        if certificates.is_empty() {
+            return Err(BuildError::InvalidCa);
+        }
+        for certificate in certificates {
+            roots.add(certificate).map_err(BuildError::UnusableCa)?;
+        }
+    }
+    let config = ClientConfig::builder_with_provider(Arc::clone(provider))
+        .with_safe_default_protocol_versions()
+        .map_err(BuildError::Tls)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(config)
+}
+
+fn trusting_tls(provider: &Arc<CryptoProvider>) -> Result<ClientConfig, BuildError> {
+    let config = ClientConfig::builder_with_provider(Arc::clone(provider))
+        .with_safe_default_protocol_versions()
+        .map_err(BuildError::Tls)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(TrustEveryone(Arc::clone(provider))))
+        .with_no_client_auth();
+    Ok(config)
+}
+
+/// Takes any certificate, for hosts whose operator said so.
+#[derive(Debug)]
+struct TrustEveryone(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for TrustEveryone {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connector() -> Connector {
+        Connector::new(HostSettings {
+            plain_http: ["plain.example".to_owned(), "mixed.example:5000".to_owned()].into(),
+            force_https: ["localhost:5443".to_owned()].into(),
+            ..HostSettings::default()
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn plain_http_only_where_it_is_allowed() {
+        let connector = connector();
+        for (registry, want) in [
+            ("docker.io", "https://registry-1.docker.io/v2/"),
+            ("localhost:5000", "http://localhost:5000/v2/"),
+            ("localhost:5443", "https://localhost:5443/v2/"),
+            ("127.9.9.9", "http://127.9.9.9/v2/"),
+            ("[::1]:5000", "http://[::1]:5000/v2/"),
+            ("plain.example:80", "http://plain.example:80/v2/"),
+            ("mixed.example:5000", "http://mixed.example:5000/v2/"),
+            ("mixed.example", "https://mixed.example/v2/"),
+            (
+                "localhost.evil.example",
+                "https://localhost.evil.example/v2/",
+            ),
+        ] {
+            let repository = Repository::new(registry, "a/b").unwrap();
+            assert_eq!(connector.api(&repository), want);
+        }
+    }
+
+    #[test]
+    fn secrets_go_to_plain_realms_only_from_plain_registries() {
+        let connector = connector();
+        for (registry, realm, want) in [
+            ("localhost:5000", "http://localhost:5001/token", true),
+            ("localhost:5000", "http://127.0.0.1:5001/token", true),
+            ("localhost:5000", "http://elsewhere.example/token", false),
+            ("plain.example", "http://plain.example:8080/token", true),
+            ("secure.example", "http://secure.example/token", false),
+            ("secure.example", "http://127.0.0.1/token", false),
+        ] {
+            let repository = Repository::new(registry, "a").unwrap();
+            let realm = Url::parse(realm).unwrap();
+            let trusted = connector.trusts_plain_realm(&repository, &realm);
+            assert_eq!(trusted, want, "{registry} {realm}");
+        }
+    }
+
+    #[test]
+    fn a_bad_ca_is_refused() {
+        for pem in [
+            "",
+            "x",
+            "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+        ] {
+            let settings = HostSettings {
+                extra_ca: vec![pem.as_bytes().to_vec()],
+                ..HostSettings::default()
+            };
+            assert!(Connector::new(settings).is_err(), "{pem:?}");
+        }
+    }
+}

@@ -1,0 +1,389 @@
+//! What can go wrong between us and a registry.
+//!
+//! Every error says what was being done to which thing. Texts that came from a
+//! registry are cut and cleaned before they enter; URLs never enter at all, since
+//! their queries may carry signatures and upload states. Error codes are those of
+//! the distribution specification ("Error codes").
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::auth::{CredentialError, TokenError};
+use crate::{Digest, Platform};
+
+/// A failed request to a registry, or an answer that must not be believed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No answer came: no connection, a broken one, or a TLS failure.
+    #[error("{action}: the connection failed")]
+    Network {
+        /// What was being done.
+        action: Action,
+        /// What the HTTP client says, without the URL.
+        source: reqwest::Error,
+    },
+    /// No byte moved for a whole idle time.
+    #[error("{action}: nothing moved for {} seconds", idle.as_secs_f32())]
+    Stalled {
+        /// What was being done.
+        action: Action,
+        /// The idle time.
+        idle: Duration,
+    },
+    /// The registry answered with an error status.
+    #[error("{action}: {refusal}")]
+    Refused {
+        /// What was being done.
+        action: Action,
+        /// What the registry said.
+        refusal: Box<Refusal>,
+    },
+    /// No token could be had for a registry.
+    #[error("{action}: cannot log in to {registry}")]
+    Token {
+        /// What was being done.
+        action: Action,
+        /// The registry.
+        registry: String,
+        /// Why not.
+        source: Box<TokenError>,
+    },
+    /// The credentials for a registry could not be read.
+    #[error("{action}: cannot find the credentials for {registry}")]
+    Credentials {
+        /// What was being done.
+        action: Action,
+        /// The registry.
+        registry: String,
+        /// Why not.
+        source: CredentialError,
+    },
+    /// The registry broke the protocol.
+    #[error("{action}: the registry broke the protocol: {problem}")]
+    Protocol {
+        /// What was being done.
+        action: Action,
+        /// What is wrong.
+        problem: &'static str,
+    },
+    /// Content is not what its digest says.
+    #[error("{action}: the content has the digest {actual}, not {expected}")]
+    DigestMismatch {
+        /// What was being done.
+        action: Action,
+        /// The digest that was asked for.
+        expected: Box<Digest>,
+        /// The digest of what came.
+        actual: Box<Digest>,
+    },
+    /// Content does not have the size that its descriptor says.
+    #[error("{action}: the content has {actual} bytes, not {expected}")]
+    SizeMismatch {
+        /// What was being done.
+        action: Action,
+        /// The size that the descriptor gives.
+        expected: u64,
+        /// The size, or the number of bytes after which reading was given up.
+        actual: u64,
+    },
+    /// An answer is larger than it may be.
+    #[error("{action}: the answer has more than {limit} bytes")]
+    TooLarge {
+        /// What was being done.
+        action: Action,
+        /// The limit.
+        limit: u64,
+    },
+    /// A document is not what its media type says.
+    #[error("{action}: the document cannot be read")]
+    Document {
+        /// What was being done.
+        action: Action,
+        /// Where reading failed.
+        source: serde_json::Error,
+    },
+    /// A manifest has a media type that is neither an image nor an index.
+    #[error("{action}: the manifest has the media type {media_type:?}, which is not an image")]
+    NotAnImage {
+        /// What was being done.
+        action: Action,
+        /// The media type.
+        media_type: String,
+    },
+    /// An index has no image for a platform.
+    #[error(
+        "{action}: there is no image for {wanted}; there are: {}",
+        List(available)
+    )]
+    NoSuchPlatform {
+        /// What was being done.
+        action: Action,
+        /// The platform that was asked for.
+        wanted: Box<Platform>,
+        /// The platforms that the index has.
+        available: Vec<Platform>,
+    },
+    /// A local file could not be read or written.
+    #[error("{action}: {}", path.display())]
+    File {
+        /// What was being done.
+        action: Action,
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Every attempt failed, or the time for them is over.
+    #[error("gave up after {attempts} attempts")]
+    GaveUp {
+        /// How many attempts there were.
+        attempts: u32,
+        /// How the last one failed.
+        source: Box<Error>,
+    },
+}
+
+impl Error {
+    pub(crate) fn digest_mismatch(action: &Action, expected: Digest, actual: Digest) -> Self {
+        Self::DigestMismatch {
+            action: action.clone(),
+            expected: Box::new(expected),
+            actual: Box::new(actual),
+        }
+    }
+
+    /// Gives the HTTP status with which the registry refused, if it did.
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Self::Refused { refusal, .. } => Some(refusal.status),
+            Self::GaveUp { source, .. } => source.status(),
+            _ => None,
+        }
+    }
+
+    /// Tells whether the registry does not have what was asked for.
+    pub fn is_not_found(&self) -> bool {
+        self.status() == Some(404)
+    }
+
+    /// Tells whether credentials are missing, wrong, or not enough.
+    pub fn is_denied(&self) -> bool {
+        match self {
+            Self::Token { .. } | Self::Credentials { .. } => true,
+            Self::GaveUp { source, .. } => source.is_denied(),
+            _ => matches!(self.status(), Some(401 | 403)),
+        }
+    }
+
+    /// Tells whether the same request may succeed a moment later.
+    pub(crate) fn is_transient(&self) -> bool {
+        match self {
+            Self::Network { source, .. } => !is_certificate_error(source),
+            Self::Stalled { .. } => true,
+            Self::Refused { refusal, .. } => refusal.is_transient(),
+            Self::Token { source, .. } => source.is_transient(),
+            _ => false,
+        }
+    }
+
+    /// Gives how long the registry asks us to wait.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused { refusal, .. } => refusal.retry_after,
+            Self::Token { source, .. } => source.retry_after(),
+            _ => None,
+        }
+    }
+}
+
+/// Finds a refused certificate among the causes: one that is not trusted now is not
+/// trusted a second later either.
+pub(crate) fn is_certificate_error(error: &(dyn std::error::Error + 'static)) -> bool {
+    if let Some(rustls::Error::InvalidCertificate(_)) = error.downcast_ref() {
+        return true;
+    }
+    // An I/O error hides what it wraps: its `source` is the source of that.
+    let wrapped = error
+        .downcast_ref::<io::Error>()
+        .and_then(|error| error.get_ref())
+        .map(|inner| -> &(dyn std::error::Error + 'static) { inner });
+    wrapped
+        .or_else(|| error.source())
+        .is_some_and(is_certificate_error)
+}
+
+/// What was being done to which thing, such as `push blob sha256:… to host/app`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Action(String);
+
+impl Action {
+    pub(crate) fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// An error status of a registry, with the errors that its body lists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The HTTP status.
+    pub status: u16,
+    /// The errors of the specification's error document; empty for any other body.
+    pub errors: Vec<ApiError>,
+    /// How long the registry asks us to wait.
+    pub retry_after: Option<Duration>,
+    /// What was sent, where the size is the reason.
+    pub sent: Option<u64>,
+}
+
+impl Refusal {
+    /// Most bytes of an error body that are read.
+    pub(crate) const MAX_BODY: usize = 16 * 1024;
+    const MAX_ERRORS: usize = 4;
+    const MAX_TEXT: usize = 300;
+
+    pub(crate) fn new(status: u16, body: &[u8], retry_after: Option<Duration>) -> Self {
+        #[derive(Deserialize)]
+        struct Document {
+            errors: Vec<ApiError>,
+        }
+        let mut errors = serde_json::from_slice::<Document>(body)
+            .map(|document| document.errors)
+            .unwrap_or_default();
+        errors.truncate(Self::MAX_ERRORS);
+        for error in &mut errors {
+            error.code = clean(&error.code, Self::MAX_TEXT);
+            error.message = clean(&error.message, Self::MAX_TEXT);
+        }
+        Self {
+            status,
+            errors,
+            retry_after,
+            sent: None,
+        }
+    }
+
+    fn is_transient(&self) -> bool {
+        matches!(self.status, 408 | 429 | 500 | 502 | 503 | 504)
+    }
+
+    /// Tells whether the registry's words mean a token that was good once.
+    pub(crate) fn says_expired(&self) -> bool {
+        let expired = |error: &ApiError| error.message.to_ascii_lowercase().contains("expired");
+        self.errors.iter().any(expired)
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the registry answered {}", self.status)?;
+        let reason = reqwest::StatusCode::from_u16(self.status)
+            .ok()
+            .and_then(|status| status.canonical_reason());
+        if let Some(reason) = reason {
+            write!(f, " {reason}")?;
+        }
+        if self.status == 413 {
+            f.write_str(": it, or a proxy before it, takes no request as large as this one")?;
+            if let Some(sent) = self.sent {
+                write!(f, " of {sent} bytes")?;
+            }
+        }
+        for error in &self.errors {
+            write!(f, "; {error}")?;
+        }
+        Ok(())
+    }
+}
+
+/// One error of the specification's error document.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct ApiError {
+    /// The code: `MANIFEST_UNKNOWN`, `DENIED`, …
+    #[serde(default)]
+    pub code: String,
+    /// The registry's own words.
+    #[serde(default)]
+    pub message: String,
+}
+
+impl fmt::Display for ApiError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.code.as_str(), self.message.as_str()) {
+            (code, "") => f.write_str(code),
+            ("", message) => f.write_str(message),
+            (code, message) => write!(f, "{code}: {message}"),
+        }
+    }
+}
+
+/// Makes a foreign text fit for one line of a message: no control characters, and
+/// at most `limit` characters.
+pub(crate) fn clean(text: &str, limit: usize) -> String {
+    let mut kept: String = text
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(limit)
+        .collect();
+    if kept.len() < text.len() {
+        kept.push('…');
+    }
+    kept
+}
+
+struct List<'a>(&'a [Platform]);
+
+impl fmt::Display for List<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("none");
+        }
+        for (position, platform) in self.0.iter().enumerate() {
+            let comma = if position == 0 { "" } else { ", " };
+            write!(f, "{comma}{platform}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hostile_error_bodies_are_cut_and_cleaned() {
+        let body = format!(
+            r#"{{"errors":[{{"code":"DENIED","message":"\u001b[31m{}"}},{{}},{{}},{{}},{{}},{{}}]}}"#,
+            "x".repeat(5000)
+        );
+        let refusal = Refusal::new(403, body.as_bytes(), None);
+        assert_eq!(refusal.errors.len(), 4);
+        let text = refusal.to_string();
+        assert!(text.len() < 500 && !text.contains('\u{1b}'), "{text}");
+        assert!(text.starts_with("the registry answered 403 Forbidden; DENIED:"));
+    }
+
+    #[test]
+    fn bodies_that_are_no_error_document_leave_the_status() {
+        for body in [
+            "",
+            "<html>",
+            "[]",
+            r#"{"errors":null}"#,
+            r#"{"errors":[1]}"#,
+        ] {
+            let refusal = Refusal::new(502, body.as_bytes(), None);
+            assert_eq!(refusal.to_string(), "the registry answered 502 Bad Gateway");
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Listing tags and deleting (distribution-spec, "Content Discovery" and "Content
+//! Management").
+
+use reqwest::Method;
+use reqwest::header::HeaderValue;
+use serde::Deserialize;
+use url::Url;
+
+use crate::auth::Access;
+use crate::error::Action;
+use crate::transport::{Request, Response, redirected};
+use crate::{Client, Digest, Error, Reference, Repository};
+
+/// Tags that are asked for at a time.
+const PAGE: usize = 1000;
+const LARGEST_PAGE: u64 = 4 * 1024 * 1024;
+/// Pages that are read; a registry must not be able to keep us busy for ever.
+const MAX_PAGES: usize = 1000;
+
+impl Client {
+    /// Lists the tags of a repository, in the registry's order.
+    pub async fn tags(&self, repository: &Repository) -> Result<Vec<String>, Error> {
+        #[derive(Deserialize)]
+        struct Page {
+            // A repository without tags may be answered with null.
+            tags: Option<Vec<String>>,
+        }
+        let action = Action::new(format!("list the tags of {repository}"));
+        let mut url = self.transport.url(repository, "tags/list", &action)?;
+        url.query_pairs_mut().append_pair("n", &PAGE.to_string());
+        let home = url.origin();
+        let mut tags = Vec::new();
+        for _ in 0..MAX_PAGES {
+            let access = Access::pull(repository);
+            let request = Request::new(action.clone(), Method::GET, url, access);
+            let mut response = self.transport.send(&request).await?;
+            let body = response.bytes(LARGEST_PAGE).await?;
+            let page: Page = serde_json::from_slice(&body).map_err(|source| Error::Document {
+                action: action.clone(),
+                source,
+            })?;
+            tags.extend(page.tags.into_iter().flatten());
+            match next_page(&response) {
+                Some(next) if next.origin() == home => url = next,
+                _ => return Ok(tags),
+            }
+        }
+        Err(Error::Protocol {
+            action,
+            problem: "its list of tags does not end",
+        })
+    }
+
+    /// Deletes the manifest that a reference names, and with it every tag of it.
+    pub async fn delete_manifest(&self, reference: &Reference) -> Result<(), Error> {
+        let digest = match reference.digest() {
+            Some(digest) => *digest,
+            None => self.resolve(reference).await?.digest,
+        };
+        let action = Action::new(format!("delete manifest {digest} of {reference}"));
+        let path = format!("manifests/{digest}");
+        self.delete(reference.repository(), &path, action).await
+    }
+
+    /// Deletes a tag and leaves its manifest; many registries cannot.
+    pub async fn delete_tag(&self, reference: &Reference) -> Result<(), Error> {
+        let action = Action::new(format!("delete the tag {reference}"));
+        let path = format!("manifests/{}", reference.tag_or_latest());
+        self.delete(reference.repository(), &path, action).await
+    }
+
+    /// Deletes a blob of a repository.
+    pub async fn delete_blob(&self, repository: &Repository, digest: &Digest) -> Result<(), Error> {
+        let action = Action::new(format!("delete blob {digest} of {repository}"));
+        self.delete(repository, &format!("blobs/{digest}"), action)
+            .await
+    }
+
+    async fn delete(
+        &self,
+        repository: &Repository,
+        path: &str,
+        action: Action,
+    ) -> Result<(), Error> {
+        let url = self.transport.url(repository, path, &action)?;
+        let access = Access::delete(repository);
+        let request = Request::new(action, Method::DELETE, url, access);
+        self.transport.send(&request).await.map(drop)
+    }
+}
+
+/// Reads `Link: <url>; rel="next"` (RFC 8288).
+fn next_page(response: &Response) -> Option<Url> {
+    let link = response.header("link")?;
+    let (target, parameters) = link.trim_start().strip_prefix('<')?.split_once('>')?;
+    if !parameters.replace(['"', ' '], "").contains("rel=next") {
+        return None;
+    }
+    let target = HeaderValue::try_from(target).ok()?;
+    redirected(response.url(), &target).ok()
+}

@@ -1,0 +1,481 @@
+//! One request to a registry, carried through: login, redirects, idle limits,
+//! retries. A [`Request`] enters; a [`Response`] with a success status leaves.
+//!
+//! A secret header goes to the origin that the request was made for and to no other,
+//! whatever `Location` says, and a redirect never leads from TLS to plain HTTP.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use reqwest::Method;
+use reqwest::header::{
+    AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
+};
+use url::Url;
+
+use crate::Repository;
+use crate::auth::{Access, AuthError, Authenticator};
+use crate::connector::Connector;
+use crate::error::{Action, Error, Refusal};
+use crate::retry::{Backoff, Retry};
+use crate::upload::Upload;
+
+const MAX_REDIRECTS: usize = 5;
+/// A first login, and a renewal where the token of a first login was refused.
+const MAX_LOGINS: usize = 2;
+/// Longest pause that a registry may ask for.
+const LONGEST_PAUSE: Duration = Duration::from_secs(120);
+/// Longest silence that is waited for, whatever the settings say.
+const LONGEST_IDLE: Duration = Duration::from_secs(24 * 3600);
+
+/// A request that can be sent any number of times.
+pub(crate) struct Request<'a> {
+    pub(crate) action: Action,
+    pub(crate) method: Method,
+    pub(crate) url: Url,
+    pub(crate) access: Access,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Body<'a>,
+}
+
+pub(crate) enum Body<'a> {
+    Empty,
+    Bytes(Bytes),
+    Upload(&'a Upload<'a>),
+}
+
+impl<'a> Request<'a> {
+    pub(crate) fn new(action: Action, method: Method, url: Url, access: Access) -> Self {
+        Self {
+            action,
+            method,
+            url,
+            access,
+            headers: HeaderMap::new(),
+            body: Body::Empty,
+        }
+    }
+
+    pub(crate) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
+    }
+
+    pub(crate) fn body(mut self, body: Body<'a>) -> Self {
+        self.body = body;
+        self
+    }
+
+    fn is_read(&self) -> bool {
+        matches!(self.method, Method::GET | Method::HEAD)
+    }
+
+    fn network(&self, source: reqwest::Error) -> Error {
+        Error::Network {
+            action: self.action.clone(),
+            source: source.without_url(),
+        }
+    }
+
+    fn protocol(&self, problem: &'static str) -> Error {
+        Error::Protocol {
+            action: self.action.clone(),
+            problem,
+        }
+    }
+}
+
+/// What every request of a client goes through.
+pub(crate) struct Transport {
+    connector: Connector,
+    authenticator: Authenticator,
+    retry: Retry,
+}
+
+impl Transport {
+    pub(crate) fn new(connector: Connector, authenticator: Authenticator, retry: Retry) -> Self {
+        Self {
+            connector,
+            authenticator,
+            retry,
+        }
+    }
+
+    /// Gives the URL of `rest` below a repository: `/v2/<repository>/<rest>`.
+    pub(crate) fn url(
+        &self,
+        repository: &Repository,
+        rest: &str,
+        action: &Action,
+    ) -> Result<Url, Error> {
+        let text = format!(
+            "{}{}/{rest}",
+            self.connector.api(repository),
+            repository.path()
+        );
+        Url::parse(&text).map_err(|_| Error::Protocol {
+            action: action.clone(),
+            problem: "the registry's name does not make a URL",
+        })
+    }
+
+    /// Starts counting the attempts of one piece of work.
+    pub(crate) fn backoff(&self) -> Backoff {
+        Backoff::new(&self.retry)
+    }
+
+    /// Sends a request until it succeeds, fails for good, or retrying is over.
+    pub(crate) async fn send(&self, request: &Request<'_>) -> Result<Response, Error> {
+        let mut backoff = self.backoff();
+        loop {
+            match self.send_once(request).await {
+                Ok(response) => return Ok(response),
+                Err(error) => backoff.pause(error).await?,
+            }
+        }
+    }
+
+    /// Sends a request, and again where the registry wants us to log in.
+    pub(crate) async fn send_once(&self, request: &Request<'_>) -> Result<Response, Error> {
+        for logins in 0.. {
+            let header = self
+                .authenticator
+                .header(&request.access, &self.connector)
+                .await
+                .map_err(|error| login_error(request, error))?;
+            let (mut response, url) = self.follow(request, header.as_ref()).await?;
+            let status = response.status();
+            if status.is_success() {
+                return Ok(Response {
+                    response,
+                    url,
+                    action: request.action.clone(),
+                    idle: self.retry.idle,
+                });
+            }
+            let headers = response.headers().clone();
+            let body = self.error_body(request, &mut response).await;
+            let refusal = Refusal::new(status.as_u16(), &body, retry_after(&headers));
+            let renewable = logins < MAX_LOGINS
+                && is_about_login(request, &refusal, header.is_some() && logins == 0);
+            // What another origin says about logging in is not about our login.
+            if renewable
+                && self.is_home(request, &url)
+                && self
+                    .authenticator
+                    .challenged(&request.access, &headers, header.as_ref())
+                    .await
+            {
+                continue;
+            }
+            return Err(refused(request, refusal));
+        }
+        Err(request.protocol("it asks for one login after the other"))
+    }
+
+    /// Sends a request along its redirects; gives the answer and whose it is.
+    async fn follow(
+        &self,
+        request: &Request<'_>,
+        header: Option<&HeaderValue>,
+    ) -> Result<(reqwest::Response, Url), Error> {
+        let mut url = request.url.clone();
+        for _ in 0..=MAX_REDIRECTS {
+            let header = header.filter(|_| self.is_home(request, &url));
+            let response = self.exchange(request, &url, header).await?;
+            if !response.status().is_redirection() || !request.is_read() {
+                return Ok((response, url));
+            }
+            let Some(location) = response.headers().get(LOCATION) else {
+                return Ok((response, url));
+            };
+            url = redirected(&url, location).map_err(|problem| request.protocol(problem))?;
+        }
+        Err(request.protocol("it redirects too often"))
+    }
+
+    /// Tells whether a URL belongs to the registry itself. Redirects and upload
+    /// locations may lead elsewhere, where our secrets have no business.
+    fn is_home(&self, request: &Request<'_>, url: &Url) -> bool {
+        Url::parse(&self.connector.api(&request.access.repository))
+            .is_ok_and(|home| home.origin() == url.origin())
+    }
+
+    /// One request, one answer.
+    async fn exchange(
+        &self,
+        request: &Request<'_>,
+        url: &Url,
+        header: Option<&HeaderValue>,
+    ) -> Result<reqwest::Response, Error> {
+        let activity = Activity::new();
+        let client = self.connector.http(url);
+        let mut builder = client
+            .request(request.method.clone(), url.clone())
+            .headers(request.headers.clone());
+        if let Some(header) = header {
+            builder = builder.header(AUTHORIZATION, header.clone());
+        }
+        builder = match &request.body {
+            Body::Empty if request.is_read() => builder,
+            Body::Empty => builder.header(CONTENT_LENGTH, 0),
+            Body::Bytes(bytes) => builder.body(bytes.clone()),
+            Body::Upload(upload) => {
+                let body = upload.body(&request.action, &activity)?;
+                builder.header(CONTENT_LENGTH, upload.size()).body(body)
+            }
+        };
+        match activity.watch(builder.send(), self.retry.idle).await {
+            Some(answer) => answer.map_err(|source| request.network(source)),
+            None => Err(Error::Stalled {
+                action: request.action.clone(),
+                idle: self.retry.idle,
+            }),
+        }
+    }
+
+    /// Reads an error's body as far as it is of use; that it breaks off is no news.
+    async fn error_body(&self, request: &Request<'_>, response: &mut reqwest::Response) -> Bytes {
+        if request.method == Method::HEAD {
+            return Bytes::new();
+        }
+        let read = read_limited(response, Refusal::MAX_BODY);
+        match tokio::time::timeout(self.retry.idle, read).await {
+            Ok(Ok(body)) => body,
+            _ => Bytes::new(),
+        }
+    }
+}
+
+/// Tells whether another login may help. ECR answers 403 to an expired token and says
+/// so in the body, which the answer to a HEAD does not have: there a token that was
+/// used gets one more chance.
+fn is_about_login(request: &Request<'_>, refusal: &Refusal, first_use: bool) -> bool {
+    match refusal.status {
+        401 => true,
+        403 => refusal.says_expired() || (request.method == Method::HEAD && first_use),
+        _ => false,
+    }
+}
+
+fn refused(request: &Request<'_>, mut refusal: Refusal) -> Error {
+    refusal.sent = match &request.body {
+        Body::Empty => None,
+        Body::Bytes(bytes) => Some(bytes.len() as u64),
+        Body::Upload(upload) => Some(upload.size()),
+    };
+    Error::Refused {
+        action: request.action.clone(),
+        refusal: Box::new(refusal),
+    }
+}
+
+fn login_error(request: &Request<'_>, error: AuthError) -> Error {
+    let action = request.action.clone();
+    let registry = request.access.repository.registry().to_owned();
+    match error {
+        AuthError::Credentials(source) => Error::Credentials {
+            action,
+            registry,
+            source,
+        },
+        AuthError::Token(source) => Error::Token {
+            action,
+            registry,
+            source: Box::new(source),
+        },
+    }
+}
+
+/// Resolves a `Location` against the URL that answered with it.
+pub(crate) fn redirected(from: &Url, location: &HeaderValue) -> Result<Url, &'static str> {
+    let text = location
+        .to_str()
+        .map_err(|_| "its Location header is not a text")?;
+    let mut url = from
+        .join(text)
+        .map_err(|_| "its Location header is not a URL")?;
+    // A registry behind a proxy that ends TLS may not know that it is https.
+    let same_host = url.host_str() == from.host_str();
+    if from.scheme() == "https" && url.scheme() == "http" && same_host && url.port().is_none() {
+        // Both schemes are special ones, so this cannot fail.
+        let _ = url.set_scheme("https");
+    }
+    match (from.scheme(), url.scheme()) {
+        (_, "https") | ("http", "http") => Ok(url),
+        (_, "http") => Err("it redirects from https to http"),
+        _ => Err("it redirects to something other than http"),
+    }
+}
+
+/// Reads `Retry-After` in seconds; dates are rare and not worth a clock.
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?;
+    let seconds: u64 = text.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds).min(LONGEST_PAUSE))
+}
+
+/// Reads a body up to about `limit` bytes and drops the rest.
+pub(crate) async fn read_limited(
+    response: &mut reqwest::Response,
+    limit: usize,
+) -> Result<Bytes, reqwest::Error> {
+    let mut body = BytesMut::new();
+    while body.len() < limit {
+        match response.chunk().await? {
+            Some(chunk) => body.extend_from_slice(&chunk),
+            None => break,
+        }
+    }
+    body.truncate(limit);
+    Ok(body.freeze())
+}
+
+/// A successful answer whose body has not been read.
+pub(crate) struct Response {
+    response: reqwest::Response,
+    url: Url,
+    action: Action,
+    idle: Duration,
+}
+
+impl Response {
+    pub(crate) fn status(&self) -> u16 {
+        self.response.status().as_u16()
+    }
+
+    /// Gives a header that is a text.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.response.headers().get(name)?.to_str().ok()
+    }
+
+    /// Gives the URL that the `Location` header means.
+    pub(crate) fn location(&self) -> Result<Url, Error> {
+        let protocol = |problem| Error::Protocol {
+            action: self.action.clone(),
+            problem,
+        };
+        let location = self
+            .response
+            .headers()
+            .get(LOCATION)
+            .ok_or_else(|| protocol("its answer has no Location header"))?;
+        redirected(&self.url, location).map_err(protocol)
+    }
+
+    /// Gives the URL that answered.
+    pub(crate) fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// Gives the next piece of the body, at its end none.
+    pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
+        match tokio::time::timeout(self.idle, self.response.chunk()).await {
+            Ok(Ok(chunk)) => Ok(chunk),
+            Ok(Err(source)) => Err(Error::Network {
+                action: self.action.clone(),
+                source: source.without_url(),
+            }),
+            Err(_) => Err(Error::Stalled {
+                action: self.action.clone(),
+                idle: self.idle,
+            }),
+        }
+    }
+
+    /// Gives the whole body, which may have at most `limit` bytes.
+    pub(crate) async fn bytes(&mut self, limit: u64) -> Result<Bytes, Error> {
+        let mut body = BytesMut::new();
+        while let Some(chunk) = self.chunk().await? {
+            if body.len() as u64 + chunk.len() as u64 > limit {
+                return Err(Error::TooLarge {
+                    action: self.action.clone(),
+                    limit,
+                });
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body.freeze())
+    }
+}
+
+/// When a transfer last moved, so that a long upload is not mistaken for a hung one.
+#[derive(Debug, Clone)]
+pub(crate) struct Activity {
+    start: Instant,
+    last_millis: std::sync::Arc<AtomicU64>,
+}
+
+impl Activity {
+    fn new() -> Self {
+        Self {
+            start: Instant::now(),
+            last_millis: std::sync::Arc::default(),
+        }
+    }
+
+    /// Notes that something moved.
+    pub(crate) fn touch(&self) {
+        let millis = self.start.elapsed().as_millis();
+        let millis = u64::try_from(millis).unwrap_or(u64::MAX);
+        self.last_millis.store(millis, Ordering::Relaxed);
+    }
+
+    /// Waits for `work`; gives none once nothing has moved for the time `idle`.
+    async fn watch<T>(&self, work: impl Future<Output = T>, idle: Duration) -> Option<T> {
+        let mut work = std::pin::pin!(work);
+        // A caller's "for ever" must not overflow the clock.
+        let idle = idle.min(LONGEST_IDLE);
+        loop {
+            let last = Duration::from_millis(self.last_millis.load(Ordering::Relaxed));
+            let due = self.start + last + idle;
+            if due <= Instant::now() {
+                return None;
+            }
+            tokio::select! {
+                done = &mut work => return Some(done),
+                () = tokio::time::sleep_until(due.into()) => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redirects_never_leave_tls() {
+        let resolve = |from: &str, location: &'static str| {
+            let from = Url::parse(from).unwrap();
+            redirected(&from, &HeaderValue::from_static(location)).map(|url| url.to_string())
+        };
+        for (from, location, want) in [
+            ("https://r.io/v2/a", "/x?y=1", Ok("https://r.io/x?y=1")),
+            (
+                "https://r.io/v2/a",
+                "https://cdn.io/x",
+                Ok("https://cdn.io/x"),
+            ),
+            ("https://r.io/v2/a", "http://r.io/x", Ok("https://r.io/x")),
+            (
+                "https://r.io/v2/a",
+                "http://169.254.169.254/x",
+                Err("it redirects from https to http"),
+            ),
+            ("http://r.io/v2/a", "http://b.io/", Ok("http://b.io/")),
+            (
+                "http://r.io/v2/a",
+                "file:///etc/passwd",
+                Err("it redirects to something other than http"),
+            ),
+        ] {
+            assert_eq!(
+                resolve(from, location),
+                want.map(str::to_owned),
+                "{location}"
+            );
+        }
+    }
+}

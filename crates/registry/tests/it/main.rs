@@ -1,0 +1,16 @@
+//! The client against our server and against Debian's `docker-registry`, our server
+//! against other clients, and both against failures made on purpose.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test ends where something is not as it should be"
+)]
+
+mod hostile;
+mod login;
+mod retries;
+mod server;
+mod suite;
+mod support;
+mod tls;
+mod tools;

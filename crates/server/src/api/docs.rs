@@ -1,0 +1,79 @@
+//! The description of the API, and a page to read and try it, without the internet.
+
+use std::sync::{Arc, LazyLock};
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use utoipa::OpenApi;
+use utoipa::openapi::Server;
+use utoipa_swagger_ui::Config;
+
+use super::error::ApiError;
+use super::{health, logs, tasks};
+use crate::app::App;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "ocibuild",
+        description = "Builds OCI images from Git repositories"
+    ),
+    paths(
+        tasks::build_with_dockerfile,
+        tasks::list,
+        tasks::status,
+        tasks::logs,
+        logs::file,
+        health::check,
+    )
+)]
+struct Description;
+
+/// The page finds the description relative to itself, under any prefix. No validator on the
+/// internet is asked about it.
+static PAGE: LazyLock<Arc<Config<'static>>> =
+    LazyLock::new(|| Arc::new(Config::from("../openapi.json").validator_url("none")));
+
+/// Gives the description.
+pub(crate) async fn openapi(State(app): State<Arc<App>>) -> Json<utoipa::openapi::OpenApi> {
+    let mut description = Description::openapi();
+    if !app.config.root_path.is_empty() {
+        description.servers = Some(vec![Server::new(&app.config.root_path)]);
+    }
+    Json(description)
+}
+
+/// Leads to the page, whose files are beside it; relative, to keep any prefix.
+pub(crate) async fn redirect() -> Response {
+    (
+        StatusCode::TEMPORARY_REDIRECT,
+        [(header::LOCATION, "docs/")],
+    )
+        .into_response()
+}
+
+/// Gives the page.
+pub(crate) async fn index() -> Result<Response, ApiError> {
+    page_file("index.html")
+}
+
+/// Gives a file of the page.
+pub(crate) async fn file(Path(name): Path<String>) -> Result<Response, ApiError> {
+    page_file(&name)
+}
+
+fn page_file(name: &str) -> Result<Response, ApiError> {
+    match utoipa_swagger_ui::serve(name, Arc::clone(&PAGE)) {
+        Ok(Some(file)) => {
+            let content_type = [(header::CONTENT_TYPE, file.content_type)];
+            Ok((content_type, file.bytes.into_owned()).into_response())
+        }
+        Ok(None) => Err(ApiError::NotFound),
+        Err(error) => {
+            tracing::error!(error, "the page of the API cannot be made");
+            Err(ApiError::NotFound)
+        }
+    }
+}

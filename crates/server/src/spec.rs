@@ -1,0 +1,229 @@
+//! What a build process is told and what it answers.
+//!
+//! A [`BuildSpec`] goes to its standard input as one JSON document; [`Line`]s come from its
+//! standard output, one JSON object each: the events of the build, then one [`Report`].
+//! Secrets travel here and nowhere else: not in arguments, not in the environment.
+
+use std::path::PathBuf;
+
+use ocibuild::Event;
+use ocibuild_registry::{Digest, Secret};
+use serde::{Deserialize, Serialize};
+
+/// One build.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BuildSpec {
+    /// The task that it is for.
+    pub task: String,
+    /// Where the context comes from.
+    pub source: GitSource,
+    /// Text of the Dockerfile; without it the `Dockerfile` at the root of the context is built.
+    pub dockerfile: Option<String>,
+    /// The platform to build for; without it the machine's own.
+    pub platform: Option<String>,
+    /// Where the image goes.
+    pub destinations: Vec<Destination>,
+    /// Docker's `config.json`, for registries with a login.
+    pub docker_config: Option<PathBuf>,
+    /// The store of layers, bases and steps that all builds share.
+    pub store: PathBuf,
+    /// A folder of this build alone, removed after it.
+    pub scratch: PathBuf,
+}
+
+/// A place in a Git repository.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GitSource {
+    /// URL of the repository, without credentials.
+    pub url: String,
+    /// Branch or tag; without it the remote's default branch.
+    pub reference: Option<String>,
+    /// Directory that is the context; without it the root.
+    pub subdir: Option<String>,
+    /// Token for the repository's host.
+    #[serde(with = "secret_text")]
+    pub token: Option<Secret>,
+}
+
+/// One name under which the image is pushed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Destination {
+    /// Registry, repository and tag.
+    pub reference: String,
+    /// The registry is spoken to in plain HTTP.
+    pub plain_http: bool,
+    /// How to log in.
+    pub auth: Auth,
+}
+
+/// How to log in to a registry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Auth {
+    /// With what Docker's `config.json` has for it, if anything.
+    Configured,
+    /// At Amazon's registry: with this key, or with the machine's role.
+    Amazon {
+        /// The region of the registry.
+        region: String,
+        /// Id of the key.
+        access_key: Option<String>,
+        /// The key.
+        #[serde(with = "secret_text")]
+        secret_key: Option<Secret>,
+    },
+    /// At Google's registry: with this JSON key, or with the machine's identity.
+    Google {
+        /// The JSON key of a service account.
+        #[serde(with = "secret_text")]
+        key: Option<Secret>,
+    },
+}
+
+impl BuildSpec {
+    /// Gives every secret of the build, none of which may be seen in its log.
+    pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
+        let auth = self
+            .destinations
+            .iter()
+            .filter_map(|destination| match &destination.auth {
+                Auth::Configured => None,
+                Auth::Amazon { secret_key, .. } => secret_key.as_ref(),
+                Auth::Google { key } => key.as_ref(),
+            });
+        self.source.token.iter().chain(auth)
+    }
+}
+
+/// One line of a build process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Line {
+    /// What happened.
+    Event(Event),
+    /// How it ended; the last line.
+    Report(Report),
+}
+
+/// How a build ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "result", rename_all = "snake_case")]
+pub enum Report {
+    /// Every registry has confirmed the image.
+    Completed(BuildResult),
+    /// There is no image, or not everywhere.
+    Failed(BuildFailure),
+}
+
+/// What a build made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BuildResult {
+    /// Digest of the manifest that the registries confirmed.
+    pub digest: Digest,
+}
+
+/// Why a build failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BuildFailure {
+    /// Whose fault it is.
+    pub kind: FailureKind,
+    /// The error with its causes, on one line.
+    pub reason: String,
+}
+
+/// Whose fault a failure is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureKind {
+    /// The Dockerfile, the context or the names are wrong.
+    User,
+    /// A command of the Dockerfile failed.
+    Command,
+    /// A registry or a repository did not play along.
+    Registry,
+    /// Commands cannot be run on this machine.
+    Sandbox,
+    /// The builder is wrong, or was stopped.
+    Internal,
+}
+
+/// Secrets as plain text: the pipe to the child is the one place that sends them.
+mod secret_text {
+    use ocibuild_registry::Secret;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        secret: &Option<Secret>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        secret.as_ref().map(Secret::expose).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Secret>, D::Error> {
+        Ok(Option::<String>::deserialize(deserializer)?.map(Secret::new))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_have_these_forms() {
+        let digest = format!("sha256:{}", "1".repeat(64));
+        let completed = Line::Report(Report::Completed(BuildResult {
+            digest: digest.parse().unwrap(),
+        }));
+        let failed = Line::Report(Report::Failed(BuildFailure {
+            kind: FailureKind::Command,
+            reason: "make: 2".to_owned(),
+        }));
+        let commit = Line::Event(Event::Commit {
+            id: "c0ffee".to_owned(),
+        });
+        let completed_json = format!(r#"{{"result":"completed","digest":"{digest}"}}"#);
+        for (line, json) in [
+            (completed, completed_json.as_str()),
+            (
+                failed,
+                r#"{"result":"failed","kind":"command","reason":"make: 2"}"#,
+            ),
+            (commit, r#"{"event":"commit","id":"c0ffee"}"#),
+        ] {
+            assert_eq!(serde_json::to_string(&line).unwrap(), json);
+            assert_eq!(serde_json::from_str::<Line>(json).unwrap(), line);
+        }
+    }
+
+    #[test]
+    fn a_spec_carries_its_secrets_but_does_not_show_them() {
+        let spec = BuildSpec {
+            task: "id-0".to_owned(),
+            source: GitSource {
+                url: "https://github.com/a/b".to_owned(),
+                reference: None,
+                subdir: None,
+                token: Some(Secret::new("hidden-token")),
+            },
+            dockerfile: None,
+            platform: None,
+            destinations: vec![Destination {
+                reference: "gcr.io/p/i:t".to_owned(),
+                plain_http: false,
+                auth: Auth::Google {
+                    key: Some(Secret::new("hidden-key")),
+                },
+            }],
+            docker_config: None,
+            store: "/store".into(),
+            scratch: "/scratch".into(),
+        };
+        assert!(!format!("{spec:?}").contains("hidden"));
+        let json = serde_json::to_string(&spec).unwrap();
+        let read: BuildSpec = serde_json::from_str(&json).unwrap();
+        let secrets: Vec<_> = read.secrets().map(Secret::expose).collect();
+        assert_eq!(secrets, ["hidden-token", "hidden-key"]);
+    }
+}

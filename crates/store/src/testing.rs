@@ -1,0 +1,7 @@
+//! A real database server for tests, and the suite that every store must pass.
+
+mod mariadb;
+mod suite;
+
+pub use mariadb::{MariaDb, MariaDbError};
+pub use suite::{check_restart, check_store, fill_for_restart, new_task};

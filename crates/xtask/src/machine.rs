@@ -1,0 +1,198 @@
+//! What the tests need of the machine: programs of the distribution, and a user without
+//! privileges. On Debian and Ubuntu, as root, what is missing is installed; elsewhere it
+//! is named, and the tests that need it say so themselves.
+
+use std::env;
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::checks::run_command;
+
+/// Programs that tests run, and the Debian packages that have them.
+const PROGRAMS: &[(&str, &str)] = &[
+    ("docker-registry", "docker-registry"),
+    ("git", "git"),
+    ("mariadbd", "mariadb-server"),
+    ("newuidmap", "uidmap"),
+    ("skopeo", "skopeo"),
+    ("umoci", "umoci"),
+    ("zstd", "zstd"),
+];
+const BUSYBOX: (&str, &str) = ("/bin/busybox", "busybox-static");
+/// The user under which tests show that no privileges are needed.
+const TEST_USER: &str = "ocibuild-test";
+/// Policy of Debian's `invoke-rc.d`: status 101 forbids a package to start its service.
+const POLICY_FILE: &str = "/usr/sbin/policy-rc.d";
+const POLICY: &str = "#!/bin/sh\nexit 101\n";
+
+/// Makes the machine ready; gives the status of the first command that fails.
+pub(crate) fn prepare() -> u8 {
+    println!("==> machine");
+    let missing = missing_packages();
+    let root = is_root();
+    if !missing.is_empty() {
+        println!("    missing: {}", missing.join(" "));
+        if !root || find_program("apt-get").is_none() {
+            println!(
+                "    not installed: that takes root on Debian or Ubuntu; some tests will fail"
+            );
+        } else {
+            let status = install(&missing);
+            if status != 0 {
+                return status;
+            }
+        }
+    }
+    if root { make_test_user() } else { 0 }
+}
+
+fn missing_packages() -> Vec<&'static str> {
+    let mut packages: Vec<&str> = PROGRAMS
+        .iter()
+        .filter(|(program, _)| find_program(program).is_none())
+        .map(|(_, package)| *package)
+        .collect();
+    if !is_static(Path::new(BUSYBOX.0)) {
+        packages.push(BUSYBOX.1);
+    }
+    packages
+}
+
+fn find_program(name: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    // Servers live where the PATH of an ordinary user does not lead.
+    env::split_paths(&path)
+        .chain(["/usr/sbin".into(), "/sbin".into()])
+        .map(|directory| directory.join(name))
+        .find(|file| file.is_file())
+}
+
+/// A program that does not name a dynamic loader runs in an empty root file system.
+fn is_static(program: &Path) -> bool {
+    const LOADER: &[u8] = b"/ld-linux";
+    fs::read(program).is_ok_and(|bytes| !bytes.windows(LOADER.len()).any(|part| part == LOADER))
+}
+
+fn is_root() -> bool {
+    // The owner of our own entry in /proc is our effective user.
+    fs::metadata("/proc/self").is_ok_and(|entry| entry.uid() == 0)
+}
+
+fn install(packages: &[&str]) -> u8 {
+    let _policy = match ServicesStayOff::begin() {
+        Ok(policy) => policy,
+        Err(error) => {
+            eprintln!("error: {POLICY_FILE}: {error}");
+            return 1;
+        }
+    };
+    match apt_get(&["update"]) {
+        0 => apt_get(&[&["install", "--yes", "--no-install-recommends"], packages].concat()),
+        status => status,
+    }
+}
+
+fn apt_get(arguments: &[&str]) -> u8 {
+    let mut command = Command::new("apt-get");
+    command
+        .arg("--quiet=2")
+        .args(arguments)
+        .env("DEBIAN_FRONTEND", "noninteractive");
+    run_shown(&mut command)
+}
+
+/// While it lives, installed packages do not start their services.
+struct ServicesStayOff {
+    ours: bool,
+}
+
+impl ServicesStayOff {
+    fn begin() -> io::Result<Self> {
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true).mode(0o755);
+        match options.open(POLICY_FILE) {
+            Ok(mut file) => {
+                let policy = Self { ours: true };
+                file.write_all(POLICY.as_bytes())?;
+                file.set_permissions(Permissions::from_mode(0o755))?;
+                Ok(policy)
+            }
+            // The machine has a policy of its own; containers commonly do.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Self { ours: false }),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Drop for ServicesStayOff {
+    fn drop(&mut self) {
+        if self.ours
+            && let Err(error) = fs::remove_file(POLICY_FILE)
+        {
+            eprintln!("warning: {POLICY_FILE}: {error}");
+        }
+    }
+}
+
+/// Makes the user and its ranges of subordinate ids, where they are not there.
+fn make_test_user() -> u8 {
+    let names_user = |file: &str| {
+        fs::read_to_string(file)
+            .unwrap_or_default()
+            .lines()
+            .any(|line| line.split(':').next() == Some(TEST_USER))
+    };
+    if !names_user("/etc/passwd") {
+        let status = run_shown(Command::new("useradd").args(["--create-home", TEST_USER]));
+        if status != 0 {
+            return status;
+        }
+    }
+    for (file, option) in [
+        ("/etc/subuid", "--add-subuids"),
+        ("/etc/subgid", "--add-subgids"),
+    ] {
+        if !names_user(file) {
+            let range = free_range(file);
+            let status = run_shown(Command::new("usermod").args([option, &range, TEST_USER]));
+            if status != 0 {
+                return status;
+            }
+        }
+    }
+    0
+}
+
+/// Gives 65,536 ids that nobody has in a file like /etc/subuid.
+fn free_range(file: &str) -> String {
+    const COUNT: u64 = 65_536;
+    let first = fs::read_to_string(file)
+        .unwrap_or_default()
+        .lines()
+        .filter_map(|line| {
+            let mut fields = line.split(':').skip(1);
+            let first: u64 = fields.next()?.parse().ok()?;
+            let count: u64 = fields.next()?.parse().ok()?;
+            first.checked_add(count)
+        })
+        .max()
+        .unwrap_or(0)
+        .max(100_000);
+    format!("{first}-{}", first + COUNT - 1)
+}
+
+fn run_shown(command: &mut Command) -> u8 {
+    let arguments: Vec<_> = command
+        .get_args()
+        .map(|part| part.to_string_lossy())
+        .collect();
+    println!(
+        "==> {} {}",
+        command.get_program().display(),
+        arguments.join(" ")
+    );
+    run_command(command)
+}
