@@ -101,10 +101,8 @@ pub(crate) struct BuildArgs {
     #[arg(short, long)]
     pub(crate) quiet: bool,
     #[command(flatten)]
-    #[expect(missing_docs, reason = "the flags have their own")]
     pub(crate) store: StoreArgs,
     #[command(flatten)]
-    #[expect(missing_docs, reason = "the flags have their own")]
     pub(crate) registry: RegistryArgs,
     /// A directory, a Git URL, or `-` for a tar on standard input
     pub(crate) context: String,
@@ -128,10 +126,8 @@ pub(crate) enum Progress {
 #[derive(Debug, Args)]
 pub(crate) struct PushArgs {
     #[command(flatten)]
-    #[expect(missing_docs, reason = "the flags have their own")]
     pub(crate) store: StoreArgs,
     #[command(flatten)]
-    #[expect(missing_docs, reason = "the flags have their own")]
     pub(crate) registry: RegistryArgs,
     /// Name of the image in the store
     pub(crate) image: String,
@@ -143,10 +139,8 @@ pub(crate) struct PushArgs {
 #[derive(Debug, Args)]
 pub(crate) struct PullArgs {
     #[command(flatten)]
-    #[expect(missing_docs, reason = "the flags have their own")]
     pub(crate) store: StoreArgs,
     #[command(flatten)]
-    #[expect(missing_docs, reason = "the flags have their own")]
     pub(crate) registry: RegistryArgs,
     /// Pull for this platform
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
@@ -159,10 +153,8 @@ pub(crate) struct PullArgs {
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
     #[command(flatten)]
-    #[expect(missing_docs, reason = "the flags have their own")]
     pub(crate) store: StoreArgs,
     #[command(flatten)]
-    #[expect(missing_docs, reason = "the flags have their own")]
     pub(crate) registry: RegistryArgs,
     /// Recompute every digest and size of an image of the store
     #[arg(long)]
@@ -178,7 +170,6 @@ pub(crate) struct InspectArgs {
 #[derive(Debug, Args)]
 pub(crate) struct CheckHostArgs {
     #[command(flatten)]
-    #[expect(missing_docs, reason = "the flags have their own")]
     pub(crate) store: StoreArgs,
     /// Print JSON
     #[arg(long)]

@@ -4,7 +4,7 @@
 //! ```text
 //! sandbox_helper check-host DIR       which sandboxes can run, with DIR for their files
 //! sandbox_helper run-spec DIR         runs the RunSpec that is JSON on stdin in the best one;
-//!                                     prints the command's output and then the exit
+//!                                     prints what came of it as one JSON object
 //! sandbox_helper remove DIR TREE      removes a tree as root of the sandbox
 //! ```
 
@@ -14,7 +14,6 @@
     reason = "a program, not a library"
 )]
 
-use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -48,16 +47,20 @@ fn main() -> ExitCode {
 fn run_spec(dir: &str) -> Result<(), Box<dyn std::error::Error>> {
     let spec: RunSpec = serde_json::from_reader(std::io::stdin())?;
     let sandbox = probe::select(&Helper::CurrentExe, Path::new(dir))?;
-    let mut output = |stream, bytes: &[u8]| {
-        // A reader that is gone does not matter to the command.
-        let _ = match stream {
-            Stream::Stdout => std::io::stdout().write_all(bytes),
-            Stream::Stderr => std::io::stderr().write_all(bytes),
-        };
-        let _ = std::io::stdout().flush();
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    let mut output = |stream, bytes: &[u8]| match stream {
+        Stream::Stdout => stdout.extend_from_slice(bytes),
+        Stream::Stderr => stderr.extend_from_slice(bytes),
     };
-    let exit = sandbox.run(&spec, &mut output, &Cancel::new())?;
-    println!("{:?} with {:?}", exit, sandbox.identity());
+    let result = sandbox.run(&spec, &mut output, &Cancel::new());
+    let outcome = serde_json::json!({
+        "identity": sandbox.identity(),
+        "exit": result.as_ref().ok(),
+        "error": result.as_ref().err().map(ToString::to_string),
+        "stdout": String::from_utf8_lossy(&stdout),
+        "stderr": String::from_utf8_lossy(&stderr),
+    });
+    println!("{outcome}");
     Ok(())
 }
 

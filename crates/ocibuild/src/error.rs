@@ -206,6 +206,7 @@ impl Error {
             | Self::Client(_) => ErrorKind::Registry,
             #[cfg(feature = "git")]
             Self::Git(_) => ErrorKind::Registry,
+            Self::Sandbox(error) if error.is_users() => ErrorKind::Command,
             Self::Sandbox(_) | Self::NoSandbox(_) => ErrorKind::Sandbox,
             Self::Cancelled => ErrorKind::Cancelled,
             Self::Store(_)

@@ -41,7 +41,7 @@ async fn toc(session: &Shared, layer: &Layer) -> Result<Arc<Toc>, Error> {
             let read = read_layer(blob, encoding, &Limits::default(), &mut ())?;
             check(&layer, read.diff_id)?;
             store.put_toc(layer.diff_id, &read.toc)?;
-            Ok(Arc::new(read.toc))
+            Ok(read.toc)
         })
         .await
 }

@@ -83,7 +83,8 @@ impl Context {
     ) -> Result<Self, Error> {
         let mut walk = Walk {
             ignore,
-            entries: Vec::new(),
+            // A table of contents begins with its root.
+            entries: vec![Entry::dir(TreePath::root())],
             stamps: HashMap::new(),
             first_names: HashMap::new(),
         };

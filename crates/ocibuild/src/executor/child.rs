@@ -209,11 +209,24 @@ fn become_user(user: &User, settings: Settings, sync: bool) -> Result<(), Failur
         let groups: Vec<_> = groups.map(|id| Gid::from_raw(*id)).collect();
         set_thread_groups(&groups).attempt("setgroups", format_args!("{:?}", user.groups))?;
     }
+    keep_to_itself()?;
     seccomp::confine(sync).attempt("seccomp", "SECCOMP_SET_MODE_FILTER")?;
     let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
     set_thread_res_gid(gid, gid, gid).attempt("setresgid", user.gid)?;
     set_thread_res_uid(uid, uid, uid).attempt("setresuid", user.uid)?;
     caps::keep(user.uid == 0)
+}
+
+/// Keeps signals from the builder where they share process ids and a user, and the
+/// abstract sockets of the machine's daemons out of reach where they share the network.
+/// Kernels before 6.12 cannot.
+fn keep_to_itself() -> Result<(), Failure> {
+    match sys::scope_to_descendants() {
+        Ok(()) | Err(Errno::NOSYS | Errno::OPNOTSUPP | Errno::TOOBIG | Errno::INVAL) => Ok(()),
+        // A container profile may refuse it.
+        Err(Errno::PERM) => Ok(()),
+        Err(errno) => Err(errno).attempt("landlock_restrict_self", "signals and sockets"),
+    }
 }
 
 /// A program, its arguments and its environment, as exec takes them.

@@ -10,7 +10,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd};
@@ -56,7 +56,7 @@ impl Helper {
             .spawn()
             .map_err(failed)?;
         Ok(Process {
-            child,
+            child: Some(child),
             socket: ours,
         })
     }
@@ -64,8 +64,33 @@ impl Helper {
 
 /// A helper at work. Dropping it ends it and whatever it runs.
 pub(super) struct Process {
-    child: Child,
+    /// Always there, until it is given away at the end.
+    child: Option<Child>,
     socket: UnixStream,
+}
+
+/// Helpers that have replied and only wait for the kernel to take their mounts down,
+/// which takes some milliseconds that nobody needs to wait for.
+#[derive(Debug, Default)]
+pub(super) struct Retired(Mutex<Vec<Child>>);
+
+impl Retired {
+    /// Takes one more, and forgets those that have ended.
+    fn add(&self, child: Child) {
+        let mut children = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        children.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+        children.push(child);
+    }
+}
+
+impl Drop for Retired {
+    fn drop(&mut self) {
+        let children = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for child in children {
+            // There is nobody left to tell.
+            let _ = child.wait();
+        }
+    }
 }
 
 impl Process {
@@ -84,22 +109,41 @@ impl Process {
 
     /// Takes the pipes that the helper's outputs were made with.
     pub(super) fn take_outputs(&mut self) -> (Option<ChildStdout>, Option<ChildStderr>) {
-        (self.child.stdout.take(), self.child.stderr.take())
+        match &mut self.child {
+            Some(child) => (child.stdout.take(), child.stderr.take()),
+            None => (None, None),
+        }
     }
 
-    /// Reads the reply, and waits for the process to end.
+    /// Reads the reply.
     pub(super) fn reply(&mut self) -> Result<(Reply, Option<OwnedFd>), Error> {
         let reply = match wire::receive(&self.socket) {
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => None,
             other => other.map_err(talk("read the reply"))?,
         };
-        let status = self.child.wait().map_err(talk("wait for its end"))?;
         match reply {
             Some((Reply::Failed(failure), _)) => Err(Error::Refused(failure)),
             Some(answer) => Ok(answer),
-            None => Err(Error::Vanished {
+            None => Err(self.vanished()),
+        }
+    }
+
+    /// Lets a helper that has replied end by itself.
+    pub(super) fn retire(mut self, retired: &Retired) {
+        if let Some(child) = self.child.take() {
+            retired.add(child);
+        }
+    }
+
+    fn vanished(&mut self) -> Error {
+        match self.child.as_mut().map(Child::wait) {
+            Some(Err(error)) => talk("wait for its end")(error),
+            Some(Ok(status)) => Error::Vanished {
                 status: status.to_string(),
-            }),
+            },
+            None => Error::Vanished {
+                status: "unknown status".into(),
+            },
         }
     }
 
@@ -116,7 +160,9 @@ impl Process {
         poll(&mut polled)?;
         if cancel.is_cancelled() {
             // A job does not watch the socket.
-            self.child.kill().map_err(talk("kill it"))?;
+            if let Some(child) = &mut self.child {
+                child.kill().map_err(talk("kill it"))?;
+            }
             return Err(Error::Cancelled);
         }
         self.reply()
@@ -125,10 +171,12 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // The helper takes this as the builder's end, kills the command and cleans up.
-        // Both calls fail only if it is gone already.
-        let _ = self.socket.shutdown(Shutdown::Both);
-        let _ = self.child.wait();
+        if let Some(child) = &mut self.child {
+            // The helper takes this as the builder's end, kills the command and cleans
+            // up. Both calls fail only if it is gone already.
+            let _ = self.socket.shutdown(Shutdown::Both);
+            let _ = child.wait();
+        }
     }
 }
 

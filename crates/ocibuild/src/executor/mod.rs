@@ -59,7 +59,8 @@ pub trait Sandbox: Send + Sync {
     /// Runs one command and gives what it prints to `output`, as it comes.
     ///
     /// When this returns, nothing that the command started is alive, the upper
-    /// directory is complete and no longer mounted, and the work directory is empty.
+    /// directory is complete, and the work directory is empty. The kernel may take some
+    /// milliseconds more to forget the mounts.
     fn run(
         &self,
         spec: &RunSpec,

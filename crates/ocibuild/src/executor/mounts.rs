@@ -9,7 +9,7 @@ use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{CWD, FileType, Gid, Mode, OFlags, Uid, fchmod, fchown, fstat, open, symlinkat};
+use rustix::fs::{CWD, FileType, Gid, Mode, OFlags, Uid, fchmod, fchown, fstat, symlinkat};
 use rustix::io::Errno;
 use rustix::mount::{
     MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags, mount, move_mount, open_tree,
@@ -137,10 +137,7 @@ impl Tree {
         let flags = NO_SUID_DEV | MountFlags::STRICTATIME;
         self.mount("tmpfs", "/dev", flags, "mode=755,size=65536k")?;
         for name in DEVICES {
-            let path = format!("/dev/{name}");
-            let device = open_path(Path::new(&path))?;
-            let place = self.places.find_or_make(Path::new(&path), Kind::File)?;
-            attach(&device, &place, MountAttrFlags::MOUNT_ATTR_RDONLY, &path)?;
+            self.bind_device(name)?;
         }
         for directory in ["/dev/pts", "/dev/shm", "/dev/mqueue"] {
             self.places
@@ -164,17 +161,18 @@ impl Tree {
 
         let dev = self.place("/dev")?;
         for (name, target) in DEVICE_LINKS {
-            let dev = open(
-                by_descriptor(&dev),
-                OFlags::PATH | OFlags::CLOEXEC,
-                Mode::empty(),
-            )
-            .attempt("open", "/dev")?;
             symlinkat(*target, &dev, *name).attempt("symlinkat", format_args!("/dev/{name}"))?;
         }
         // Nothing above was made in the layer, so nothing is to be removed from it.
         self.places.forget_made_below("dev");
         Ok(())
+    }
+
+    fn bind_device(&mut self, name: &str) -> Result<(), Failure> {
+        let path = format!("/dev/{name}");
+        let device = open_path(Path::new(&path))?;
+        let place = self.places.find_or_make(Path::new(&path), Kind::File)?;
+        attach(&device, &place, MountAttrFlags::MOUNT_ATTR_RDONLY, &path)
     }
 
     fn mount_extra(&mut self, mount: &Mount, file: &Path) -> Result<(), Failure> {

@@ -9,7 +9,7 @@ use std::process::{ChildStderr, ChildStdout, Stdio};
 use rustix::event::{PollFd, PollFlags};
 
 use super::error::Error;
-use super::helper::{CancelWatch, Helper, Process, garbled, poll, talk};
+use super::helper::{CancelWatch, Helper, Process, Retired, garbled, poll, talk};
 use super::userns::IdMaps;
 use super::wire::{Reply, Request, Settings};
 use super::{Exit, Identity, MountSource, RunSpec, Sandbox};
@@ -27,6 +27,7 @@ pub struct Namespaces {
     /// Made once; the helpers of later commands enter it.
     user_namespace: Option<OwnedFd>,
     pid_namespace: bool,
+    retired: Retired,
 }
 
 impl Namespaces {
@@ -39,6 +40,7 @@ impl Namespaces {
             identity: Identity::Real,
             user_namespace: None,
             pid_namespace: true,
+            retired: Retired::default(),
         }
     }
 
@@ -54,6 +56,7 @@ impl Namespaces {
             identity,
             user_namespace: Some(namespace),
             pid_namespace: true,
+            retired: Retired::default(),
         })
     }
 
@@ -100,10 +103,11 @@ impl Namespaces {
         let request = Request::Run(Box::new(spec.clone()), settings);
         process.ask(&request, self.user_namespace.as_ref().map(AsFd::as_fd))?;
         forward(&mut process, output, cancel)?;
-        match process.reply()? {
-            (Reply::Exit(exit), _) => Ok(exit),
-            _ => Err(garbled()),
-        }
+        let (Reply::Exit(exit), _) = process.reply()? else {
+            return Err(garbled());
+        };
+        process.retire(&self.retired);
+        Ok(exit)
     }
 }
 

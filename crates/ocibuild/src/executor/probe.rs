@@ -12,7 +12,7 @@ use super::helper::Helper;
 use super::namespaces::Namespaces;
 use super::root::REMOVABLE;
 use super::userns::{self, IdMaps, Writer};
-use super::{Failure, IdRange, Rootfs, RunSpec, Sandbox};
+use super::{Failure, IdRange, Identity, Rootfs, RunSpec, Sandbox};
 
 /// Where a process with the right to any id takes its range from, if it can.
 const FREE_RANGE: IdRange = IdRange {
@@ -135,7 +135,7 @@ fn real(helper: &Helper, work_dir: &Path) -> Result<(Namespaces, String), String
 fn single(helper: &Helper, work_dir: &Path) -> Result<(Namespaces, String), String> {
     let (uid, gid) = own_ids();
     let maps = IdMaps::single(uid, gid);
-    let engine = Namespaces::mapped(helper, super::Identity::Single, maps).map_err(explain)?;
+    let engine = Namespaces::mapped(helper, Identity::Single, maps).map_err(explain)?;
     rehearse(
         engine,
         work_dir,
@@ -148,7 +148,7 @@ fn range(helper: &Helper, work_dir: &Path) -> Result<(Namespaces, String), Strin
     let mut reasons = Vec::new();
     for (uids, gids, writer) in range_choices(uid, &mut reasons) {
         let maps = IdMaps::range(uid, gid, uids, gids, writer);
-        let identity = userns::range_identity(uids, gids);
+        let identity = Identity::Range { uids, gids };
         match Namespaces::mapped(helper, identity, maps) {
             Ok(engine) => {
                 let note = format!(

@@ -24,9 +24,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, open};
-use rustix::mount::{
-    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount,
-};
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use rustix::thread::UnshareFlags;
 
 use super::error::{Attempt, Failure};
@@ -145,12 +143,11 @@ impl Root {
         fs::remove_dir(self.merged().join(REMOVABLE)).attempt("rmdir", "a directory of a layer")
     }
 
-    /// Removes what was made in the root for the command's mounts, unmounts all, and
-    /// empties the kernel's work directory, which a later overlay would refuse.
-    pub(super) fn dismantle(&self, made: &[Made]) -> Result<(), Failure> {
+    /// Removes what was made in the root for the command's mounts, and empties the
+    /// kernel's work directory, which a later overlay would refuse. Nothing uses the
+    /// overlay any more; it goes with the last process of this mount namespace.
+    pub(super) fn clean_up(&self, made: &[Made]) -> Result<(), Failure> {
         place::remove(&self.merged(), made)?;
-        unmount(self.merged(), UnmountFlags::empty()).attempt("umount", "the overlay")?;
-        unmount(&self.scratch, UnmountFlags::DETACH).attempt("umount", "the scratch")?;
         let entries = fs::read_dir(&self.work).attempt("open", self.work.display())?;
         for entry in entries {
             let path = entry.attempt("getdents", self.work.display())?.path();

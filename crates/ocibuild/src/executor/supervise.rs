@@ -53,7 +53,7 @@ pub(super) fn run(
     let mut step = Step::start(spec, settings, &root)?;
     let ended = step.watch(builder);
     let killed = step.end();
-    let cleaned = root.dismantle(&step.made);
+    let cleaned = root.clean_up(&step.made);
 
     let status = ended?;
     killed?;

@@ -168,7 +168,8 @@ docker:x:999:other,app
 
     #[test]
     fn users_are_found_as_runc_finds_them() {
-        let table: &[(&str, (u32, u32, &[u32], &str))] = &[
+        type Found<'a> = (u32, u32, &'a [u32], &'a str);
+        let table: &[(&str, Found<'_>)] = &[
             ("", (0, 0, &[0, 10], "/root")),
             ("root", (0, 0, &[0, 10], "/root")),
             ("0", (0, 0, &[0, 10], "/root")),

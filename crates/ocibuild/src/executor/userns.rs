@@ -12,9 +12,9 @@ use rustix::process::{Pid, WaitOptions, waitpid};
 use rustix::thread::UnshareFlags;
 use serde::{Deserialize, Serialize};
 
+use super::IdRange;
 use super::error::{Attempt, Failure};
 use super::sys::{self, Forked};
-use super::{IdRange, Identity};
 
 /// Where the setuid programs of shadow-utils may be.
 const PROGRAM_DIRECTORIES: &[&str] = &["/usr/bin", "/bin", "/usr/local/bin", "/usr/sbin"];
@@ -59,11 +59,6 @@ impl IdMaps {
             writer,
         }
     }
-}
-
-/// The identity of a user with these ranges.
-pub(super) fn range_identity(uids: IdRange, gids: IdRange) -> Identity {
-    Identity::Range { uids, gids }
 }
 
 /// The longest range that a table such as /etc/subuid gives to a user, who may be

@@ -38,10 +38,12 @@ impl History {
     }
 }
 
-/// Gives every entry without a time the time of the next layer's entry, or the
-/// last known one, and returns the newest time for the image.
+/// Gives every entry without a time that of the next layer's entry, else that of the
+/// entry before it, else `created`; and gives the newest time for the image. So a build
+/// that takes every layer from the cache is dated like the one that made them.
 pub fn fill_times(history: &mut [History], created: &str) -> String {
-    let mut next = created.to_owned();
+    let known = history.iter().rev().find_map(|entry| entry.created.clone());
+    let mut next = known.unwrap_or_else(|| created.to_owned());
     for entry in history.iter_mut().rev() {
         match &entry.created {
             Some(time) => next.clone_from(time),
@@ -68,11 +70,11 @@ mod tests {
             },
             History::of("CMD x", false),
         ];
-        assert_eq!(fill_times(&mut history, "now"), "now");
+        assert_eq!(fill_times(&mut history, "now"), "t1");
         let times: Vec<_> = history
             .iter()
             .map(|entry| entry.created.as_deref().unwrap())
             .collect();
-        assert_eq!(times, ["t1", "t1", "now"]);
+        assert_eq!(times, ["t1"; 3]);
     }
 }

@@ -60,7 +60,7 @@ impl Compression {
     pub(super) fn encoder(self, level: Option<i32>) -> io::Result<Option<BlockEncoder>> {
         Ok(match self {
             Self::None => None,
-            Self::Gzip => Some(BlockEncoder::Gzip(gzip::BlockEncoder::new(level))),
+            Self::Gzip => Some(BlockEncoder::Gzip(Box::new(gzip::BlockEncoder::new(level)))),
             Self::Zstd => {
                 let level = level
                     .unwrap_or(zstd::DEFAULT_COMPRESSION_LEVEL)
@@ -78,7 +78,7 @@ impl Compression {
 
 /// Turns one block into bytes, whatever came before it.
 pub(super) enum BlockEncoder {
-    Gzip(gzip::BlockEncoder),
+    Gzip(Box<gzip::BlockEncoder>),
     Zstd(zstd::bulk::Compressor<'static>),
 }
 

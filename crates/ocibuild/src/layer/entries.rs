@@ -98,7 +98,7 @@ impl<'r> Entries<'r> {
             let malformed = |reason| Error::Malformed { offset, reason };
             let size = unsigned(&header.as_old().size)
                 .ok_or_else(|| malformed("the size of an entry is not a number"))?;
-            match header.entry_type().as_byte() {
+            match header.as_old().linkflag[0] {
                 b'L' => extensions.long_name = Some(self.read_name(size)?),
                 b'K' => extensions.long_link = Some(self.read_name(size)?),
                 b'x' => {
@@ -256,7 +256,7 @@ impl RawEntry {
         };
         let need = |field| number(field).ok_or("a field of a header is not a number");
         Ok(Self {
-            type_flag: header.entry_type().as_byte(),
+            type_flag: fields.linkflag[0],
             name: header.path_bytes().into_owned(),
             link: header.link_name_bytes().unwrap_or_default().into_owned(),
             mode: need(&fields.mode)?,

@@ -6,6 +6,7 @@
 //! every byte of the uncompressed stream, those after the end of the archive too.
 
 use std::io::{self, Read};
+use std::sync::Arc;
 
 use ocibuild_registry::{Hasher, media_type};
 use serde::{Deserialize, Serialize};
@@ -72,7 +73,7 @@ pub struct ReadLayer {
     /// Size of the uncompressed stream.
     pub uncompressed_size: u64,
     /// What the layer holds.
-    pub toc: Toc,
+    pub toc: Arc<Toc>,
 }
 
 /// Reads a whole layer and shows its entries to `visitor`.
@@ -99,7 +100,7 @@ pub fn read_layer<V: Visitor>(
     Ok(ReadLayer {
         diff_id: DiffId(digest),
         uncompressed_size,
-        toc: toc.finish(),
+        toc: Arc::new(toc.finish()),
     })
 }
 

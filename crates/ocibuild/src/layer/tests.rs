@@ -157,7 +157,7 @@ fn the_table_survives_its_form_on_disk_and_no_damage() {
     let bytes = finished.toc.to_bytes();
     assert_eq!(
         Toc::from_bytes(&bytes).expect("a whole table"),
-        finished.toc
+        *finished.toc
     );
     for end in 0..bytes.len() {
         assert!(Toc::from_bytes(&bytes[..end]).is_err(), "cut at {end}");
@@ -308,7 +308,8 @@ fn whiteouts_and_opaque_marks() {
 
 #[test]
 fn entries_must_come_in_order_and_fit() {
-    let refused = |steps: &dyn Fn(&mut LayerWriter<Vec<u8>>) -> Result<(), Error>| {
+    type Steps<'a> = &'a dyn Fn(&mut LayerWriter<Vec<u8>>) -> Result<(), Error>;
+    let refused = |steps: Steps<'_>| {
         let mut layer = LayerWriter::new(Options::default(), Vec::new()).expect("a writer");
         let error = steps(&mut layer).expect_err("it should be refused");
         let after = layer.append(&meta("zz", Kind::Dir), None);
@@ -550,7 +551,7 @@ mod hostile {
     #[test]
     fn the_digest_covers_bytes_after_the_end() {
         let mut bytes = archive(&[entry(b"file", b'0', b"x")]);
-        bytes.extend_from_slice(&[b"tail"; 300].concat());
+        bytes.extend_from_slice(&b"tail".repeat(300));
         let layer = read(&bytes).expect("a valid layer");
         assert_eq!(layer.diff_id.0, Digest::sha256(&bytes));
         assert_eq!(layer.uncompressed_size, bytes.len() as u64);
@@ -744,7 +745,11 @@ mod hostile {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(300))]
+        #![proptest_config(ProptestConfig {
+            cases: 300,
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
 
         /// Whatever the bytes, reading ends with a value.
         #[test]

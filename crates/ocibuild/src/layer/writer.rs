@@ -6,6 +6,7 @@
 //! blocks and the table, never a file.
 
 use std::io::{self, Read, Write};
+use std::sync::Arc;
 
 use ocibuild_registry::{Descriptor, Digest, Hasher};
 
@@ -29,7 +30,7 @@ pub struct Finished {
     /// Media type of the blob.
     pub media_type: &'static str,
     /// What the layer holds.
-    pub toc: Toc,
+    pub toc: Arc<Toc>,
 }
 
 impl Finished {
@@ -144,7 +145,7 @@ impl<W: Write + Send + 'static> LayerWriter<W> {
             size: blob.size,
             uncompressed_size: self.uncompressed_size,
             media_type: self.options.compression.media_type(),
-            toc: self.toc.finish(),
+            toc: Arc::new(self.toc.finish()),
         };
         Ok((finished, blob.out))
     }

@@ -13,7 +13,7 @@ use super::layout::{LAYOUT, index_bytes, named_descriptors};
 use super::{Error, Finished, at, folder_of, persist, temporary};
 use crate::content::ContentStore;
 use crate::layer::{Compression, EntryMeta, Kind, LayerWriter, Options, TreePath};
-use crate::registry::{Descriptor, Digest};
+use crate::registry::Digest;
 
 /// Docker's own list of images.
 #[derive(Debug, Serialize)]
@@ -53,7 +53,7 @@ fn blob_name(digest: &Digest) -> String {
 enum Member {
     Folder,
     Bytes(Vec<u8>),
-    Blob(Descriptor),
+    Blob { digest: Digest, size: u64 },
 }
 
 /// Gives the members in the order of the tar; layers that are one blob are one member.
@@ -67,7 +67,11 @@ fn members(image: &Finished, docker: Option<Vec<u8>>) -> BTreeMap<TreePath, Memb
     add("blobs", Member::Folder);
     add("blobs/sha256", Member::Folder);
     for layer in &documents.layers {
-        add(&blob_name(&layer.digest), Member::Blob(layer.clone()));
+        let blob = Member::Blob {
+            digest: layer.digest,
+            size: layer.size,
+        };
+        add(&blob_name(&layer.digest), blob);
     }
     for document in [&documents.config, &documents.manifest] {
         let name = blob_name(&document.descriptor.digest);
@@ -126,9 +130,9 @@ fn append(
                 Some(&mut content as &mut dyn Read),
             )?;
         }
-        Member::Blob(blob) => {
-            let mut content = store.open_blob(&blob.digest)?;
-            tar.append(&file(blob.size), Some(&mut content))?;
+        Member::Blob { digest, size } => {
+            let mut content = store.open_blob(digest)?;
+            tar.append(&file(*size), Some(&mut content))?;
         }
     }
     Ok(())

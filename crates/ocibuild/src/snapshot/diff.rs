@@ -360,16 +360,16 @@ fn refuse_reference(note: Option<&[u8]>, path: &TreePath) -> Result<(), Error> {
     })
 }
 
+/// Room for the names or the value that nearly every file has.
+const USUAL_SIZE: usize = 256;
+
+/// The kernel's limit for one value and for all names.
+const MAX_SIZE: usize = 64 << 10;
+
 fn attribute_names(fd: impl AsFd, path: &TreePath) -> Result<Vec<Vec<u8>>, Error> {
-    let names = match flistxattr(&fd, &mut [0u8; 0][..]) {
-        Ok(0) | Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
-        Ok(size) => {
-            let mut names = vec![0; size];
-            let size = flistxattr(&fd, &mut names[..]).at("list the attributes of", path)?;
-            names.truncate(size);
-            names
-        }
-        Err(error) => return Err(error).at("list the attributes of", path),
+    let names = match read_growing(|buffer| flistxattr(&fd, buffer)) {
+        Err(Errno::OPNOTSUPP) => Vec::new(),
+        names => names.at("list the attributes of", path)?,
     };
     let names = names
         .split(|&byte| byte == 0)
@@ -378,18 +378,20 @@ fn attribute_names(fd: impl AsFd, path: &TreePath) -> Result<Vec<Vec<u8>>, Error
 }
 
 fn attribute(fd: impl AsFd, name: &str, path: &TreePath) -> Result<Vec<u8>, Error> {
-    let mut value = vec![0; 64];
-    let size = match fgetxattr(&fd, name, &mut value[..]) {
+    read_growing(|buffer| fgetxattr(&fd, name, buffer)).at("read an attribute of", path)
+}
+
+fn read_growing(mut read: impl FnMut(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<u8>, Errno> {
+    let mut buffer = vec![0; USUAL_SIZE];
+    let size = match read(&mut buffer) {
         Err(Errno::RANGE) => {
-            // The kernel's limit for one value.
-            value.resize(64 << 10, 0);
-            fgetxattr(&fd, name, &mut value[..])
+            buffer.resize(MAX_SIZE, 0);
+            read(&mut buffer)
         }
-        got => got,
-    }
-    .at("read an attribute of", path)?;
-    value.truncate(size);
-    Ok(value)
+        read => read,
+    }?;
+    buffer.truncate(size);
+    Ok(buffer)
 }
 
 /// What [`job`] is asked to do. Tables of lower layers are files that

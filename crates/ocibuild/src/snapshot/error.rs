@@ -38,9 +38,9 @@ pub enum Error {
     #[error("the layer has diff_id {found}, expected {expected}")]
     WrongLayer {
         /// The one that was asked for.
-        expected: DiffId,
+        expected: Box<DiffId>,
         /// What its bytes say.
-        found: DiffId,
+        found: Box<DiffId>,
     },
     /// Symbolic links that do not come to an end.
     #[error("too many symbolic links on the way to {path}")]

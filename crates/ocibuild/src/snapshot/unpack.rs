@@ -85,11 +85,12 @@ pub fn unpack(blob: impl Read, dest: &Path, options: &Options) -> Result<ReadLay
     let layer = read_layer(blob, options.encoding, &options.limits, &mut unpacker)?;
     if let Some(expected) = options.expected.filter(|wanted| *wanted != layer.diff_id) {
         return Err(Error::WrongLayer {
-            expected,
-            found: layer.diff_id,
+            expected: Box::new(expected),
+            found: Box::new(layer.diff_id),
         });
     }
-    unpacker.complete(&layer.toc)?;
+    let stack = options.lowers.with(Arc::clone(&layer.toc));
+    unpacker.complete(&layer.toc, &stack)?;
     std::fs::rename(hidden.path(), dest).at_host("move the unpacked layer to", dest)?;
     // It is not there any more under the name that would be removed.
     let _ = hidden.keep();
@@ -272,7 +273,7 @@ impl Unpacker<'_> {
     }
 
     /// Ends the tree: what it removes from lower layers, then its directories.
-    fn complete(&mut self, toc: &Toc) -> Result<(), Error> {
+    fn complete(&mut self, toc: &Toc, stack: &RootView) -> Result<(), Error> {
         for path in toc.whiteouts() {
             if toc.get(path).is_none() {
                 self.make(path, |dir, name| {
@@ -283,7 +284,9 @@ impl Unpacker<'_> {
         }
         for entry in toc.entries().iter().rev() {
             if entry.kind.is_dir() {
-                self.finish_dir(entry, toc)?;
+                // What is seen in a directory that is only implied is the one below it.
+                let seen = stack.lookup(&entry.path).map_or(entry, |found| found.entry);
+                self.finish_dir(seen, toc)?;
             }
         }
         Ok(())
@@ -294,12 +297,6 @@ impl Unpacker<'_> {
         if !path.is_root() {
             self.make_dir(path)?;
         }
-        let below = self.options.lowers.lookup(path).map(|found| found.entry);
-        let like = match below.filter(|below| entry.implicit && below.kind.is_dir()) {
-            Some(below) => below,
-            None => entry,
-        };
-        let attributes = Attributes::of_entry(like);
         let is_opaque = toc.is_opaque(path) || toc.removes(path);
         let dir = self.tree.dir(path).and_then(|dir| dir.try_clone_to_owned());
         let dir = dir.at("open", path)?;
@@ -307,7 +304,7 @@ impl Unpacker<'_> {
             let name = self.notes.opaque();
             fsetxattr(&dir, name, OPAQUE, XattrFlags::empty()).at("make opaque", path)?;
         }
-        self.set_all(&dir, &attributes, path)
+        self.set_all(&dir, &Attributes::of_entry(entry), path)
     }
 
     fn set_all(&self, fd: &impl AsFd, like: &Attributes<'_>, path: &TreePath) -> Result<(), Error> {

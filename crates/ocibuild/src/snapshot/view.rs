@@ -65,6 +65,13 @@ impl RootView {
         }
     }
 
+    /// Lays one more layer on top.
+    pub fn with(&self, layer: Arc<Toc>) -> Self {
+        let mut layers = self.layers.clone();
+        layers.push(layer);
+        Self { layers }
+    }
+
     /// Gives the layers, lowest first.
     pub fn layers(&self) -> &[Arc<Toc>] {
         &self.layers

@@ -12,6 +12,9 @@ use bpf::{Action, Range};
 
 use super::sys;
 
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+compile_error!("the table of system calls has x86-64 and arm64 only");
+
 /// The machines whose programs the filter knows, by their AUDIT_ARCH value and their
 /// column in the table. A kernel runs those of its own column pair only.
 const MACHINES: &[(u32, usize)] = if cfg!(target_arch = "aarch64") {
@@ -22,7 +25,6 @@ const MACHINES: &[(u32, usize)] = if cfg!(target_arch = "aarch64") {
 
 /// Calls that only make data safe against a crash of the machine.
 const SYNC_FAMILY: &[&str] = &[
-    "arm_sync_file_range",
     "fdatasync",
     "fsync",
     "sync",

@@ -26,7 +26,6 @@ pub(super) const ALLOWED: &[(&str, [u32; 4])] = &[
     ("alarm", [37, 27, __, __]),
     ("arch_prctl", [158, __, __, __]),
     ("arm_fadvise64_64", [__, __, __, 270]),
-    ("arm_sync_file_range", [__, __, __, 341]),
     ("bind", [49, 361, 200, 282]),
     ("breakpoint", [__, __, __, 0xf0001]),
     ("brk", [12, 45, 214, 45]),

@@ -4,11 +4,13 @@
 #![expect(unsafe_code, reason = "this is the one room for it")]
 
 mod filter;
+mod landlock;
 mod mount;
 mod net;
 mod process;
 
 pub(super) use filter::{Instruction, install};
+pub(super) use landlock::scope_to_descendants;
 pub(super) use mount::set_mount_attributes;
 pub(super) use net::bring_up_loopback;
 pub(super) use process::{
