@@ -16,6 +16,9 @@ pub struct StepResult {
     pub diff_id: DiffId,
     /// Its blob.
     pub blob: Descriptor,
+    /// It was made with one id, so owners may be missing in it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub single_id: bool,
     /// RFC 3339 time at which it was made; it goes into the history again on a hit.
     pub created: String,
 }

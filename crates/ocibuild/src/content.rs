@@ -16,6 +16,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -113,6 +114,12 @@ impl ContentStore {
         ] {
             let path = root.join(folder);
             fs::create_dir_all(&path).at("create", &path)?;
+        }
+        // Trees for RUN hold set-user-id files and devices of images: nobody else's business.
+        for folder in ["layers", "tmp"] {
+            let path = root.join(folder);
+            let mode = fs::Permissions::from_mode(0o700);
+            fs::set_permissions(&path, mode).at("set the mode of", &path)?;
         }
         let root = root.canonicalize().at("resolve", root)?;
         sweep(&root.join("tmp"));
@@ -317,7 +324,7 @@ impl ContentStore {
             .at("create a file in", &self.0.scratch)?;
         file.write_all(bytes).at("write", path)?;
         file.as_file()
-            .set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
+            .set_permissions(fs::Permissions::from_mode(0o644))
             .at("set the mode of", path)?;
         let folder = path.parent().unwrap_or(&self.0.root);
         fs::create_dir_all(folder).at("create", folder)?;

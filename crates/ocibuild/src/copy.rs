@@ -196,13 +196,26 @@ pub enum Bytes {
     None,
 }
 
-/// One entry of the layer; `mtime` is `None` for a directory that the copy makes.
+/// Where an entry of the layer comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PlacedFrom {
+    /// It is copied, with its time.
+    Source,
+    /// A directory of the stage that something was put below; it keeps its time.
+    Base,
+    /// A directory that was missing.
+    Made,
+    /// The Dockerfile has its content.
+    Dockerfile,
+}
+
+/// One entry of the layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Placed {
     /// Type and metadata; the digest of a file is not set.
     pub entry: Entry,
-    /// Whether the entry is a directory that the copy makes.
-    pub is_new_folder: bool,
+    /// How it comes to its time.
+    pub origin: PlacedFrom,
     /// Where its bytes are.
     pub bytes: Bytes,
 }
@@ -362,7 +375,10 @@ impl Placing<'_> {
         self.own(&mut entry);
         let placed = Placed {
             entry,
-            is_new_folder: false,
+            origin: match bytes {
+                Bytes::Inline(_) => PlacedFrom::Dockerfile,
+                Bytes::Source(_) | Bytes::None => PlacedFrom::Source,
+            },
             bytes,
         };
         self.placed.insert(at, placed);
@@ -391,7 +407,7 @@ impl Placing<'_> {
             self.own(&mut entry);
             let placed = Placed {
                 entry,
-                is_new_folder: true,
+                origin: PlacedFrom::Made,
                 bytes: Bytes::None,
             };
             self.placed.insert(folder, placed);
@@ -411,7 +427,7 @@ impl Placing<'_> {
                 if let Some(found) = self.base.lookup(&folder) {
                     let placed = Placed {
                         entry: found.entry.clone(),
-                        is_new_folder: false,
+                        origin: PlacedFrom::Base,
                         bytes: Bytes::None,
                     };
                     parents.insert(folder.clone(), placed);

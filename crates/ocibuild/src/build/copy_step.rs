@@ -7,7 +7,7 @@ use std::io::Read;
 use super::files::{Files, Packing};
 use super::{Shared, layers};
 use crate::cache::StepResult;
-use crate::copy::{self, Destination, Owner, Placement, Selected};
+use crate::copy::{self, Destination, Owner, PlacedFrom, Placement, Selected};
 use crate::error::Error;
 use crate::graph::CopyStep;
 use crate::graph::key::{KeyBuilder, StepKey};
@@ -173,11 +173,11 @@ pub(crate) async fn run(
         mode: step.chmod.as_deref().map(copy::parse_mode).transpose()?,
     };
     let placement = copy::place(files.view(), &selected, &step.inline, &base, &dest)?;
-    // A directory that the copy makes is as new as the newest thing in it, so that the
+    // A directory that the copy makes is as new as the newest thing that is copied, so that the
     // same files give the same layer at any time.
     let newest = placement
         .values()
-        .filter(|placed| !placed.is_new_folder)
+        .filter(|placed| placed.origin == PlacedFrom::Source)
         .map(|placed| placed.entry.mtime)
         .max();
     let folder_time = newest.unwrap_or_else(|| session.created());

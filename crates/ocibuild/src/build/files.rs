@@ -11,7 +11,7 @@ use super::{Shared, layers};
 use crate::cache::StepResult;
 use crate::content::ContentStore;
 use crate::context::Context;
-use crate::copy::{Bytes, InlineFile, Placement};
+use crate::copy::{Bytes, InlineFile, PlacedFrom, Placement};
 use crate::error::Error;
 use crate::executor::Identity;
 use crate::layer::{
@@ -59,6 +59,8 @@ pub(crate) struct Packing {
     pub(crate) inline: Vec<InlineFile>,
     /// The time of directories that the step makes.
     folder_time: i64,
+    /// The time of files whose content stands in the Dockerfile.
+    build_time: i64,
     pub(crate) options: Options,
     store: ContentStore,
     created: String,
@@ -76,6 +78,7 @@ impl Packing {
             files,
             inline: Vec::new(),
             folder_time,
+            build_time: session.created(),
             options: Options {
                 threads: session.threads,
                 clamp_mtime: session.epoch,
@@ -141,6 +144,7 @@ impl Packing {
         Ok(StepResult {
             diff_id: finished.diff_id,
             blob: finished.descriptor(),
+            single_id: false,
             created: self.created,
         })
     }
@@ -150,8 +154,10 @@ impl Packing {
         let mut writer = LayerWriter::new(self.options.clone(), file)?;
         for placed in self.placement.values() {
             let mut meta = placed.entry.to_meta();
-            if placed.is_new_folder || matches!(placed.bytes, Bytes::Inline(_)) {
-                meta.mtime = self.folder_time;
+            match placed.origin {
+                PlacedFrom::Source | PlacedFrom::Base => {}
+                PlacedFrom::Made => meta.mtime = self.folder_time,
+                PlacedFrom::Dockerfile => meta.mtime = self.build_time,
             }
             let mut content = self.content(&opener, &placed.bytes)?;
             let content = content.as_mut().map(|content| content as &mut dyn Read);

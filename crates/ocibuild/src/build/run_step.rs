@@ -191,6 +191,7 @@ impl RunJob {
         Ok(StepResult {
             diff_id: packed.diff_id,
             blob,
+            single_id: *self.sandbox.identity() == Identity::Single,
             created: self.created.clone(),
         })
     }

@@ -14,6 +14,7 @@ use crate::dockerfile::ast::Instruction;
 use crate::dockerfile::parse_trigger;
 use crate::error::Error;
 use crate::event::{LayerSummary, StepId};
+use crate::executor::Identity;
 use crate::graph::key::{KeyBuilder, StepKey};
 use crate::graph::{
     Applied, CopyStep, PlannedStage, RunStep, StageConfig, StageRef, Step, supported,
@@ -269,12 +270,9 @@ impl Work<'_> {
     ) -> Result<StepResult, Error> {
         let session = self.session;
         let step = session.step(self.names.next(line));
-        let result = match session
-            .use_cache
-            .then(|| cache::lookup(&session.store, &key))
-        {
-            Some(Some(known)) => Ok((true, known)),
-            _ => make(step.id).await.map(|made| (false, made)),
+        let result = match self.known(&key).await {
+            Some(known) => Ok((true, known)),
+            None => make(step.id).await.map(|made| (false, made)),
         };
         if let Ok((false, made)) = &result {
             cache::remember(&session.store, &key, made)?;
@@ -288,5 +286,20 @@ impl Work<'_> {
             (*cached, Some(summary))
         });
         ended.map(|(_, result)| result)
+    }
+
+    /// Gives the result of an earlier build. One that was made with a single id serves
+    /// only a builder that could do no better.
+    async fn known(&self, key: &StepKey) -> Option<StepResult> {
+        let session = self.session;
+        if !session.use_cache {
+            return None;
+        }
+        let known = cache::lookup(&session.store, key)?;
+        if known.single_id {
+            let sandbox = session.sandbox().await.ok()?;
+            return (*sandbox.identity() == Identity::Single).then_some(known);
+        }
+        Some(known)
     }
 }

@@ -200,8 +200,10 @@ fn server_command(program: &'static str, folder: &Path) -> Result<Command, Maria
     .find(|path| path.is_file())
     .ok_or(MariaDbError::Missing { program })?;
     let mut command = Command::new(path);
+    // Two servers with one temporary folder take each other's tables away, and
     // `--no-defaults` must be the first argument.
     command
+        .env("TMPDIR", folder)
         .arg("--no-defaults")
         .arg(format!("--datadir={}", folder.join("data").display()));
     let owner = std::fs::metadata(folder)
