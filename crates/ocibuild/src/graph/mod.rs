@@ -1,4 +1,4 @@
-//! AST and arguments become stages of steps. All of it is pure: [`plan`] says which
+//! AST and arguments become stages of steps. All of it is pure: [`plan()`] says which
 //! stages there are and what each is built on, [`StageConfig::apply`] says what one
 //! instruction asks for once the configuration below it is known, and [`key`] names
 //! a step for the cache.
