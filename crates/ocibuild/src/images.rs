@@ -144,33 +144,10 @@ impl Images {
         image: &StoredImage,
         reference: &Reference,
     ) -> Result<Digest, Error> {
-        let missing = push::missing(&self.0, client, &image.layers, reference).await?;
-        for layer in missing {
-            source::fetch(&self.0, client, layer, &Progress::none()).await?;
-        }
         let finished = image.finished(Vec::new());
         let progress = Progress::none();
-        let first = push::push(
-            &self.0,
-            client,
-            &finished,
-            &image.layers,
-            reference,
-            &progress,
-        );
-        match first.await {
-            Err(_)
-                if image
-                    .layers
-                    .iter()
-                    .any(|layer| !self.0.has_blob(&layer.blob)) =>
-            {
-                self.fetch(client, image).await?;
-                let layers = &image.layers;
-                Ok(push::push(&self.0, client, &finished, layers, reference, &progress).await?)
-            }
-            other => Ok(other?),
-        }
+        let layers = &image.layers;
+        Ok(push::push(&self.0, client, &finished, layers, reference, &progress).await?)
     }
 
     /// Brings an image of a registry into the store, whole, under its name.

@@ -8,6 +8,7 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use ocibuild::error::one_line;
 use ocibuild::registry::{Client, Credential, Credentials, Platform, Reference};
 use ocibuild::{
     Build, Cancel, ContextSource, DockerfileSource, ErrorKind, Event, EventSink, Output, git,
@@ -149,20 +150,6 @@ fn user_failure(error: &dyn std::error::Error) -> BuildFailure {
         kind: FailureKind::User,
         reason: one_line(error),
     }
-}
-
-/// An error with its causes on one line.
-fn one_line(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.ends_with(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 fn read_spec(input: impl Read) -> Result<BuildSpec, BuildFailure> {

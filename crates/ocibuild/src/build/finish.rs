@@ -13,7 +13,7 @@ use crate::image::history::fill_times;
 use crate::image::{ImageConfig, manifest};
 use crate::layer::{Compression, Options};
 use crate::output::{self, Finished, Output, archive, layout, push, rootfs};
-use crate::registry::{Digest, Progress, Reference, Transfer};
+use crate::registry::{Progress, Reference, Transfer};
 use crate::snapshot::RootView;
 use crate::source::Layer;
 
@@ -192,43 +192,14 @@ async fn push_image(
 ) -> Result<(), Error> {
     let step = session.step(format!("pushing {reference}"));
     let progress = progress(session, step.id);
-    let pushed = push_with(session, image, &target.layers, reference, &progress).await;
-    let digest = step.end_plain(pushed)?;
+    let (store, client) = (&session.store, &session.client);
+    let pushed = push::push(store, client, image, &target.layers, reference, &progress).await;
+    let digest = step.end_plain(pushed.map_err(Error::from))?;
     session.events.emit(Event::Pushed {
         reference: reference.to_string(),
         digest,
     });
     Ok(())
-}
-
-async fn push_with(
-    session: &Shared,
-    image: &Finished,
-    layers: &[Layer],
-    reference: &Reference,
-    progress: &Progress,
-) -> Result<Digest, Error> {
-    let (store, client) = (&session.store, &session.client);
-    let wanted = image.documents.manifest.descriptor.digest;
-    if layers.iter().any(|layer| !store.has_blob(&layer.blob)) {
-        let there = client.head(reference).await.ok().flatten();
-        if there.is_some_and(|found| found.digest == wanted) {
-            return Ok(wanted);
-        }
-        for layer in push::missing(store, client, layers, reference).await? {
-            layers::fetch(session, layer).await?;
-        }
-    }
-    let first = push::push(store, client, image, layers, reference, progress).await;
-    let absent = layers.iter().any(|layer| !store.has_blob(&layer.blob));
-    match first {
-        // The registry would not take a layer over from where its base came.
-        Err(_) if absent => {
-            layers::fetch_all(session, layers).await?;
-            Ok(push::push(store, client, image, layers, reference, progress).await?)
-        }
-        other => Ok(other?),
-    }
 }
 
 fn progress(session: &Shared, step: crate::StepId) -> Progress {

@@ -14,7 +14,7 @@ use super::{NamedContext, StepRecord};
 use crate::Cancel;
 use crate::content::ContentStore;
 use crate::context::Context;
-use crate::error::{Error, Location};
+use crate::error::{Error, Location, one_line};
 use crate::event::{Event, EventSink, LayerSummary, StepId};
 use crate::executor::{Helper, Sandbox};
 use crate::graph::Plan;
@@ -180,20 +180,6 @@ impl Step<'_> {
             layer,
         });
     }
-}
-
-/// An error with its causes, on one line.
-pub(crate) fn one_line(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.ends_with(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -18,7 +18,7 @@ use crate::content;
 use crate::image::manifest::Documents;
 use crate::layer;
 use crate::registry::{self, Reference};
-use crate::snapshot;
+use crate::{snapshot, source};
 
 /// What is to be done with an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,6 +79,9 @@ pub enum Error {
     /// The root file system.
     #[error("write the root file system")]
     Rootfs(#[from] snapshot::Error),
+    /// A layer that has to be fetched first.
+    #[error(transparent)]
+    Source(#[from] source::Error),
     /// The store.
     #[error(transparent)]
     Store(#[from] content::Error),

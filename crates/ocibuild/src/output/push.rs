@@ -8,13 +8,46 @@ use crate::content::ContentStore;
 use crate::registry::{
     BlobSource, Client, Digest, ImagePush, LayerPush, Progress, Reference, Repository,
 };
-use crate::source::{Layer, Origin};
+use crate::source::{self, Layer, Origin};
 
 /// How many layers are sent at once.
 const CONCURRENCY: usize = 4;
 
-/// Pushes the image under a name; gives the digest that the registry confirmed.
+/// Pushes the image under a name; gives the digest that the registry confirmed. Layers
+/// that are not here are fetched only if the registry needs them from us.
 pub async fn push(
+    store: &ContentStore,
+    client: &Client,
+    image: &Finished,
+    layers: &[Layer],
+    reference: &Reference,
+    progress: &Progress,
+) -> Result<Digest, Error> {
+    let is_absent = |layer: &&Layer| !store.has_blob(&layer.blob);
+    if !layers.iter().any(|layer| is_absent(&layer)) {
+        return send(store, client, image, layers, reference, progress).await;
+    }
+    let wanted = image.documents.manifest.descriptor.digest;
+    let there = client.head(reference).await.ok().flatten();
+    if there.is_some_and(|found| found.digest == wanted) {
+        return Ok(wanted);
+    }
+    for layer in missing(store, client, layers, reference).await? {
+        source::fetch(store, client, layer, progress).await?;
+    }
+    let sent = send(store, client, image, layers, reference, progress).await;
+    let absent: Vec<&Layer> = layers.iter().filter(is_absent).collect();
+    if sent.is_ok() || absent.is_empty() {
+        return sent;
+    }
+    // The registry would not take a layer over from where its base came.
+    for layer in absent {
+        source::fetch(store, client, layer, progress).await?;
+    }
+    send(store, client, image, layers, reference, progress).await
+}
+
+async fn send(
     store: &ContentStore,
     client: &Client,
     image: &Finished,
@@ -59,7 +92,7 @@ fn mount_from(layer: &Layer, target: &Reference) -> Vec<Repository> {
 
 /// Gives the layers whose bytes must be here before a push: those that the target has
 /// not, and cannot take over from where they came.
-pub async fn missing<'a>(
+async fn missing<'a>(
     store: &ContentStore,
     client: &Client,
     layers: &'a [Layer],

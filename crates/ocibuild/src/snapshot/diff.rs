@@ -20,11 +20,12 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::beneath::{Tree, name_of};
-use super::error::{At, one_line};
+use super::error::At;
 use super::sparse_file::SparseFile;
 use super::unpack::{load_view, store_toc};
 use super::whiteout::{Notes, OPAQUE};
 use super::{Error, RootView, capability};
+use crate::error::one_line;
 use crate::executor::Identity;
 use crate::layer::{
     self, Compression, DiffId, EntryMeta, Finished, Kind, LayerWriter, TreePath, Xattr,

@@ -87,15 +87,3 @@ impl<T, E: Into<io::Error>> At<T> for Result<T, E> {
         })
     }
 }
-
-/// Gives an error with its causes in one line, for callers in another process.
-pub(super) fn one_line(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    text
-}

@@ -24,9 +24,10 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::beneath::{Tree, name_of};
-use super::error::{At, one_line};
+use super::error::At;
 use super::whiteout::{Notes, OPAQUE};
 use super::{Error, RootView, capability};
+use crate::error::one_line;
 use crate::executor::Identity;
 use crate::layer::{
     DiffId, Encoding, Entry, EntryMeta, Kind, Limits, ReadLayer, Toc, TreePath, Visitor, Xattr,
