@@ -21,15 +21,37 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::FlockOperation;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tempfile::TempDir;
 
 use crate::layer::{DiffId, Toc};
-use crate::registry::{Descriptor, Digest, Index};
-use crate::source::{Layer, Origin};
+use crate::registry::{Descriptor, Digest, Index, Repository};
 
 /// The annotation with the full name of an image.
 pub const IMAGE_NAME: &str = "io.containerd.image.name";
+
+/// Where the bytes of a layer can be had.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// This build or an earlier one made it: it is in the store.
+    Store,
+    /// In a repository of a registry.
+    Registry(Repository),
+    /// In the image layout in this folder.
+    Layout(PathBuf),
+}
+
+/// One layer: what it is, and where its bytes are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layer {
+    /// Digest of its tar.
+    pub diff_id: DiffId,
+    /// Its blob.
+    pub blob: Descriptor,
+    /// Where the blob can be had.
+    pub origin: Origin,
+}
 
 /// What went wrong in the store.
 #[derive(Debug, thiserror::Error)]

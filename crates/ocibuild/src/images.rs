@@ -8,6 +8,7 @@ use std::path::Path;
 
 use futures::future::try_join_all;
 
+use crate::content::Layer;
 use crate::content::{self, ContentStore, IMAGE_NAME};
 use crate::image::ImageConfig;
 use crate::image::manifest::{Document, Documents};
@@ -15,7 +16,7 @@ use crate::image::validate::{Problem, validate};
 use crate::layer::DiffId;
 use crate::output::{self, Finished, layout, push};
 use crate::registry::{Client, Descriptor, Digest, Manifest, Platform, Progress, Reference};
-use crate::source::{self, Layer};
+use crate::source;
 
 /// What went wrong with an image of the store.
 #[derive(Debug, thiserror::Error)]

@@ -10,10 +10,12 @@
 pub mod build;
 pub mod cache;
 pub mod cancel;
+pub mod causes;
 pub mod content;
 pub mod context;
 pub mod copy;
 pub mod dockerfile;
+mod engine;
 pub mod error;
 pub mod event;
 pub mod executor;
@@ -40,5 +42,5 @@ pub use output::Output;
 /// Lets this program be its own sandbox helper. Must come first in `main`, before any
 /// thread is started: in a helper it does the helper's work and never returns.
 pub fn init() {
-    executor::init::enter(build::jobs::JOBS);
+    executor::init::enter(engine::jobs::JOBS);
 }

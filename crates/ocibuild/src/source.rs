@@ -5,15 +5,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
-use crate::content::{self, ContentStore};
+use crate::content::{self, ContentStore, Layer, Origin};
 use crate::image::ImageConfig;
 use crate::image::manifest::Document;
-use crate::layer::DiffId;
 use crate::registry::{
-    self, Client, Descriptor, Digest, Index, Manifest, Platform, Progress, Reference, Repository,
-    media_type,
+    self, Client, Descriptor, Digest, Index, Manifest, Platform, Progress, Reference, media_type,
 };
 
 /// What went wrong with a base.
@@ -87,29 +83,6 @@ pub enum Error {
     /// The store.
     #[error(transparent)]
     Store(#[from] content::Error),
-}
-
-/// Where the bytes of a layer can be had.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Origin {
-    /// This build or an earlier one made it: it is in the store.
-    Store,
-    /// In a repository of a registry.
-    Registry(Repository),
-    /// In the image layout in this folder.
-    Layout(PathBuf),
-}
-
-/// One layer: what it is, and where its bytes are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Layer {
-    /// Digest of its tar.
-    pub diff_id: DiffId,
-    /// Its blob.
-    pub blob: Descriptor,
-    /// Where the blob can be had.
-    pub origin: Origin,
 }
 
 /// A base image.

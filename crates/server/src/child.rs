@@ -8,7 +8,7 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ocibuild::error::one_line;
+use ocibuild::causes::one_line;
 use ocibuild::registry::{Client, Credential, Credentials, Platform, Reference};
 use ocibuild::{
     Build, Cancel, ContextSource, DockerfileSource, ErrorKind, Event, EventSink, Output, git,

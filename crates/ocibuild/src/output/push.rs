@@ -5,10 +5,11 @@ use bytes::Bytes;
 
 use super::{Error, Finished};
 use crate::content::ContentStore;
+use crate::content::{Layer, Origin};
 use crate::registry::{
     BlobSource, Client, Digest, ImagePush, LayerPush, Progress, Reference, Repository,
 };
-use crate::source::{self, Layer, Origin};
+use crate::source;
 
 /// How many layers are sent at once.
 const CONCURRENCY: usize = 4;

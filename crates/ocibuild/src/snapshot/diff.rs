@@ -25,7 +25,7 @@ use super::sparse_file::SparseFile;
 use super::unpack::{load_view, store_toc};
 use super::whiteout::{Notes, OPAQUE};
 use super::{Error, RootView, capability};
-use crate::error::one_line;
+use crate::causes::one_line;
 use crate::executor::Identity;
 use crate::layer::{
     self, Compression, DiffId, EntryMeta, Finished, Kind, LayerWriter, TreePath, Xattr,

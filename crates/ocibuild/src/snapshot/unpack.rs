@@ -27,7 +27,7 @@ use super::beneath::{Tree, name_of};
 use super::error::At;
 use super::whiteout::{Notes, OPAQUE};
 use super::{Error, RootView, capability};
-use crate::error::one_line;
+use crate::causes::one_line;
 use crate::executor::Identity;
 use crate::layer::{
     DiffId, Encoding, Entry, EntryMeta, Kind, Limits, ReadLayer, Toc, TreePath, Visitor, Xattr,

@@ -5,7 +5,9 @@ use futures::future::try_join_all;
 use super::files::{Files, Packing};
 use super::session::Session;
 use super::stage::StageState;
-use super::{Image, Shared, layers};
+use super::{Shared, layers};
+use crate::build::Image;
+use crate::content::Layer;
 use crate::copy::{self, Destination};
 use crate::error::Error;
 use crate::event::{Event, LayerSummary};
@@ -15,10 +17,9 @@ use crate::layer::{Compression, Options};
 use crate::output::{self, Finished, Output, archive, layout, push, rootfs};
 use crate::registry::{Progress, Reference, Transfer};
 use crate::snapshot::RootView;
-use crate::source::Layer;
 
 /// Makes the image of the target stage and hands it to every output.
-pub(super) async fn image(session: &Shared, target: &StageState) -> Result<Image, Error> {
+pub(crate) async fn image(session: &Shared, target: &StageState) -> Result<Image, Error> {
     session.context.remember();
     let config = config(session, target);
     let blobs = target.layers.iter().map(|layer| layer.blob.clone());

@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 
+use super::Shared;
 use super::stage::{StageState, stage};
-use super::{NamedContext, Shared};
+use crate::build::NamedContext;
 use crate::error::Error;
 use crate::graph::{Base, PlannedStage, Scope, StageConfig};
 use crate::image::ImageConfig;

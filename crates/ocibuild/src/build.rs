@@ -2,17 +2,6 @@
 //! stages, image, outputs. Everything that a build depends on is a field of
 //! [`Build`]; nothing is read from the environment and nothing is printed.
 
-mod base;
-mod copy_step;
-mod files;
-mod finish;
-pub(crate) mod jobs;
-mod layers;
-mod open;
-mod run_step;
-mod session;
-mod stage;
-
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::PathBuf;
@@ -21,6 +10,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use crate::Cancel;
+use crate::engine::{finish, open, stage};
 use crate::error::Error;
 use crate::event::{EventSink, LayerSummary, StepId};
 use crate::executor::Helper;
@@ -28,7 +18,6 @@ use crate::image::ImageConfig;
 use crate::image::manifest::Document;
 use crate::output::Output;
 use crate::registry::{Client, Descriptor, Digest, Platform, Reference};
-use session::Session;
 use tokio_util::task::TaskTracker;
 
 /// Where the files of a build come from.
@@ -97,24 +86,24 @@ pub enum NamedContext {
 /// ```
 #[must_use = "a build does nothing before `run`"]
 pub struct Build {
-    context: ContextSource,
-    root: PathBuf,
-    dockerfile: DockerfileSource,
-    args: BTreeMap<String, String>,
-    target: Option<String>,
-    platform: Platform,
-    names: Vec<Reference>,
-    labels: Vec<(String, String)>,
-    contexts: BTreeMap<String, NamedContext>,
-    outputs: Vec<Output>,
-    use_cache: bool,
-    epoch: Option<i64>,
-    now: SystemTime,
-    threads: usize,
-    client: Option<Client>,
-    helper: Helper,
-    events: EventSink,
-    cancel: Cancel,
+    pub(crate) context: ContextSource,
+    pub(crate) root: PathBuf,
+    pub(crate) dockerfile: DockerfileSource,
+    pub(crate) args: BTreeMap<String, String>,
+    pub(crate) target: Option<String>,
+    pub(crate) platform: Platform,
+    pub(crate) names: Vec<Reference>,
+    pub(crate) labels: Vec<(String, String)>,
+    pub(crate) contexts: BTreeMap<String, NamedContext>,
+    pub(crate) outputs: Vec<Output>,
+    pub(crate) use_cache: bool,
+    pub(crate) epoch: Option<i64>,
+    pub(crate) now: SystemTime,
+    pub(crate) threads: usize,
+    pub(crate) client: Option<Client>,
+    pub(crate) helper: Helper,
+    pub(crate) events: EventSink,
+    pub(crate) cancel: Cancel,
 }
 
 impl Build {
@@ -297,6 +286,3 @@ pub struct StepRecord {
     /// The layer that it made.
     pub layer: Option<LayerSummary>,
 }
-
-/// What the rooms below share; see [`Session`].
-pub(crate) type Shared = std::sync::Arc<Session>;

@@ -9,6 +9,7 @@ use futures::future::{BoxFuture, FutureExt, try_join, try_join_all};
 use super::session::{Located, StageResult};
 use super::{Shared, base, copy_step, files, layers, run_step};
 use crate::cache::{self, StepResult};
+use crate::content::{Layer, Origin};
 use crate::copy;
 use crate::dockerfile::ast::Instruction;
 use crate::dockerfile::parse_trigger;
@@ -21,7 +22,6 @@ use crate::graph::{
 };
 use crate::layer::ChainId;
 use crate::snapshot::RootView;
-use crate::source::{Layer, Origin};
 
 /// A stage between two instructions, and at its end.
 #[derive(Debug, Clone)]

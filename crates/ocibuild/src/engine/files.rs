@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::{Shared, layers};
 use crate::cache::StepResult;
 use crate::content::ContentStore;
+use crate::content::Layer;
 use crate::context::Context;
 use crate::copy::{Bytes, InlineFile, PlacedFrom, Placement};
 use crate::error::Error;
@@ -20,7 +21,6 @@ use crate::layer::{
 };
 use crate::snapshot::beneath::Links;
 use crate::snapshot::{Beneath, RootView};
-use crate::source::Layer;
 
 /// Where files are copied from.
 #[derive(Debug, Clone)]

@@ -12,6 +12,7 @@ use super::layers::{identity_name, trees};
 use super::{Shared, jobs};
 use crate::Cancel;
 use crate::cache::StepResult;
+use crate::content::Layer;
 use crate::content::{At, ContentStore};
 use crate::error::Error;
 use crate::event::{Event, EventSink, StepId, Stream};
@@ -22,7 +23,6 @@ use crate::graph::step::SCRIPTS;
 use crate::layer::Compression;
 use crate::registry::Descriptor;
 use crate::snapshot::diff;
-use crate::source::Layer;
 
 /// The name that the command sees for its machine.
 const HOSTNAME: &str = "buildkitsandbox";

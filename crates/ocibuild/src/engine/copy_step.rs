@@ -7,6 +7,7 @@ use std::io::Read;
 use super::files::{Files, Packing};
 use super::{Shared, layers};
 use crate::cache::StepResult;
+use crate::content::Layer;
 use crate::copy::{self, Destination, Owner, PlacedFrom, Placement, Selected};
 use crate::error::Error;
 use crate::graph::CopyStep;
@@ -14,7 +15,6 @@ use crate::graph::key::{KeyBuilder, StepKey};
 use crate::layer::{Kind, TreePath};
 use crate::registry::Digest;
 use crate::snapshot::RootView;
-use crate::source::Layer;
 
 /// A copy whose sources are known.
 #[derive(Debug, Clone)]

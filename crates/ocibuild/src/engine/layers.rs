@@ -7,12 +7,13 @@ use std::sync::Arc;
 use futures::future::try_join_all;
 
 use super::{Shared, jobs};
+use crate::content::Layer;
 use crate::error::Error;
 use crate::executor::{Identity, Sandbox};
 use crate::layer::{DiffId, Encoding, Limits, Toc, read_layer};
 use crate::registry::Progress;
 use crate::snapshot::{RootView, unpack};
-use crate::source::{self, Layer};
+use crate::source;
 
 /// Gives the merged view of a stack of layers.
 pub(crate) async fn view(session: &Shared, layers: &[Layer]) -> Result<Arc<RootView>, Error> {

@@ -10,11 +10,12 @@ use tokio::sync::{OnceCell, Semaphore};
 use tokio_util::task::TaskTracker;
 
 use super::stage::StageState;
-use super::{NamedContext, StepRecord};
 use crate::Cancel;
+use crate::build::{NamedContext, StepRecord};
+use crate::causes::one_line;
 use crate::content::ContentStore;
 use crate::context::Context;
-use crate::error::{Error, Location, one_line};
+use crate::error::{Error, Location};
 use crate::event::{Event, EventSink, LayerSummary, StepId};
 use crate::executor::{Helper, Sandbox};
 use crate::graph::Plan;

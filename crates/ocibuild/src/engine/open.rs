@@ -12,9 +12,10 @@ use tempfile::TempDir;
 use tokio::sync::{OnceCell, Semaphore};
 use tokio_util::task::TaskTracker;
 
+use super::Shared;
 use super::session::Session;
-use super::{Build, ContextSource, DockerfileSource, NamedContext, Shared};
 use crate::Cancel;
+use crate::build::{Build, ContextSource, DockerfileSource, NamedContext};
 use crate::content::ContentStore;
 use crate::context::{self, Context};
 use crate::dockerfile::{self, Dockerfile};
@@ -44,7 +45,7 @@ struct Text {
 }
 
 /// Opens everything.
-pub(super) async fn session(build: Build, blocking: TaskTracker) -> Result<Shared, Error> {
+pub(crate) async fn session(build: Build, blocking: TaskTracker) -> Result<Shared, Error> {
     let Build { context, root, .. } = build;
     let (cancel, events) = (build.cancel.clone(), build.events.clone());
     let dockerfile = build.dockerfile.clone();
