@@ -180,6 +180,17 @@ impl Context {
     }
 }
 
+/// Longer files are no ignore files.
+const MAX_IGNORE: u64 = 4 << 20;
+
+/// Opens a file of a context by its name. A repository may have links, but none leads
+/// out of it.
+pub fn open_in(root: &Path, name: impl AsRef<Path>) -> io::Result<File> {
+    let name = name.as_ref().as_os_str().as_bytes();
+    let path = TreePath::parse(name).map_err(io::Error::other)?;
+    Beneath::open(root)?.file(&path, Links::Follow)
+}
+
 /// Reads the ignore file of a context: the one named after the Dockerfile, else the
 /// one in the root. A context without one ignores nothing.
 pub fn read_ignore(root: &Path, dockerfile: Option<&Path>) -> Result<Option<IgnoreMatcher>, Error> {
@@ -189,11 +200,17 @@ pub fn read_ignore(root: &Path, dockerfile: Option<&Path>) -> Result<Option<Igno
         PathBuf::from(name)
     });
     for path in named.into_iter().chain([root.join(".dockerignore")]) {
-        let text = match fs::read(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(source) => return at(Err(source), "read", &path),
+        let opened = match path.strip_prefix(root) {
+            Ok(inside) => open_in(root, inside),
+            Err(_) => File::open(&path),
         };
+        let file = match opened {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(source) => return at(Err(source), "open", &path),
+        };
+        let mut text = Vec::new();
+        at(file.take(MAX_IGNORE).read_to_end(&mut text), "read", &path)?;
         let matcher = IgnoreMatcher::parse(&String::from_utf8_lossy(&text));
         return matcher.map(Some).map_err(|source| Error::Ignore {
             file: path.display().to_string(),

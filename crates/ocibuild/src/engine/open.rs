@@ -167,7 +167,7 @@ fn open_context(
     }
 }
 
-fn read_dockerfile(source: &DockerfileSource, context: &Path) -> Result<Text, Error> {
+fn read_dockerfile(source: &DockerfileSource, root: &Path) -> Result<Text, Error> {
     match source {
         DockerfileSource::Text { name, text } => Ok(Text {
             name: name.clone(),
@@ -178,19 +178,10 @@ fn read_dockerfile(source: &DockerfileSource, context: &Path) -> Result<Text, Er
             read_file(&path.display().to_string(), path, fs::File::open(path))
         }
         DockerfileSource::InContext(name) => {
-            let opened = open_in_context(context, name);
-            read_file(name, &context.join(name), opened)
+            let opened = context::open_in(root, name);
+            read_file(name, &root.join(name), opened)
         }
     }
-}
-
-/// A Dockerfile of a repository may be a link, but not one that leads out of it.
-fn open_in_context(context: &Path, name: &str) -> std::io::Result<fs::File> {
-    use crate::layer::TreePath;
-    use crate::snapshot::Beneath;
-    use crate::snapshot::beneath::Links;
-    let path = TreePath::parse(name).map_err(std::io::Error::other)?;
-    Beneath::open(context)?.file(&path, Links::Follow)
 }
 
 fn read_file(name: &str, path: &Path, opened: std::io::Result<fs::File>) -> Result<Text, Error> {
