@@ -2,8 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod build;
+mod built;
+mod cache;
 mod dockerfile;
 mod git;
 mod ignore;
+mod outputs;
 mod table;
 mod words;

@@ -1,0 +1,259 @@
+//! Where an image can go. Other tools read what was written, or we read it back as if it
+//! were somebody else's.
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+use ocibuild::images::Images;
+use ocibuild::registry::{Client, Index, Platform, Reference};
+use ocibuild::testing::ContextDir;
+use ocibuild::{Image, Output};
+use ocibuild_registry::testing::{DebianRegistry, Registry, StartError};
+
+use crate::built::{Built, Workshop, example, skip, skopeo, skopeo_digest, wait};
+use crate::cache::push_base;
+
+const DOCKERFILE: &str = "FROM busybox\nCOPY --chown=1:2 f /d/f\nENV A=1\nWORKDIR /w\n\
+    COPY link /link\nCMD [\"x\"]\n";
+
+fn context() -> ContextDir {
+    ContextDir::new()
+        .file("f", "content")
+        .symlink("link/to", "/d/f")
+        .file("Dockerfile", DOCKERFILE)
+}
+
+fn run(workshop: &Workshop, output: Output, names: &[&str]) -> Image {
+    let context = context();
+    let mut build = workshop.build(&context).output(output);
+    for name in names {
+        build = build.tag(name.parse().unwrap());
+    }
+    wait(build.run()).unwrap()
+}
+
+#[test]
+fn an_image_layout_names_the_image_for_all_readers() {
+    let workshop = Workshop::new();
+    let layout = workshop.path("out");
+    let names = ["example.org/team/app:1", "app:latest"];
+    let image = run(&workshop, Output::OciDirectory(layout.clone()), &names);
+    let built = Built::read_only(&layout);
+    assert_eq!(built.config, image.config);
+
+    let index = std::fs::read(layout.join("index.json")).unwrap();
+    let index: Index = serde_json::from_slice(&index).unwrap();
+    let annotation = |key: &str| -> BTreeSet<&str> {
+        let images = index.manifests.iter();
+        images
+            .map(|image| image.annotations[key].as_str())
+            .collect()
+    };
+    assert_eq!(
+        annotation("org.opencontainers.image.ref.name"),
+        ["1", "latest"].into()
+    );
+    assert_eq!(
+        annotation("io.containerd.image.name"),
+        ["docker.io/library/app:latest", "example.org/team/app:1"].into()
+    );
+    for tag in ["1", "latest"] {
+        let name = format!("oci:{}:{tag}", layout.display());
+        assert_skopeo_finds(&name, &image);
+    }
+    // Another image joins the first, and a new one takes over a name.
+    let other = ContextDir::new().file("Dockerfile", "FROM scratch\nLABEL other=1\n");
+    let build = workshop.build(&other).tag("app:latest".parse().unwrap());
+    let other = wait(build.output(Output::OciDirectory(layout.clone())).run()).unwrap();
+    Built::read(&layout, other.digest);
+    assert_skopeo_finds(&format!("oci:{}:latest", layout.display()), &other);
+    assert_skopeo_finds(&format!("oci:{}:1", layout.display()), &image);
+}
+
+fn assert_skopeo_finds(name: &str, image: &Image) {
+    let Some(ended) = skopeo(&["inspect", "--raw", name]) else {
+        return;
+    };
+    assert!(ended.stdout == image.manifest.bytes, "{name}");
+}
+
+/// Unpacks an archive with the tar of the machine.
+fn untar(archive: &Path, into: &Path) {
+    std::fs::create_dir(into).unwrap();
+    let mut tar = Command::new("tar");
+    let status = tar.arg("-xf").arg(archive).arg("-C").arg(into).status();
+    assert!(status.unwrap().success());
+}
+
+#[test]
+fn an_oci_archive_is_a_layout_in_a_tar() {
+    let workshop = Workshop::new();
+    let archive = workshop.path("image.tar");
+    let image = run(&workshop, Output::OciArchive(archive.clone()), &["app:1"]);
+    let layout = workshop.path("layout");
+    untar(&archive, &layout);
+    assert_eq!(Built::read_only(&layout).config, image.config);
+    assert_skopeo_finds(&format!("oci-archive:{}:1", archive.display()), &image);
+    let mode = archive.metadata().unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o644);
+}
+
+#[test]
+fn docker_reads_a_docker_archive() {
+    let workshop = Workshop::new();
+    let archive = workshop.path("image.tar");
+    let image = run(
+        &workshop,
+        Output::DockerArchive(archive.clone()),
+        &["app:1"],
+    );
+    // It is an image layout too.
+    let layout = workshop.path("layout");
+    untar(&archive, &layout);
+    assert_eq!(Built::read_only(&layout).config, image.config);
+
+    let name = format!(
+        "docker-archive:{}:docker.io/library/app:1",
+        archive.display()
+    );
+    let Some(_) = skopeo(&["inspect", &name]) else {
+        return;
+    };
+    let copy = workshop.path("copy");
+    let dest = format!("oci:{}:1", copy.display());
+    skopeo(&["copy", "--quiet", &name, &dest]).unwrap();
+    let copied = Built::read_only(&copy);
+    assert_eq!(copied.config.rootfs, image.config.rootfs);
+    assert_eq!(copied.config.config, image.config.config);
+}
+
+#[test]
+fn a_tar_holds_the_root_file_system() {
+    let workshop = Workshop::new();
+    let archive = workshop.path("root.tar");
+    run(&workshop, Output::Tar(archive.clone()), &[]);
+    let mut tar = tar::Archive::new(std::fs::File::open(&archive).unwrap());
+    let listed: Vec<String> = tar
+        .entries()
+        .unwrap()
+        .map(Result::unwrap)
+        .filter(|entry| !entry.path_bytes().starts_with(b"bin/"))
+        .map(|entry| {
+            let header = entry.header();
+            let (mode, uid) = (header.mode().unwrap(), header.uid().unwrap());
+            format!("{} {mode:o} {uid}", entry.path().unwrap().display())
+        })
+        .collect();
+    for line in [
+        "d/ 755 1",
+        "d/f 644 1",
+        "link/to 777 0",
+        "tmp/ 1777 0",
+        "w/ 755 0",
+    ] {
+        assert!(listed.contains(&line.to_owned()), "{line}: {listed:?}");
+    }
+    assert_eq!(
+        listed.iter().filter(|line| line.starts_with("d/f")).count(),
+        1
+    );
+}
+
+#[test]
+fn a_directory_holds_the_root_file_system() {
+    let workshop = Workshop::new();
+    let folder = workshop.path("root");
+    run(&workshop, Output::Local(folder.clone()), &[]);
+    assert_eq!(
+        std::fs::read_to_string(folder.join("d/f")).unwrap(),
+        "content"
+    );
+    assert_eq!(
+        std::fs::read_link(folder.join("link/to")).unwrap(),
+        Path::new("/d/f")
+    );
+    let mode = folder.join("tmp").metadata().unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o1777);
+}
+
+/// Runs the example program against a registry and checks what has arrived.
+fn embed(pushed: &Reference, base: Reference) {
+    let workshop = Workshop::new();
+    push_base(&workshop, base.clone());
+    let text = DOCKERFILE.replace("busybox", &base.to_string()) + "RUN echo run > /run.txt\n";
+    let context = context().file("Dockerfile", text);
+    let ended = Command::new(example("embed"))
+        .arg(context.path())
+        .arg(workshop.path("embedded"))
+        .arg(pushed.to_string())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.success(), "{said}");
+    assert!(said.contains("] RUN echo run > /run.txt\n"), "{said}");
+
+    let digest = String::from_utf8(ended.stdout).unwrap();
+    let built = pulled(&workshop, pushed);
+    assert_eq!(built.text("run.txt"), "run\n");
+    assert_eq!(built.at("d/f"), "0644 1:2 file");
+    if let Some(found) = skopeo_digest(pushed) {
+        assert_eq!(found, digest.trim_end());
+    }
+}
+
+/// Pulls an image into a store of its own and reads it there.
+pub(crate) fn pulled(workshop: &Workshop, reference: &Reference) -> Built {
+    let store = workshop.path("pulled");
+    let images = Images::open(&store).unwrap();
+    let client = Client::builder().build().unwrap();
+    let pulled = wait(images.pull(&client, reference, &Platform::host())).unwrap();
+    Built::read(&store, pulled.manifest.descriptor.digest)
+}
+
+#[test]
+fn the_example_builds_and_pushes_to_our_registry() {
+    let registry = Registry::start().unwrap();
+    embed(
+        &registry.reference("team/app:1"),
+        registry.reference("base:1"),
+    );
+}
+
+#[test]
+fn the_example_builds_and_pushes_to_debians_registry() {
+    match DebianRegistry::start() {
+        Ok(registry) => embed(
+            &registry.reference("team/app:1"),
+            registry.reference("base:1"),
+        ),
+        Err(StartError::Missing) => skip("docker-registry is not installed"),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[test]
+fn a_base_in_the_same_registry_is_taken_over_unread() {
+    let (workshop, registry) = (Workshop::new(), Registry::start().unwrap());
+    push_base(&workshop, registry.reference("base:1"));
+    registry.clear_requests();
+    let base = registry.reference("base:1").to_string();
+    let context = ContextDir::new().file("Dockerfile", format!("FROM {base}\nLABEL a=1\n"));
+    let pushed = registry.reference("app:1");
+    wait(
+        workshop
+            .build(&context)
+            .output(Output::Registry(pushed.clone()))
+            .run(),
+    )
+    .unwrap();
+    let layer_reads = registry
+        .requests()
+        .iter()
+        .filter(|request| request.method == "GET" && request.path.contains("base/blobs/"))
+        .count();
+    assert_eq!(layer_reads, 1, "the configuration, and not the layer");
+    assert!(registry.uploaded_bytes() < 10_000);
+    pulled(&workshop, &pushed);
+}
