@@ -185,9 +185,9 @@ impl Error {
     /// Adds the place in the Dockerfile; the innermost place stays.
     pub(crate) fn at(self, location: &Location) -> Self {
         match self {
-            Self::Instruction { .. } | Self::Parse { .. } | Self::Cancelled | Self::Shared(_) => {
-                self
-            }
+            Self::Instruction { .. } | Self::Parse { .. } | Self::Cancelled => self,
+            // Another stage's error has its place; that of a base that several share has none.
+            Self::Shared(error) if error.location().is_some() => Self::Shared(error),
             source => Self::Instruction {
                 location: location.clone(),
                 source: Box::new(source),
