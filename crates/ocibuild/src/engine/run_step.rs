@@ -1,7 +1,7 @@
 //! RUN: the layers below become a root file system, a command runs over it, and what
 //! it changed becomes a layer.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -56,7 +56,7 @@ pub(crate) async fn run(
     command: RunStep,
 ) -> Result<StepResult, Error> {
     let sandbox = session.sandbox().await?;
-    let lowers = trees(session, &sandbox, below).await?;
+    let lowers = distinct(trees(session, &sandbox, below).await?);
     let job = RunJob {
         store: session.store.clone(),
         sandbox,
@@ -74,6 +74,16 @@ pub(crate) async fn run(
         cancel: session.cancel.clone(),
     };
     session.block(move || job.run()).await
+}
+
+/// The kernel does not take one directory twice. Where a layer lies over itself, the
+/// higher one alone looks the same: it says again all that the lower one says.
+fn distinct(lowers: Vec<PathBuf>) -> Vec<PathBuf> {
+    let mut seen = HashSet::new();
+    let mut highest_first: Vec<PathBuf> = lowers.into_iter().rev().collect();
+    highest_first.retain(|lower| seen.insert(lower.clone()));
+    highest_first.reverse();
+    highest_first
 }
 
 /// The files by which names are found: the command sees them and cannot change them.
