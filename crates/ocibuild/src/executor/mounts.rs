@@ -193,7 +193,12 @@ impl Tree {
             } => {
                 write_file(file, content, *mode, *uid, *gid)?;
                 let place = self.places.find_or_make(&mount.target, Kind::File)?;
-                attach(&open_path(file)?, &place, access(false), &shown)
+                let mut flags = access(false);
+                // A secret is nothing to run.
+                if mode & 0o111 == 0 {
+                    flags |= MountAttrFlags::MOUNT_ATTR_NOEXEC;
+                }
+                attach(&open_path(file)?, &place, flags, &shown)
             }
             MountSource::Tmpfs { size } => {
                 let place = self.places.find_or_make(&mount.target, Kind::Directory)?;

@@ -54,7 +54,8 @@ impl Root {
         let rootfs = &spec.rootfs;
         let layers = Layers::open(rootfs)?;
         let upper = by_descriptor(&layers.upper);
-        let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+        // Not NOEXEC: scripts of RUN are among the files, and are run where they are mounted.
+        let flags = MountFlags::NOSUID | MountFlags::NODEV;
         mount("tmpfs", upper, "tmpfs", flags, c"mode=0755")
             .attempt("mount", "tmpfs for the root")?;
 
