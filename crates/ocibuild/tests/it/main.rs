@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod bad_input;
 mod build;
 mod built;
 mod cache;
@@ -9,5 +10,6 @@ mod dockerfile;
 mod git;
 mod ignore;
 mod outputs;
+mod run;
 mod table;
 mod words;
