@@ -1,7 +1,6 @@
 //! How each builder is told to build a folder and push the result, and to forget all
 //! that it knows.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -60,15 +59,19 @@ impl Builder {
         }
     }
 
-    /// Empties the builder's store.
-    pub(crate) fn forget(&self) -> Result<()> {
+    /// Makes the builder forget all that it knows.
+    pub(crate) fn forget(&mut self) -> Result<()> {
         match self {
-            Self::Ocibuild { root, .. } => match fs::exists(root)? {
-                true => {
-                    fs::remove_dir_all(root).with_context(|| format!("empty {}", root.display()))?
-                }
-                false => {}
-            },
+            // A new folder beside the old one. To remove many files just before a run would
+            // be part of it: ext4 without a journal passes over inodes that were freed
+            // less than half a minute ago, one by one.
+            Self::Ocibuild { root, .. } => {
+                let parent = root.parent().context("a store is below a folder")?;
+                *root = tempfile::Builder::new()
+                    .prefix("ocibuild-")
+                    .tempdir_in(parent)?
+                    .keep();
+            }
             Self::Docker => {
                 measure::run(&mut shell(DOCKER_FORGET), &[])?;
             }

@@ -47,9 +47,9 @@ pub fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<()> {
-    let place = schedule::Place::prepare(options)?;
-    for workload in place.workloads() {
-        for line in schedule::measure(&place, workload, options)? {
+    let mut place = schedule::Place::prepare(options)?;
+    for workload in place.take_workloads() {
+        for line in schedule::measure(&mut place, &workload, options)? {
             println!("{line}");
         }
     }

@@ -73,9 +73,9 @@ impl Place {
         })
     }
 
-    /// Gives the workloads in the order in which they are measured.
-    pub(crate) fn workloads(&self) -> &[Workload] {
-        &self.workloads
+    /// Takes the workloads out, in the order in which they are measured.
+    pub(crate) fn take_workloads(&mut self) -> Vec<Workload> {
+        std::mem::take(&mut self.workloads)
     }
 }
 
@@ -103,7 +103,7 @@ fn push_base(registry: &Registry, folder: &Path) -> Result<String> {
 }
 
 /// Measures one workload in every wanted mode, with every builder; gives the lines.
-pub(crate) fn measure(place: &Place, work: &Workload, options: &Options) -> Result<Vec<Value>> {
+pub(crate) fn measure(place: &mut Place, work: &Workload, options: &Options) -> Result<Vec<Value>> {
     let wanted = |mode: &Mode| options.mode.is_empty() || options.mode.contains(mode);
     let mut costs: BTreeMap<(usize, usize), Vec<Cost>> = BTreeMap::new();
     for run in 1..=options.runs {
@@ -112,10 +112,14 @@ pub(crate) fn measure(place: &Place, work: &Workload, options: &Options) -> Resu
             if *mode != Mode::Cold && !wanted(mode) || *mode == Mode::Edited && !work.edit(run)? {
                 continue;
             }
-            for (number, builder) in place.builders.iter().enumerate() {
-                let cost = build_once(place, work, builder, *mode, run).with_context(|| {
-                    format!("{} {} by {}", work.name, mode.name(), builder.name())
-                })?;
+            for (number, builder) in place.builders.iter_mut().enumerate() {
+                if *mode == Mode::Cold {
+                    builder.forget()?;
+                }
+                let cost =
+                    build_once(&place.registry, work, builder, *mode, run).with_context(|| {
+                        format!("{} {} by {}", work.name, mode.name(), builder.name())
+                    })?;
                 if wanted(mode) {
                     costs.entry((mode_number, number)).or_default().push(cost);
                 }
@@ -130,7 +134,7 @@ pub(crate) fn measure(place: &Place, work: &Workload, options: &Options) -> Resu
 }
 
 fn build_once(
-    place: &Place,
+    registry: &Target,
     work: &Workload,
     builder: &Builder,
     mode: Mode,
@@ -141,20 +145,17 @@ fn build_once(
         Mode::Base => "-base",
         Mode::Cold | Mode::Unchanged | Mode::Edited => "",
     };
-    let host = match &place.registry {
+    let host = match registry {
         Target::Ours(registry) => registry.host(),
         Target::Given(host) => host.clone(),
     };
     let path = format!("bench/{}-{}-{run}{again}", work.name, builder.name());
     let name = format!("{host}/{}:latest", path.to_lowercase());
-    if mode == Mode::Cold {
-        builder.forget()?;
-    }
-    if let Target::Ours(registry) = &place.registry {
+    if let Target::Ours(registry) = registry {
         registry.clear_requests();
     }
     let mut cost = builder.build(&work.folder, &name, mode != Mode::Base)?;
-    if let Target::Ours(registry) = &place.registry {
+    if let Target::Ours(registry) = registry {
         cost.sent_bytes = Some(registry.uploaded_bytes());
     }
     Ok(cost)
