@@ -1,1 +1,57 @@
-//! Benchmarks of ocibuild.
+//! Measures whole builds: from a folder and a base in a registry to an image whose push
+//! the registry has confirmed. One line of JSON on standard output per workload, builder
+//! and mode.
+//!
+//! `workload` makes the folders, `builder` knows how each builder is called, `measure`
+//! runs a command and says what it cost, `schedule` decides what runs when, and `report`
+//! makes the lines. Everything that is needed is made here: a clone and a static busybox
+//! are enough.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program whose result is its output"
+)]
+
+mod builder;
+mod measure;
+mod options;
+mod report;
+mod schedule;
+mod workload;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser as _;
+
+use options::Options;
+
+/// Runs the program; both the bench target and the binary are nothing but this call.
+pub fn main() -> ExitCode {
+    // A sandbox starts as this program again; it must not see anything of what follows.
+    ocibuild::init();
+    // So does every measured build of ocibuild: see `builder`.
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let result = match arguments.split_first() {
+        Some((verb, rest)) if verb == builder::BUILD => builder::build_here(rest),
+        _ => run(&Options::parse()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<()> {
+    let mut place = schedule::Place::prepare(options)?;
+    for workload in place.take_workloads() {
+        for line in schedule::measure(&mut place, &workload, options)? {
+            println!("{line}");
+        }
+    }
+    Ok(())
+}
