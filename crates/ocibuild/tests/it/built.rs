@@ -136,11 +136,9 @@ impl Built {
             .map(|layer| {
                 let encoding = Encoding::of_media_type(&layer.media_type);
                 let file = File::open(blob(&layer.digest)).unwrap();
-                Arc::new(
-                    read_layer(file, encoding, &Limits::default(), &mut ())
-                        .unwrap()
-                        .toc,
-                )
+                read_layer(file, encoding, &Limits::default(), &mut ())
+                    .unwrap()
+                    .toc
             })
             .collect();
         let tars = manifest.layers.iter().map(|layer| {
