@@ -9,7 +9,7 @@ use std::process::Command;
 use ocibuild::images::Images;
 use ocibuild::registry::{Client, Index, Platform, Reference};
 use ocibuild::testing::ContextDir;
-use ocibuild::{Image, Output};
+use ocibuild::{Build, ContextSource, Image, Output};
 use ocibuild_registry::testing::{DebianRegistry, Registry, StartError};
 
 use crate::built::{Built, Workshop, example, skip, skopeo, skopeo_digest, wait};
@@ -203,6 +203,26 @@ fn embed(pushed: &Reference, base: Reference) {
     }
 }
 
+/// Builds the demonstration's sample into a registry, and has skopeo pull it.
+fn sample(pushed: &Reference) {
+    let workshop = Workshop::new();
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/sample");
+    let image = wait(
+        Build::new(ContextSource::Directory(sample), workshop.path("store"))
+            .output(Output::Registry(pushed.clone()))
+            .run(),
+    )
+    .unwrap();
+    let built = pulled(&workshop, pushed);
+    assert!(built.text("srv/www/index.html").contains("<html"));
+    let layout = workshop.path("layout");
+    let dest = format!("oci:{}:sample", layout.display());
+    let from = format!("docker://{pushed}");
+    if skopeo(&["copy", "--quiet", "--src-tls-verify=false", &from, &dest]).is_some() {
+        assert_eq!(Built::read(&layout, image.digest).config, image.config);
+    }
+}
+
 /// Pulls an image into a store of its own and reads it there.
 pub(crate) fn pulled(workshop: &Workshop, reference: &Reference) -> Built {
     let store = workshop.path("pulled");
@@ -219,15 +239,19 @@ fn the_example_builds_and_pushes_to_our_registry() {
         &registry.reference("team/app:1"),
         registry.reference("base:1"),
     );
+    sample(&registry.reference("team/sample:1"));
 }
 
 #[test]
 fn the_example_builds_and_pushes_to_debians_registry() {
     match DebianRegistry::start() {
-        Ok(registry) => embed(
-            &registry.reference("team/app:1"),
-            registry.reference("base:1"),
-        ),
+        Ok(registry) => {
+            embed(
+                &registry.reference("team/app:1"),
+                registry.reference("base:1"),
+            );
+            sample(&registry.reference("team/sample:1"));
+        }
         Err(StartError::Missing) => skip("docker-registry is not installed"),
         Err(error) => panic!("{error}"),
     }
