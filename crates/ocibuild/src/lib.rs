@@ -1,11 +1,12 @@
 //! A Dockerfile and a context become an OCI image.
 //!
-//! The path, in the order in which the rooms of this crate stand:
-//! `git` and `context` give the files, `dockerfile` parses the text, `graph` makes
-//! stages and steps of it, `source` finds the bases, `executor` and `copy` carry a
-//! step out, `snapshot` knows root file systems, `layer` makes bytes of changes,
-//! `image` makes configuration and manifest, `output` hands the image over, and
-//! `cache` remembers which step gave which layer.
+//! [`Build`] is the way in. The path behind it, in the order in which data passes:
+//! [`git`] and [`context`] give the files, [`dockerfile`] parses the text, [`graph`]
+//! makes stages and steps of it, [`source`] finds the bases, [`executor`] and [`copy`]
+//! carry a step out, [`snapshot`] knows root file systems, [`layer`] makes bytes of
+//! changes, [`image`] makes configuration and manifest, and [`output`] hands the image
+//! over. [`content`] is the store on disk, [`cache`] remembers there which step gave
+//! which layer, [`images`] finds what builds left there; `engine` carries a build out.
 
 pub mod build;
 pub mod cache;

@@ -139,11 +139,7 @@ impl Plan {
         }
         match self.stage_named(name, stage) {
             Some(found) => self.earlier(stage, found, name),
-            None => self.image_or_context(name).map(|base| match base {
-                Base::Context(name) => StageRef::Context(name),
-                Base::Image(reference) => StageRef::Image(reference),
-                Base::Scratch | Base::Stage(_) => unreachable!("not made by image_or_context"),
-            }),
+            None => self.image_or_context(name),
         }
     }
 
@@ -299,12 +295,16 @@ impl Plan {
         if name == "scratch" {
             return Ok(Base::Scratch);
         }
-        self.image_or_context(name)
+        Ok(match self.image_or_context(name)? {
+            StageRef::Stage(found) => Base::Stage(found),
+            StageRef::Image(reference) => Base::Image(reference),
+            StageRef::Context(name) => Base::Context(name),
+        })
     }
 
-    fn image_or_context(&self, name: &str) -> Result<Base, Error> {
+    fn image_or_context(&self, name: &str) -> Result<StageRef, Error> {
         if self.request.contexts.contains(name) {
-            return Ok(Base::Context(name.to_owned()));
+            return Ok(StageRef::Context(name.to_owned()));
         }
         let reference: Reference =
             name.parse()
@@ -322,8 +322,8 @@ impl Plan {
             })
         };
         match self.request.contexts.iter().find(same) {
-            Some(context) => Ok(Base::Context(context.clone())),
-            None => Ok(Base::Image(reference)),
+            Some(context) => Ok(StageRef::Context(context.clone())),
+            None => Ok(StageRef::Image(reference)),
         }
     }
 
