@@ -62,9 +62,8 @@ impl Builder {
     /// Makes the builder forget all that it knows.
     pub(crate) fn forget(&mut self) -> Result<()> {
         match self {
-            // A new folder beside the old one. To remove many files just before a run would
-            // be part of it: ext4 without a journal passes over inodes that were freed
-            // less than half a minute ago, one by one.
+            // A new folder beside the old one: to remove many files just before a run can
+            // slow it down (ext4 without a journal passes over inodes freed a while ago).
             Self::Ocibuild { root, .. } => {
                 let parent = root.parent().context("a store is below a folder")?;
                 *root = tempfile::Builder::new()
