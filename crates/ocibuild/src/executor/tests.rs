@@ -65,7 +65,7 @@ fn privileged_the_usual_file_systems_are_there() {
             ls /dev | sort | tr '\\n' ' '; echo
             echo x > /dev/null && echo y > /dev/full; df /dev/shm | tail -1 | awk '{ print $2 }'
             head -c 3 /dev/zero | wc -c; test -c /dev/pts/ptmx && echo ptmx
-            ls -d /proc/[0-9]* | wc -l
+            set -- /proc/[0-9]*; echo $#
             echo z > /proc/sys/kernel/hostname || echo locked; touch /sys/x || echo fixed
             echo 1 > /proc/sysrq-trigger || echo calm; chmod 600 /dev/null || echo kept";
         let outcome = room.run(&room.script(script));
@@ -92,7 +92,7 @@ fn privileged_the_usual_file_systems_are_there() {
         let devices =
             "fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero ";
         let expected = [
-            devices, "65536", "3", "ptmx", "3", "locked", "fixed", "calm", "kept",
+            devices, "65536", "3", "ptmx", "1", "locked", "fixed", "calm", "kept",
         ];
         assert_eq!(
             rest.lines().collect::<Vec<_>>(),
