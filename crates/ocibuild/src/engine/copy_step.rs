@@ -2,10 +2,9 @@
 //! entries; `files` makes a layer of it.
 
 use std::collections::HashMap;
-use std::io::Read;
 
 use super::files::{Files, Packing};
-use super::{Shared, layers};
+use super::{Shared, archives, layers};
 use crate::cache::StepResult;
 use crate::content::Layer;
 use crate::copy::{self, Destination, Owner, PlacedFrom, Placement, Selected};
@@ -36,7 +35,9 @@ pub(crate) async fn prepare(
     session
         .block(move || {
             let selected = copy::select(&step.sources, files.view())?;
-            refuse_archives(&step, &files, &selected)?;
+            if let (true, Files::Context(context)) = (step.extracts, &files) {
+                archives::refuse(context, &selected)?;
+            }
             let inputs = inputs(&files, &selected, threads)?;
             Ok(Prepared {
                 step,
@@ -114,39 +115,6 @@ fn digests(
     paths.dedup();
     let digests = context.digests(&paths, threads)?;
     Ok(paths.into_iter().zip(digests).collect())
-}
-
-/// ADD extracts archives, which we do not do yet; copying one as a file would be wrong.
-fn refuse_archives(step: &CopyStep, files: &Files, selected: &[Selected]) -> Result<(), Error> {
-    let (true, Files::Context(context)) = (step.extracts, files) else {
-        return Ok(());
-    };
-    for one in selected {
-        let Some(place) = context.view().content_of(&one.root) else {
-            continue;
-        };
-        let mut head = Vec::new();
-        let file = context.open(&place.path)?;
-        file.take(512)
-            .read_to_end(&mut head)
-            .map_err(|source| crate::context::Error::Io {
-                doing: "read",
-                path: crate::context::as_path(&place.path),
-                source,
-            })?;
-        if is_archive(&head) {
-            let name = String::from_utf8_lossy(&one.name).into_owned();
-            let what = format!("ADD of the archive {name:?} with extraction");
-            return Err(crate::graph::Error::Unsupported(what).into());
-        }
-    }
-    Ok(())
-}
-
-fn is_archive(head: &[u8]) -> bool {
-    let compressed: [&[u8]; 4] = [b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd"];
-    compressed.iter().any(|magic| head.starts_with(magic))
-        || head.get(257..262) == Some(b"ustar".as_slice())
 }
 
 /// Lays the files over the stage and writes the layer.

@@ -3,6 +3,7 @@
 //! layers, `finish` makes the image and hands it over. [`crate::build`] calls them in
 //! that order.
 
+mod archives;
 mod base;
 mod copy_step;
 mod files;

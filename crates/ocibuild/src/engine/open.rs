@@ -12,8 +12,8 @@ use tempfile::TempDir;
 use tokio::sync::{OnceCell, Semaphore};
 use tokio_util::task::TaskTracker;
 
-use super::Shared;
 use super::session::Session;
+use super::{Shared, archives};
 use crate::Cancel;
 use crate::build::{Build, ContextSource, DockerfileSource, NamedContext};
 use crate::content::ContentStore;
@@ -71,7 +71,12 @@ pub(crate) async fn session(build: Build, blocking: TaskTracker) -> Result<Share
     let walk = (store.clone(), build.contexts.clone());
     let (context, named_directories) = {
         let commit_tree = (opened.root, opened.guard, opened.lasts);
-        let work = move || scan_all(&walk.0, commit_tree, text.path.as_deref(), &walk.1);
+        let plan = plan.clone();
+        let work = move || {
+            let contexts = scan_all(&walk.0, commit_tree, text.path.as_deref(), &walk.1)?;
+            archives::refuse_named(&plan, &contexts.0)?;
+            Ok::<_, Error>(contexts)
+        };
         let scanned = blocking.spawn_blocking(work).await;
         scanned.map_err(|lost| Error::Lost(lost.to_string()))??
     };
