@@ -21,8 +21,8 @@ use crate::context::{self, Context};
 use crate::dockerfile::{self, Dockerfile};
 use crate::error::{Error, Location};
 use crate::event::{Event, EventSink};
-use crate::graph;
-use crate::registry::{Client, Digest};
+use crate::graph::{self, Plan};
+use crate::registry::{Client, Digest, Platform};
 
 /// Longer files are no Dockerfiles.
 const MAX_DOCKERFILE: u64 = 4 << 20;
@@ -44,42 +44,36 @@ struct Text {
     path: Option<PathBuf>,
 }
 
+/// What is found before anything runs.
+struct Prepared {
+    store: ContentStore,
+    plan: Plan,
+    context: Arc<Context>,
+    named_directories: BTreeMap<String, Arc<Context>>,
+    commit: Option<String>,
+}
+
 /// Opens everything.
 pub(crate) async fn session(build: Build, blocking: TaskTracker) -> Result<Shared, Error> {
-    let Build { context, root, .. } = build;
-    let (cancel, events) = (build.cancel.clone(), build.events.clone());
-    let dockerfile = build.dockerfile.clone();
-    let work = move || open_files(context, &root, &dockerfile, &cancel, &events);
-    let opened = blocking.spawn_blocking(work).await;
-    let (store, opened, text) = opened.map_err(|lost| Error::Lost(lost.to_string()))??;
-
-    let request = graph::Request {
-        file: text.name.clone(),
+    let sources = Sources {
+        context: build.context,
+        root: build.root,
+        dockerfile: build.dockerfile,
+        named: build.contexts.clone(),
         args: build.args,
         target: build.target,
         platform: build.platform.clone(),
-        contexts: build.contexts.keys().cloned().collect(),
+        cancel: build.cancel.clone(),
+        events: build.events.clone(),
     };
-    let plan = graph::plan(parse(&text)?, request).map_err(|(location, error)| {
-        let error = Error::from(error);
-        match location {
-            Some(location) => error.at(&location),
-            None => error,
-        }
-    })?;
-
-    let walk = (store.clone(), build.contexts.clone());
-    let (context, named_directories) = {
-        let commit_tree = (opened.root, opened.guard, opened.lasts);
-        let plan = plan.clone();
-        let work = move || {
-            let contexts = scan_all(&walk.0, commit_tree, text.path.as_deref(), &walk.1)?;
-            archives::refuse_named(&plan, &contexts.0)?;
-            Ok::<_, Error>(contexts)
-        };
-        let scanned = blocking.spawn_blocking(work).await;
-        scanned.map_err(|lost| Error::Lost(lost.to_string()))??
-    };
+    let prepared = blocking.spawn_blocking(move || prepare(sources)).await;
+    let Prepared {
+        store,
+        plan,
+        context,
+        named_directories,
+        commit,
+    } = prepared.map_err(|lost| Error::Lost(lost.to_string()))??;
     let client = match build.client {
         Some(client) => client,
         None => Client::builder().build().map_err(Error::Client)?,
@@ -100,7 +94,7 @@ pub(crate) async fn session(build: Build, blocking: TaskTracker) -> Result<Share
         epoch: build.epoch,
         now: build.now,
         threads: build.threads,
-        commit: opened.commit,
+        commit,
         cancel: build.cancel,
         bases: Mutex::default(),
         helper: build.helper,
@@ -113,24 +107,59 @@ pub(crate) async fn session(build: Build, blocking: TaskTracker) -> Result<Share
     }))
 }
 
-fn open_files(
+/// What of a build decides over its plan.
+struct Sources {
     context: ContextSource,
-    root: &Path,
-    dockerfile: &DockerfileSource,
-    cancel: &Cancel,
-    events: &EventSink,
-) -> Result<(ContentStore, Opened, Text), Error> {
-    let store = ContentStore::open(root)?;
-    let opened = open_context(&store, context, cancel)?;
+    root: PathBuf,
+    dockerfile: DockerfileSource,
+    named: BTreeMap<String, NamedContext>,
+    args: BTreeMap<String, String>,
+    target: Option<String>,
+    platform: Platform,
+    cancel: Cancel,
+    events: EventSink,
+}
+
+fn prepare(sources: Sources) -> Result<Prepared, Error> {
+    let store = ContentStore::open(&sources.root)?;
+    let opened = open_context(&store, sources.context, &sources.cancel)?;
     if let Some(id) = &opened.commit {
-        events.emit(Event::Commit { id: id.clone() });
+        sources.events.emit(Event::Commit { id: id.clone() });
     }
-    let text = read_dockerfile(dockerfile, &opened.root)?;
-    events.emit(Event::Dockerfile {
+    let text = read_dockerfile(&sources.dockerfile, &opened.root)?;
+    sources.events.emit(Event::Dockerfile {
         name: text.name.clone(),
         text: String::from_utf8_lossy(&text.text).into_owned(),
     });
-    Ok((store, opened, text))
+    let request = graph::Request {
+        file: text.name.clone(),
+        args: sources.args,
+        target: sources.target,
+        platform: sources.platform,
+        contexts: sources.named.keys().cloned().collect(),
+    };
+    let plan = make_plan(&text, request)?;
+    let commit = opened.commit.clone();
+    let (context, named_directories) =
+        scan_all(&store, opened, text.path.as_deref(), &sources.named)?;
+    archives::refuse_named(&plan, &context)?;
+    Ok(Prepared {
+        store,
+        plan,
+        context,
+        named_directories,
+        commit,
+    })
+}
+
+fn make_plan(text: &Text, request: graph::Request) -> Result<Plan, Error> {
+    graph::plan(parse(text)?, request).map_err(|(location, error)| {
+        let error = Error::from(error);
+        match location {
+            Some(location) => error.at(&location),
+            None => error,
+        }
+    })
 }
 
 fn open_context(
@@ -232,10 +261,13 @@ type Contexts = (Arc<Context>, BTreeMap<String, Arc<Context>>);
 
 fn scan_all(
     store: &ContentStore,
-    (root, guard, lasts): (PathBuf, Option<Arc<TempDir>>, bool),
+    opened: Opened,
     dockerfile: Option<&Path>,
     named: &BTreeMap<String, NamedContext>,
 ) -> Result<Contexts, Error> {
+    let Opened {
+        root, guard, lasts, ..
+    } = opened;
     let ignore = context::read_ignore(&root, dockerfile)?;
     let memory = lasts.then(|| memory_file(store, &root));
     let main = Context::scan(&root, ignore.as_ref(), memory, guard)?;

@@ -38,13 +38,6 @@ pub enum Output {
     Local(PathBuf),
 }
 
-impl Output {
-    /// Tells whether the output needs the bytes of every layer here.
-    pub fn needs_blobs(&self) -> bool {
-        !matches!(self, Self::Registry(_))
-    }
-}
-
 /// What went wrong with an output.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
