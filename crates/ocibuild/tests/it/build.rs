@@ -221,6 +221,20 @@ fn copies_keep_modes_and_times() {
 }
 
 #[test]
+fn a_made_directory_is_as_new_as_what_was_copied() {
+    let context = ContextDir::new().file("f", "");
+    let image = built(context, "FROM scratch\nCOPY f /made/deep/\n");
+    let times = image.layers[0].entries().iter();
+    let times: Vec<_> = times
+        .filter(|entry| !entry.implicit)
+        .map(|entry| (entry.path.to_string(), entry.mtime))
+        .collect();
+    let copied = 1_700_000_000;
+    let want = ["/made", "/made/deep", "/made/deep/f"];
+    assert_eq!(times, want.map(|path| (path.to_owned(), copied)));
+}
+
+#[test]
 fn copy_from_stages_images_and_named_contexts() {
     let workshop = Workshop::new();
     let named = ContextDir::new()
