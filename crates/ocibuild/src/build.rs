@@ -95,6 +95,8 @@ pub struct Build {
     pub(crate) names: Vec<Reference>,
     pub(crate) labels: Vec<(String, String)>,
     pub(crate) contexts: BTreeMap<String, NamedContext>,
+    #[cfg(feature = "git")]
+    pub(crate) git_policy: crate::git::Policy,
     pub(crate) outputs: Vec<Output>,
     pub(crate) use_cache: bool,
     pub(crate) epoch: Option<i64>,
@@ -119,6 +121,8 @@ impl Build {
             names: Vec::new(),
             labels: Vec::new(),
             contexts: BTreeMap::new(),
+            #[cfg(feature = "git")]
+            git_policy: crate::git::Policy::default(),
             outputs: Vec::new(),
             use_cache: true,
             epoch: None,
@@ -170,6 +174,13 @@ impl Build {
     /// Lets a name in FROM and `--from` stand for something else than an image of that name.
     pub fn named_context(mut self, name: impl Into<String>, context: NamedContext) -> Self {
         self.contexts.insert(name.into(), context);
+        self
+    }
+
+    /// Sets from which servers repositories may come, and how much of them may.
+    #[cfg(feature = "git")]
+    pub fn git_policy(mut self, policy: crate::git::Policy) -> Self {
+        self.git_policy = policy;
         self
     }
 

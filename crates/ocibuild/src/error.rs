@@ -17,6 +17,8 @@ pub enum ErrorKind {
     User,
     /// A command of a RUN step failed.
     Command,
+    /// A command of a RUN step was killed because memory ran out.
+    OutOfMemory,
     /// A registry or a repository refused or did not answer.
     Registry,
     /// The machine does not let RUN steps run.
@@ -200,10 +202,16 @@ impl Error {
         match self {
             Self::Instruction { source, .. } => source.kind(),
             Self::Shared(error) => error.kind(),
+            Self::Command {
+                exit: Exit::OutOfMemory,
+                ..
+            } => ErrorKind::OutOfMemory,
             Self::Command { .. } => ErrorKind::Command,
             Self::Source(source::Error::Registry { .. })
             | Self::Output(output::Error::Push { .. })
             | Self::Client(_) => ErrorKind::Registry,
+            #[cfg(feature = "git")]
+            Self::Git(error) if error.is_forbidden() => ErrorKind::User,
             #[cfg(feature = "git")]
             Self::Git(_) => ErrorKind::Registry,
             Self::Sandbox(error) if error.is_users() => ErrorKind::Command,

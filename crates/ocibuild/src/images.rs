@@ -151,6 +151,33 @@ impl Images {
         Ok(push::push(&self.0, client, &finished, layers, reference, &progress).await?)
     }
 
+    /// Pushes an image of a registry under another name, byte for byte; gives the digest
+    /// that the registry confirmed. Layers go through the store only where the target
+    /// cannot take them over from where they are.
+    pub async fn copy(
+        &self,
+        client: &Client,
+        from: &Reference,
+        to: &Reference,
+        platform: &Platform,
+    ) -> Result<Digest, Error> {
+        let base = source::from_registry(&self.0, client, from, platform).await?;
+        self.0.put_blob(&base.manifest.bytes)?;
+        let image = self.load(&from.to_string(), &base.manifest.descriptor)?;
+        // Where the layers are known to be counts, not where they once came from.
+        let layers = image.layers.into_iter().zip(base.layers);
+        let image = StoredImage {
+            layers: layers
+                .map(|(layer, found)| Layer {
+                    origin: found.origin,
+                    ..layer
+                })
+                .collect(),
+            ..image
+        };
+        self.push(client, &image, to).await
+    }
+
     /// Brings an image of a registry into the store, whole, under its name.
     pub async fn pull(
         &self,

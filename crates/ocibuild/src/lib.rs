@@ -26,6 +26,7 @@ pub mod graph;
 pub mod image;
 pub mod images;
 pub mod layer;
+pub mod net;
 pub mod output;
 pub mod snapshot;
 pub mod source;

@@ -127,6 +127,8 @@ pub(crate) async fn named(
 impl super::session::Session {
     /// Tells the user something that does not stop the build.
     pub(crate) fn warn(&self, message: String) {
-        self.events.emit(crate::event::Event::Warning { message });
+        self.steps
+            .events
+            .emit(crate::event::Event::Warning { message });
     }
 }

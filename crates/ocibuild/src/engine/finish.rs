@@ -40,7 +40,7 @@ pub(crate) async fn image(session: &Shared, target: &StageState) -> Result<Image
         config_descriptor: documents.config.descriptor,
         config,
         layers: target.layers.iter().map(summary).collect(),
-        steps: session.records(),
+        steps: session.steps.records(),
         pushed,
         commit: session.commit.clone(),
     })
@@ -196,7 +196,7 @@ async fn push_image(
     let (store, client) = (&session.store, &session.client);
     let pushed = push::push(store, client, image, &target.layers, reference, &progress).await;
     let digest = step.end_plain(pushed.map_err(Error::from))?;
-    session.events.emit(Event::Pushed {
+    session.steps.events.emit(Event::Pushed {
         reference: reference.to_string(),
         digest,
     });
@@ -204,7 +204,7 @@ async fn push_image(
 }
 
 fn progress(session: &Shared, step: crate::StepId) -> Progress {
-    let events = session.events.clone();
+    let events = session.steps.events.clone();
     Progress::new(move |transfer: Transfer| {
         events.emit(Event::StepProgress {
             step,

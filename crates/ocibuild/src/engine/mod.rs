@@ -14,6 +14,7 @@ pub(crate) mod open;
 mod run_step;
 mod session;
 pub(crate) mod stage;
+mod steps;
 
 /// What all parts share.
 pub(crate) type Shared = std::sync::Arc<session::Session>;

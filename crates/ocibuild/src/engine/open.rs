@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex};
 
 use tempfile::TempDir;
@@ -13,6 +12,9 @@ use tokio::sync::{OnceCell, Semaphore};
 use tokio_util::task::TaskTracker;
 
 use super::session::Session;
+#[cfg(feature = "git")]
+use super::steps::Meter;
+use super::steps::Steps;
 use super::{Shared, archives};
 use crate::Cancel;
 use crate::build::{Build, ContextSource, DockerfileSource, NamedContext};
@@ -20,7 +22,9 @@ use crate::content::ContentStore;
 use crate::context::{self, Context};
 use crate::dockerfile::{self, Dockerfile};
 use crate::error::{Error, Location};
-use crate::event::{Event, EventSink};
+use crate::event::Event;
+#[cfg(feature = "git")]
+use crate::git::{self, GitSource};
 use crate::graph::{self, Plan};
 use crate::registry::{Client, Digest, Platform};
 
@@ -34,6 +38,18 @@ struct Opened {
     commit: Option<String>,
     /// The tree lasts, so that digests of its files are worth remembering.
     lasts: bool,
+}
+
+impl Opened {
+    /// Files of this build alone, which go with it.
+    fn in_folder(folder: TempDir) -> Self {
+        Self {
+            root: folder.path().to_owned(),
+            guard: Some(Arc::new(folder)),
+            commit: None,
+            lasts: false,
+        }
+    }
 }
 
 /// A Dockerfile before it is parsed.
@@ -55,8 +71,11 @@ struct Prepared {
 
 /// Opens everything.
 pub(crate) async fn session(build: Build, blocking: TaskTracker) -> Result<Shared, Error> {
+    let steps = Arc::new(Steps::new(build.events));
     let sources = Sources {
         context: build.context,
+        #[cfg(feature = "git")]
+        git_policy: build.git_policy,
         root: build.root,
         dockerfile: build.dockerfile,
         named: build.contexts.clone(),
@@ -64,7 +83,7 @@ pub(crate) async fn session(build: Build, blocking: TaskTracker) -> Result<Share
         target: build.target,
         platform: build.platform.clone(),
         cancel: build.cancel.clone(),
-        events: build.events.clone(),
+        steps: steps.clone(),
     };
     let prepared = blocking.spawn_blocking(move || prepare(sources)).await;
     let Prepared {
@@ -100,9 +119,7 @@ pub(crate) async fn session(build: Build, blocking: TaskTracker) -> Result<Share
         helper: build.helper,
         sandbox: OnceCell::new(),
         packing: Semaphore::new(1),
-        events: build.events,
-        steps: Mutex::default(),
-        next_step: AtomicU32::new(1),
+        steps,
         blocking,
     }))
 }
@@ -110,6 +127,8 @@ pub(crate) async fn session(build: Build, blocking: TaskTracker) -> Result<Share
 /// What of a build decides over its plan.
 struct Sources {
     context: ContextSource,
+    #[cfg(feature = "git")]
+    git_policy: git::Policy,
     root: PathBuf,
     dockerfile: DockerfileSource,
     named: BTreeMap<String, NamedContext>,
@@ -117,17 +136,24 @@ struct Sources {
     target: Option<String>,
     platform: Platform,
     cancel: Cancel,
-    events: EventSink,
+    steps: Arc<Steps>,
 }
 
 fn prepare(sources: Sources) -> Result<Prepared, Error> {
     let store = ContentStore::open(&sources.root)?;
-    let opened = open_context(&store, sources.context, &sources.cancel)?;
+    let loader = Loader {
+        store: &store,
+        steps: &sources.steps,
+        cancel: &sources.cancel,
+        #[cfg(feature = "git")]
+        policy: &sources.git_policy,
+    };
+    let opened = loader.open(sources.context)?;
     if let Some(id) = &opened.commit {
-        sources.events.emit(Event::Commit { id: id.clone() });
+        sources.steps.events.emit(Event::Commit { id: id.clone() });
     }
     let text = read_dockerfile(&sources.dockerfile, &opened.root)?;
-    sources.events.emit(Event::Dockerfile {
+    sources.steps.events.emit(Event::Dockerfile {
         name: text.name.clone(),
         text: String::from_utf8_lossy(&text.text).into_owned(),
     });
@@ -162,42 +188,64 @@ fn make_plan(text: &Text, request: graph::Request) -> Result<Plan, Error> {
     })
 }
 
-fn open_context(
-    store: &ContentStore,
-    source: ContextSource,
-    cancel: &Cancel,
-) -> Result<Opened, Error> {
-    let temporary = |folder: TempDir| Opened {
-        root: folder.path().to_owned(),
-        guard: Some(Arc::new(folder)),
-        commit: None,
-        lasts: false,
-    };
-    match source {
-        ContextSource::Empty => Ok(temporary(store.scratch()?)),
-        ContextSource::Directory(root) => Ok(Opened {
-            root,
-            guard: None,
-            commit: None,
-            lasts: true,
-        }),
-        ContextSource::Tar(reader) => {
-            let opened = temporary(store.scratch()?);
-            let limits = context::tar::Limits::default();
-            context::tar::extract(reader, &opened.root, &limits).map_err(context::Error::from)?;
-            Ok(opened)
+/// Brings the files of a context to where they can be walked.
+#[cfg_attr(
+    not(feature = "git"),
+    expect(dead_code, reason = "unpacking cannot be cancelled")
+)]
+struct Loader<'a> {
+    store: &'a ContentStore,
+    steps: &'a Steps,
+    cancel: &'a Cancel,
+    #[cfg(feature = "git")]
+    policy: &'a git::Policy,
+}
+
+impl Loader<'_> {
+    fn open(&self, source: ContextSource) -> Result<Opened, Error> {
+        match source {
+            ContextSource::Empty => Ok(Opened::in_folder(self.store.scratch()?)),
+            ContextSource::Directory(root) => Ok(Opened {
+                root,
+                guard: None,
+                commit: None,
+                lasts: true,
+            }),
+            ContextSource::Tar(reader) => {
+                let step = self.steps.begin("[internal] load build context");
+                step.end_plain(self.unpack(reader))
+            }
+            #[cfg(feature = "git")]
+            ContextSource::Git(source) => {
+                let step = format!("[internal] load git source {source}");
+                let step = self.steps.begin(step);
+                let meter = Meter::new(self.steps.events.clone(), step.id);
+                step.end_plain(self.check_out(&source, &meter))
+            }
         }
-        #[cfg(feature = "git")]
-        ContextSource::Git(source) => {
-            let folder = store.scratch()?;
-            let checkout =
-                crate::git::checkout(&source, &folder.path().join("tree"), cancel, &|_| {})?;
-            Ok(Opened {
-                root: checkout.tree,
-                commit: Some(checkout.commit),
-                ..temporary(folder)
-            })
-        }
+    }
+
+    fn unpack(&self, tar: Box<dyn Read + Send>) -> Result<Opened, Error> {
+        let opened = Opened::in_folder(self.store.scratch()?);
+        let limits = context::tar::Limits::default();
+        context::tar::extract(tar, &opened.root, &limits).map_err(context::Error::from)?;
+        Ok(opened)
+    }
+
+    #[cfg(feature = "git")]
+    fn check_out(&self, source: &GitSource, meter: &Meter) -> Result<Opened, Error> {
+        let folder = self.store.scratch()?;
+        let dest = folder.path().join("tree");
+        let tell = |progress: git::Progress| {
+            let total = progress.total.unwrap_or_default();
+            meter.moved(&progress.task, progress.current, total);
+        };
+        let checkout = git::checkout(source, self.policy, &dest, self.cancel, &tell)?;
+        Ok(Opened {
+            root: checkout.tree,
+            commit: Some(checkout.commit),
+            ..Opened::in_folder(folder)
+        })
     }
 }
 

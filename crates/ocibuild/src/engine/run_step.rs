@@ -69,7 +69,7 @@ pub(crate) async fn run(
         threads: session.threads,
         clamp_mtime: session.epoch,
         created: session.created_text(),
-        events: session.events.clone(),
+        events: session.steps.events.clone(),
         step,
         cancel: session.cancel.clone(),
     };

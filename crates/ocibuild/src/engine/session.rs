@@ -2,21 +2,19 @@
 //! run and to report. Nothing here is decided; it is looked up and counted.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Instant, SystemTime};
+use std::time::SystemTime;
 
 use tokio::sync::{OnceCell, Semaphore};
 use tokio_util::task::TaskTracker;
 
 use super::stage::StageState;
+use super::steps::{Step, Steps};
 use crate::Cancel;
-use crate::build::{NamedContext, StepRecord};
-use crate::causes::one_line;
+use crate::build::NamedContext;
 use crate::content::ContentStore;
 use crate::context::Context;
 use crate::error::{Error, Location};
-use crate::event::{Event, EventSink, LayerSummary, StepId};
 use crate::executor::{Helper, Sandbox};
 use crate::graph::Plan;
 use crate::output::Output;
@@ -55,9 +53,7 @@ pub(crate) struct Session {
     pub(crate) sandbox: OnceCell<Result<Arc<dyn Sandbox>, String>>,
     /// One layer is packed at a time, with all threads.
     pub(crate) packing: Semaphore,
-    pub(crate) events: EventSink,
-    pub(crate) steps: Mutex<Vec<StepRecord>>,
-    pub(crate) next_step: AtomicU32,
+    pub(crate) steps: Arc<Steps>,
     pub(crate) blocking: TaskTracker,
 }
 
@@ -88,18 +84,7 @@ impl Session {
 
     /// Begins a step.
     pub(crate) fn step(&self, name: impl Into<String>) -> Step<'_> {
-        let id = StepId(self.next_step.fetch_add(1, Ordering::Relaxed));
-        let name = name.into();
-        self.events.emit(Event::StepStarted {
-            step: id,
-            name: name.clone(),
-        });
-        Step {
-            session: self,
-            id,
-            name,
-            started: Instant::now(),
-        }
+        self.steps.begin(name)
     }
 
     /// Gives the sandbox, and finds out which one works here when it is first asked for.
@@ -124,62 +109,6 @@ impl Session {
     /// Gives where an image is kept once it is loaded.
     pub(crate) fn base_cell(&self, name: String) -> BaseCell {
         lock(&self.bases).entry(name).or_default().clone()
-    }
-
-    /// Gives the finished steps in their order.
-    pub(crate) fn records(&self) -> Vec<StepRecord> {
-        let mut steps = lock(&self.steps).clone();
-        steps.sort_by_key(|step| step.step);
-        steps
-    }
-}
-
-/// A step that is being done.
-pub(crate) struct Step<'a> {
-    session: &'a Session,
-    pub(crate) id: StepId,
-    name: String,
-    started: Instant,
-}
-
-impl Step<'_> {
-    /// Ends the step and tells how.
-    pub(crate) fn end<T>(
-        self,
-        result: Result<T, Error>,
-        describe: impl FnOnce(&T) -> (bool, Option<LayerSummary>),
-    ) -> Result<T, Error> {
-        let millis = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        match &result {
-            Ok(value) => self.done(describe(value), millis),
-            Err(error) => self.session.events.emit(Event::StepFailed {
-                step: self.id,
-                error: one_line(error),
-                millis,
-            }),
-        }
-        result
-    }
-
-    /// Ends a step that makes no layer.
-    pub(crate) fn end_plain<T>(self, result: Result<T, Error>) -> Result<T, Error> {
-        self.end(result, |_| (false, None))
-    }
-
-    fn done(&self, (cached, layer): (bool, Option<LayerSummary>), millis: u64) {
-        self.session.events.emit(Event::StepDone {
-            step: self.id,
-            cached,
-            millis,
-            layer: layer.clone(),
-        });
-        lock(&self.session.steps).push(StepRecord {
-            step: self.id,
-            name: self.name.clone(),
-            cached,
-            millis,
-            layer,
-        });
     }
 }
 

@@ -46,6 +46,7 @@ pub use error::{Error, Failure};
 pub use helper::Helper;
 pub use init::{Job, overlay_xattr_prefix};
 pub use namespaces::Namespaces;
+pub use oom::memory_kills;
 pub use remove::REMOVE_TREE;
 
 /// One way to run commands, with one kind of identity.

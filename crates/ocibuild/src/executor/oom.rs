@@ -17,22 +17,24 @@ pub(super) struct Watch {
 impl Watch {
     /// Begins to watch.
     pub(super) fn begin() -> Self {
-        Self { before: kills() }
+        Self {
+            before: memory_kills(),
+        }
     }
 
     /// Looks again whether a command that was killed was killed for its memory.
     pub(super) fn explain(&self, exit: Exit) -> Exit {
         let killed = matches!(exit, Exit::Signal(libc::SIGKILL) | Exit::Code(KILLED_CHILD));
-        match (self.before, killed.then(kills).flatten()) {
+        match (self.before, killed.then(memory_kills).flatten()) {
             (Some(before), Some(after)) if after > before => Exit::OutOfMemory,
             _ => exit,
         }
     }
 }
 
-/// How many processes of this control group were killed for want of memory; of the
+/// Tells how many processes of this control group were killed for want of memory; of the
 /// whole machine where the group does not tell, as the root group does not.
-fn kills() -> Option<u64> {
+pub fn memory_kills() -> Option<u64> {
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     groups
         .lines()

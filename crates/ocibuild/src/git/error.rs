@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 
 use url::Url;
 
+use super::limits::Excess;
+use super::policy::Forbidden;
+
 /// Why a Git source could not be read, or its tree could not be fetched.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -93,6 +96,22 @@ pub enum GitError {
         target: String,
         /// Why this is the end.
         reason: &'static str,
+    },
+    /// The policy of the build does not let the repository come from there.
+    #[error("{url} is not allowed: {reason}")]
+    Forbidden {
+        /// The repository, or where it redirects to.
+        url: String,
+        /// What the policy says.
+        reason: Forbidden,
+    },
+    /// The repository is larger or slower than the policy of the build allows.
+    #[error("{url} is refused: {excess}")]
+    TooMuch {
+        /// The repository.
+        url: String,
+        /// The limit that was reached.
+        excess: Excess,
     },
     /// There is nothing in the repository.
     #[error("the repository {url} has no commits on its default branch")]
@@ -185,6 +204,15 @@ impl GitError {
     pub(super) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { path, source }
+    }
+
+    /// Tells whether the policy of the build forbids the source or one of its submodules.
+    pub fn is_forbidden(&self) -> bool {
+        match self {
+            Self::Forbidden { .. } => true,
+            Self::Submodule { source, .. } => source.is_forbidden(),
+            _ => false,
+        }
     }
 
     /// Tells whether trying again may help: the network failed, or the server said that it is busy.

@@ -13,6 +13,7 @@ use gix::remote::fetch::Shallow;
 
 use super::Progress;
 use super::error::{GitError, public_url};
+use super::limits::Budget;
 use super::refs::Wanted;
 use super::remote::Endpoint;
 use crate::Cancel;
@@ -36,6 +37,8 @@ pub(super) fn check_out(
     let url = public_url(&endpoint.url);
     watch.during(|interrupt, progress| {
         let mut checkout = fetch(endpoint, wanted, dest, interrupt, progress)?;
+        measure(checkout.repo(), &endpoint.budget)
+            .map_err(|source| not_checked_out(&url, "the tree", Some(source)))?;
         let (repository, outcome) = checkout
             .main_worktree(progress.add_child("check out"), interrupt)
             .map_err(|source| not_checked_out(&url, "the tree", Some(source)))?;
@@ -55,6 +58,28 @@ pub(super) fn check_out(
             .detach();
         Ok(Fetched { repository, commit })
     })
+}
+
+/// Counts what the tree would put on disk. Trees may name one another many times, so
+/// that a few objects stand for more files than any disk holds.
+fn measure(repository: &gix::Repository, budget: &Budget) -> gix::Result {
+    let mut folders = vec![repository.head_commit()?.tree_id()?.detach()];
+    while let Some(folder) = folders.pop() {
+        let tree = repository.find_tree(folder)?;
+        for entry in tree.iter() {
+            let entry = entry?;
+            let id = entry.object_id();
+            let size = match entry.mode().is_blob_or_symlink() {
+                true => repository.find_header(id)?.size(),
+                false => 0,
+            };
+            budget.add_file(size).map_err(gix::Error::from_error)?;
+            if entry.mode().is_tree() {
+                folders.push(id);
+            }
+        }
+    }
+    Ok(())
 }
 
 fn not_checked_out(url: &str, what: &str, source: Option<gix::Error>) -> GitError {
@@ -94,7 +119,9 @@ fn fetch(
         // Servers may refuse to serve a commit that no reference names; it may still be
         // in the history, so the whole of it is the second try.
         (Err(error), Wanted::Commit(id))
-            if !error.can_retry_lenient() && !interrupt.load(Ordering::Relaxed) =>
+            if !error.can_retry_lenient()
+                && !endpoint.budget.is_broken()
+                && !interrupt.load(Ordering::Relaxed) =>
         {
             tracing::debug!(%error, commit = %id, "fetching the whole history");
             let checkout = run(clone()?).map_err(failed)?;
@@ -106,15 +133,19 @@ fn fetch(
 }
 
 fn prepare(endpoint: &Endpoint, dest: &Path) -> gix::Result<PrepareFetch> {
+    // A small pack can hold an object that fills the memory of any machine.
+    let object_limit = format!("gitoxide.objects.allocLimit={}", endpoint.budget.object());
     let clone = PrepareFetch::new(
         endpoint.url.as_str(),
         dest,
         gix::create::Kind::WithWorktree,
         gix::create::Options::default(),
-        gix::open::Options::isolated(),
+        gix::open::Options::isolated().config_overrides([object_limit]),
     )?;
     let endpoint = endpoint.clone();
     Ok(clone.configure_connection(move |connection| {
+        *connection.transport_mut() = super::transport::connect(&endpoint)?;
+        // Otherwise gix sets options of its own.
         connection.set_transport_options(Box::new(endpoint.transport_options()));
         // Otherwise a server that asks for a password makes gix run credential helpers.
         connection.set_credentials(|_| Ok(None));
@@ -143,10 +174,12 @@ fn detach_head(
     Ok(())
 }
 
-/// The outside world of a running fetch: who may end it, and who wants to know how far it is.
+/// The outside world of a running fetch: who and what may end it, and who wants to know
+/// how far it is.
 pub(super) struct Watch<'a> {
     pub(super) cancel: &'a Cancel,
     pub(super) progress: &'a (dyn Fn(Progress) + Sync),
+    pub(super) budget: &'a Budget,
 }
 
 impl Watch<'_> {
@@ -179,7 +212,8 @@ impl Watch<'_> {
             let (interrupt, root) = (&interrupt, &root);
             scope.spawn(move || {
                 while is_done.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
-                    interrupt.fetch_or(self.cancel.is_cancelled(), Ordering::Relaxed);
+                    let ends = self.cancel.is_cancelled() || self.budget.excess().is_some();
+                    interrupt.fetch_or(ends, Ordering::Relaxed);
                     self.report(root);
                 }
             });

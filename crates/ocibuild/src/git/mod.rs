@@ -10,24 +10,32 @@
 
 mod error;
 mod fetch;
+mod limits;
+mod policy;
 mod refs;
 mod remote;
 mod snapshot;
 mod source;
 mod submodules;
+mod transport;
 mod tree;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use url::Url;
 
 use crate::Cancel;
+use crate::net::Refused;
 use fetch::Watch;
+use limits::Budget;
 use refs::Wanted;
 use remote::{Credentials, Endpoint, Tls};
 
 pub use error::GitError;
+pub use limits::{Excess, Limits};
+pub use policy::{Forbidden, HostPattern, InvalidHostPattern, Policy};
 pub use snapshot::{GitSnapshot, SnapshotAnswer};
 pub use source::GitSource;
 
@@ -59,19 +67,21 @@ pub struct Progress {
 ///
 /// Files get mode 0644 or 0755 and directories 0755, whatever the umask is. Blocks, so
 /// an asynchronous program calls it where blocking is allowed; `progress` is called from
-/// another thread. A cancelled checkout ends at once while data arrives, and within a
-/// minute when the server has fallen silent.
+/// another thread. A cancelled checkout, and one that has reached a limit of the policy,
+/// ends at once while data arrives, and within a minute when the server has fallen silent.
 ///
 /// ```no_run
 /// use ocibuild::{Cancel, git};
 ///
 /// let source = git::GitSource::parse("https://github.com/owner/app.git#main:service")?;
-/// let done = git::checkout(&source, "context".as_ref(), &Cancel::new(), &|_| {})?;
+/// let (policy, cancel) = (git::Policy::default(), Cancel::new());
+/// let done = git::checkout(&source, &policy, "context".as_ref(), &cancel, &|_| {})?;
 /// println!("{} in {}", done.commit, done.tree.display());
 /// # Ok::<(), git::GitError>(())
 /// ```
 pub fn checkout(
     source: &GitSource,
+    policy: &Policy,
     dest: &Path,
     cancel: &Cancel,
     progress: &(dyn Fn(Progress) + Sync),
@@ -81,10 +91,17 @@ pub fn checkout(
         source::check_reference(reference)?;
     }
     tree::prepare_destination(dest)?;
+    let budget = Arc::new(Budget::new(policy.limits));
     let session = Session {
         credentials: credentials(source, &url)?,
         tls: Tls::default(),
-        watch: Watch { cancel, progress },
+        policy,
+        watch: Watch {
+            cancel,
+            progress,
+            budget: &budget,
+        },
+        budget: budget.clone(),
         recurse: source.submodules,
     };
     let wanted = Target::Name(source.reference.as_deref());
@@ -133,6 +150,8 @@ enum Target<'a> {
 struct Session<'a> {
     credentials: Option<Credentials>,
     tls: Tls,
+    policy: &'a Policy,
+    budget: Arc<Budget>,
     watch: Watch<'a>,
     recurse: bool,
 }
@@ -146,13 +165,13 @@ impl Session<'_> {
         dest: &Path,
         parents: &mut Vec<Url>,
     ) -> Result<gix::ObjectId, GitError> {
-        let endpoint =
-            self.retry(|| Endpoint::discover(url, &self.tls, self.credentials.as_ref()))?;
+        let endpoint = self.retry(url, || self.discover(url))?;
         let wanted = match target {
-            Target::Name(name) => self.retry(|| refs::resolve(&endpoint, name))?,
+            Target::Name(name) => self.retry(url, || refs::resolve(&endpoint, name))?,
             Target::Commit(id) => Wanted::Commit(id),
         };
-        let fetched = self.retry(|| fetch::check_out(&endpoint, &wanted, dest, &self.watch))?;
+        let check_out = || fetch::check_out(&endpoint, &wanted, dest, &self.watch);
+        let fetched = self.retry(url, check_out)?;
         if self.recurse {
             parents.push(url.clone());
             for module in submodules::list(&fetched.repository, parents)? {
@@ -179,13 +198,24 @@ impl Session<'_> {
         Ok(())
     }
 
+    fn discover(&self, url: &Url) -> Result<Endpoint, GitError> {
+        let credentials = self.credentials.as_ref();
+        Endpoint::discover(url, &self.tls, credentials, self.policy, &self.budget)
+    }
+
     /// Repeats what the network or a busy server has made fail.
-    fn retry<T>(&self, mut attempt: impl FnMut() -> Result<T, GitError>) -> Result<T, GitError> {
+    fn retry<T>(
+        &self,
+        url: &Url,
+        mut attempt: impl FnMut() -> Result<T, GitError>,
+    ) -> Result<T, GitError> {
+        let mut attempt = || attempt().map_err(|error| self.reason(url, error));
         let mut pause = FIRST_PAUSE;
         for _ in 1..TRIES {
             self.watch.check()?;
+            self.budget.forget_broken();
             match attempt() {
-                Err(error) if error.is_transient() => {
+                Err(error) if self.may_pass(&error) => {
                     tracing::debug!(error = &error as &dyn std::error::Error, "trying again");
                 }
                 result => return result,
@@ -195,5 +225,30 @@ impl Session<'_> {
         }
         self.watch.check()?;
         attempt()
+    }
+
+    /// Tells whether trying again may help.
+    fn may_pass(&self, error: &GitError) -> bool {
+        let is_ours = matches!(error, GitError::TooMuch { .. } | GitError::Cancelled);
+        error.is_transient() || (self.budget.is_broken() && !is_ours)
+    }
+
+    /// Says why something failed, where a rule of ours has made it fail: the error then
+    /// comes out of the depths of a client as a broken connection.
+    fn reason(&self, url: &Url, error: GitError) -> GitError {
+        if self.watch.cancel.is_cancelled() {
+            return GitError::Cancelled;
+        }
+        let url = error::public_url(url);
+        if let Some(excess) = self.budget.excess() {
+            return GitError::TooMuch { url, excess };
+        }
+        match Refused::among(&error) {
+            Some(refused) => GitError::Forbidden {
+                url,
+                reason: Forbidden::Address(refused),
+            },
+            None => error,
+        }
     }
 }

@@ -4,8 +4,7 @@ use gix::bstr::{BString, ByteSlice as _};
 use gix::progress::Discard;
 use gix::protocol::handshake::Ref;
 use gix::protocol::ls_refs::RefPrefixes;
-use gix::protocol::transport::client::TransportWithoutIO as _;
-use gix::protocol::transport::client::blocking_io::{Transport, connect};
+use gix::protocol::transport::client::blocking_io::Transport;
 use gix::protocol::{LsRefsCommand, transport};
 
 use super::error::{GitError, public_url};
@@ -93,8 +92,7 @@ fn list(endpoint: &Endpoint, prefixes: &[String]) -> Result<Vec<String>, GitErro
 }
 
 fn ask(endpoint: &Endpoint, prefixes: &[String]) -> gix::Result<Vec<Ref>> {
-    let mut transport = connect::connect(endpoint.url.as_str(), connect::Options::default())?;
-    transport.configure(&endpoint.transport_options())?;
+    let mut transport = super::transport::connect(endpoint)?;
     let handshake = gix::protocol::handshake(
         &mut transport,
         transport::Service::UploadPack,

@@ -14,9 +14,12 @@ use gix::protocol::transport::client::blocking_io::http;
 use ocibuild_registry::Secret;
 use reqwest::header;
 use rustls::{ClientConfig, RootCertStore};
-use url::{Host, Url};
+use url::Url;
 
 use super::error::{GitError, host_and_port, public_url};
+use super::limits::Budget;
+use super::policy::{Policy, is_loopback};
+use crate::net::AddressPolicy;
 
 const DISCOVERY: &str = "/info/refs?service=git-upload-pack";
 const ADVERTISEMENT: &str = "application/x-git-upload-pack-advertisement";
@@ -24,6 +27,8 @@ const MAX_REDIRECTS: usize = 5;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a server may be silent; it reports progress while it prepares a pack.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(60);
+/// A timeout of nothing would be none.
+const SHORTEST_TIMEOUT: Duration = Duration::from_millis(1);
 /// Some servers serve Git's protocol only to what calls itself git.
 const USER_AGENT: &str = concat!("git/ocibuild-", env!("CARGO_PKG_VERSION"));
 /// The user name that the big hosts accept beside any kind of token.
@@ -52,15 +57,6 @@ impl Credentials {
 
     fn header_for(&self, url: &Url) -> Option<&Secret> {
         (url.origin() == self.origin).then_some(&self.header)
-    }
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
     }
 }
 
@@ -102,18 +98,26 @@ pub(super) struct Endpoint {
     pub(super) url: Url,
     authorization: Option<Secret>,
     tls: ClientConfig,
+    addresses: AddressPolicy,
+    pub(super) budget: Arc<Budget>,
 }
 
 impl Endpoint {
-    /// Asks for the repository at `url` and follows where the server points to.
+    /// Asks for the repository at `url` and follows where the server points to, as far
+    /// as the policy goes.
     pub(super) fn discover(
         url: &Url,
         tls: &Tls,
         credentials: Option<&Credentials>,
+        policy: &Policy,
+        budget: &Arc<Budget>,
     ) -> Result<Self, GitError> {
         let mut base = without_trailing_slash(url);
         for _ in 0..=MAX_REDIRECTS {
+            policy.check(&base)?;
             let endpoint = Self {
+                addresses: policy.addresses,
+                budget: budget.clone(),
                 authorization: credentials.and_then(|c| c.header_for(&base)).cloned(),
                 tls: tls.for_url(&base)?,
                 url: base,
@@ -133,7 +137,8 @@ impl Endpoint {
     }
 
     fn ask(&self) -> Result<reqwest::blocking::Response, GitError> {
-        let client = configure(reqwest::blocking::Client::builder(), &self.tls)
+        let client = self
+            .configure(reqwest::blocking::Client::builder())
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(USER_AGENT)
             .build()
@@ -173,9 +178,9 @@ impl Endpoint {
     /// Gives the settings with which gix talks to this server: the same client, no
     /// further redirects, and the token as a header that no file ever holds.
     pub(super) fn transport_options(&self) -> http::Options {
-        let tls = self.tls.clone();
+        let endpoint = self.clone();
         let backend = http::reqwest::Options {
-            configure_client: Some(Box::new(move |builder| Ok(configure(builder, &tls)))),
+            configure_client: Some(Box::new(move |builder| Ok(endpoint.configure(builder)))),
             configure_request: None,
         };
         http::Options {
@@ -190,18 +195,21 @@ impl Endpoint {
             ..http::Options::default()
         }
     }
-}
 
-/// Proxies come from the environment otherwise, which a library does not read.
-fn configure(
-    builder: reqwest::blocking::ClientBuilder,
-    tls: &ClientConfig,
-) -> reqwest::blocking::ClientBuilder {
-    builder
-        .tls_backend_preconfigured(tls.clone())
-        .no_proxy()
-        .connect_timeout(CONNECT_TIMEOUT)
-        .timeout(SILENCE_TIMEOUT)
+    /// Proxies come from the environment otherwise, which a library does not read. A
+    /// server may be silent no longer than the whole checkout may still take.
+    fn configure(
+        &self,
+        builder: reqwest::blocking::ClientBuilder,
+    ) -> reqwest::blocking::ClientBuilder {
+        let at_most = |limit: Duration| limit.min(self.budget.time_left()).max(SHORTEST_TIMEOUT);
+        builder
+            .tls_backend_preconfigured(self.tls.clone())
+            .dns_resolver(Arc::new(self.addresses.resolver()))
+            .no_proxy()
+            .connect_timeout(at_most(CONNECT_TIMEOUT))
+            .timeout(at_most(SILENCE_TIMEOUT))
+    }
 }
 
 /// Finds the repository behind a redirect: the target must end as the request did.

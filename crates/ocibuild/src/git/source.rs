@@ -5,6 +5,8 @@
 //!
 //! Nothing here asks the network, and whatever passes names an HTTP server.
 
+use std::fmt;
+
 use gix::bstr::ByteSlice as _;
 use ocibuild_registry::Secret;
 use url::Url;
@@ -137,6 +139,18 @@ impl GitSource {
         }
         self.reference = Some(name);
         Ok(())
+    }
+}
+
+/// Shows the source as [`GitSource::parse`] reads it, without anything that may be secret.
+impl fmt::Display for GitSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&without_secrets(&self.url))?;
+        match (self.reference.as_deref().unwrap_or_default(), &self.subdir) {
+            ("", None) => Ok(()),
+            (reference, None) => write!(f, "#{reference}"),
+            (reference, Some(subdir)) => write!(f, "#{reference}:{subdir}"),
+        }
     }
 }
 
@@ -344,6 +358,24 @@ mod tests {
         let source = GitSource::parse("https://s3cret@h/r.git").unwrap();
         assert_eq!(source.username, None);
         assert_eq!(source.token, Some(Secret::new("s3cret")));
+    }
+
+    #[test]
+    fn a_source_is_shown_without_its_token() {
+        for (text, shown) in [
+            ("https://me:s3cret@h/r.git", "https://h/r.git"),
+            ("https://s3cret@h/r.git#main", "https://h/r.git#main"),
+            (
+                "https://h/r.git?branch=b&subdir=a",
+                "https://h/r.git#refs/heads/b:a",
+            ),
+            ("https://h/r.git#:a/b", "https://h/r.git#:a/b"),
+        ] {
+            assert_eq!(GitSource::parse(text).unwrap().to_string(), shown);
+        }
+        let mut source = GitSource::parse("https://h/r").unwrap();
+        source.url = "https://me:s3cret@h/r?token=s3cret".to_owned();
+        assert_eq!(source.to_string(), "https://h/r");
     }
 
     #[test]

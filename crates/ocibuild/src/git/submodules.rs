@@ -152,6 +152,15 @@ mod tests {
             ("/etc", None),
             ("https://a:b@x/lib", None),
             ("-x", None),
+            ("--upload-pack=touch /tmp/x", None),
+            ("ext::sh -c touch", None),
+            ("EXT::sh", None),
+            ("fd::3", None),
+            ("ssh://-oProxyCommand=x/lib", None),
+            ("./../../../../etc", None),
+            ("..", None),
+            ("lib", None),
+            ("", None),
         ] {
             let url = resolve_url(text.as_bytes().as_bstr(), &parents);
             assert_eq!(url.ok().as_ref().map(Url::as_str), want, "{text}");

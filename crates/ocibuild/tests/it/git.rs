@@ -8,14 +8,18 @@ use std::process::Command;
 use std::sync::Mutex;
 
 use ocibuild::Cancel;
-use ocibuild::git::{self, Checkout, GitError, GitSnapshot, GitSource, Progress};
+use ocibuild::git::{self, Checkout, GitError, GitSnapshot, GitSource, Policy, Progress};
 use ocibuild::registry::Secret;
 use ocibuild::testing::{GitRepository, GitServer};
 use tempfile::TempDir;
 
 fn check_out(source: &GitSource) -> Result<(TempDir, Checkout), GitError> {
+    check_out_under(&Policy::default(), source)
+}
+
+fn check_out_under(policy: &Policy, source: &GitSource) -> Result<(TempDir, Checkout), GitError> {
     let dest = tempfile::tempdir().unwrap();
-    let done = git::checkout(source, dest.path(), &Cancel::new(), &|_| {})?;
+    let done = git::checkout(source, policy, dest.path(), &Cancel::new(), &|_| {})?;
     Ok((dest, done))
 }
 
@@ -483,7 +487,8 @@ fn a_cancelled_checkout_ends() {
     cancel.cancel();
     let dest = tempfile::tempdir().unwrap();
     let source = source(sample.repository.url());
-    let error = git::checkout(&source, dest.path(), &cancel, &|_| {}).unwrap_err();
+    let policy = Policy::default();
+    let error = git::checkout(&source, &policy, dest.path(), &cancel, &|_| {}).unwrap_err();
     assert!(matches!(error, GitError::Cancelled), "{error}");
     assert!(sample.server.seen().is_empty());
 }
@@ -494,7 +499,8 @@ fn a_destination_with_files_is_left_alone() {
     let dest = tempfile::tempdir().unwrap();
     fs::write(dest.path().join("mine"), "mine").unwrap();
     let source = source(sample.repository.url());
-    let error = git::checkout(&source, dest.path(), &Cancel::new(), &|_| {}).unwrap_err();
+    let (policy, cancel) = (Policy::default(), Cancel::new());
+    let error = git::checkout(&source, &policy, dest.path(), &cancel, &|_| {}).unwrap_err();
     assert!(
         matches!(error, GitError::DestinationNotEmpty { .. }),
         "{error}"
@@ -551,10 +557,9 @@ fn a_snapshot_is_a_repository_to_us_and_to_git() {
 
     let seen: Mutex<Vec<Progress>> = Mutex::default();
     let dest = tempfile::tempdir().unwrap();
-    let done = git::checkout(&source(&url), dest.path(), &Cancel::new(), &|progress| {
-        seen.lock().unwrap().push(progress);
-    })
-    .unwrap();
+    let (policy, cancel) = (Policy::default(), Cancel::new());
+    let watch = |progress| seen.lock().unwrap().push(progress);
+    let done = git::checkout(&source(&url), &policy, dest.path(), &cancel, &watch).unwrap();
     assert_eq!(done.commit, commit);
     assert_eq!(read(&done, "web/index.html"), "<p>hello</p>\n");
     assert_eq!(fs::read(done.tree.join("large")).unwrap(), large);
@@ -590,6 +595,7 @@ fn the_destination_may_be_behind_a_link() {
     symlink("real", &link).unwrap();
     git::checkout(
         &source(sample.repository.url()),
+        &Policy::default(),
         &link,
         &Cancel::new(),
         &|_| {},

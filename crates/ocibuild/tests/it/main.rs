@@ -8,6 +8,8 @@ mod built;
 mod cache;
 mod dockerfile;
 mod git;
+mod git_context;
+mod git_policy;
 mod ignore;
 mod outputs;
 mod run;

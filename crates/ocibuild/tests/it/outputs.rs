@@ -281,3 +281,34 @@ fn a_base_in_the_same_registry_is_taken_over_unread() {
     assert!(registry.uploaded_bytes() < 10_000);
     pulled(&workshop, &pushed);
 }
+
+#[test]
+fn an_image_is_copied_to_other_names_byte_for_byte() {
+    let (workshop, registry) = (Workshop::new(), Registry::start().unwrap());
+    let other = Registry::start().unwrap();
+    let source = registry.reference("team/base:1");
+    push_base(&workshop, source.clone());
+    let client = Client::builder().build().unwrap();
+    let digest = wait(client.head(&source)).unwrap().unwrap().digest;
+    let pinned: Reference = format!("{source}@{digest}").parse().unwrap();
+    let images = Images::open(&workshop.path("copies")).unwrap();
+    registry.clear_requests();
+
+    let same = registry.reference("elsewhere/app:2");
+    let copied = wait(images.copy(&client, &pinned, &same, &Platform::host())).unwrap();
+    assert_eq!(copied, digest);
+    let layers_read = registry.requests();
+    let layers_read = layers_read
+        .iter()
+        .filter(|request| request.method == "GET" && request.path.contains("/blobs/"));
+    assert_eq!(
+        layers_read.count(),
+        1,
+        "the configuration, and not the layer"
+    );
+
+    let far = other.reference("app:3");
+    let copied = wait(images.copy(&client, &pinned, &far, &Platform::host())).unwrap();
+    assert_eq!(copied, digest);
+    pulled(&workshop, &far);
+}
