@@ -14,8 +14,8 @@ use reqwest::Method;
 use reqwest::header::{HeaderValue, RANGE};
 use tempfile::NamedTempFile;
 
+use crate::action::{Action, Phase};
 use crate::auth::Access;
-use crate::error::Action;
 use crate::progress::{Progress, Transfer, TransferState};
 use crate::retry::Backoff;
 use crate::stream::{Sink, Written};
@@ -109,7 +109,9 @@ fn create_beside(dest: &Path) -> std::io::Result<(NamedTempFile, std::fs::File)>
 }
 
 fn action(repository: &Repository, descriptor: &Descriptor) -> Action {
-    Action::new(format!("pull blob {} from {repository}", descriptor.digest))
+    let digest = descriptor.digest;
+    let text = format!("pull blob {digest} from {repository}");
+    Action::new(Phase::PullBlob(digest), repository, text)
 }
 
 /// A blob that is being read and verified.

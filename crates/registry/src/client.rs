@@ -81,6 +81,17 @@ impl ClientBuilder {
         self
     }
 
+    /// Reaches the registry `name` (as it is written in names, with its port) at
+    /// `endpoint`: `host[:port]`, after `http://` or `https://` where that should not be
+    /// decided by the other settings, which may list either of the two.
+    ///
+    /// References, errors and reports keep the name, and so do credentials; those of
+    /// the endpoint are used where the name has none.
+    pub fn alias(mut self, name: impl Into<String>, endpoint: impl Into<String>) -> Self {
+        self.hosts.aliases.insert(name.into(), endpoint.into());
+        self
+    }
+
     /// Sends everything through a proxy, except to the hosts of `no_proxy`
     /// (comma-separated, in the form of the environment variable of that name).
     pub fn proxy(mut self, url: impl Into<String>, no_proxy: Option<&str>) -> Self {

@@ -5,7 +5,7 @@
 //! that trusts nobody instead of a panic. HTTP/1.1 only: a large upload over one
 //! HTTP/2 connection is slower and dies with the connection.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +18,8 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme
 use url::Url;
 
 use crate::Repository;
+use crate::home::{Endpoint, Home, authority, is_at};
+use crate::reference::canonical_registry;
 
 /// A client that cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +37,14 @@ pub enum BuildError {
     /// A proxy's address is not a URL.
     #[error("the address of the proxy is not a URL")]
     InvalidProxy,
+    /// An alias is not one host in place of another.
+    #[error("invalid alias {name:?} for {endpoint:?}: both must be a host with an optional port")]
+    InvalidAlias {
+        /// The name.
+        name: String,
+        /// What should be reached under it.
+        endpoint: String,
+    },
     /// The HTTP client refuses the settings.
     #[error("cannot set up the HTTP client")]
     Http(#[source] reqwest::Error),
@@ -50,6 +60,8 @@ pub(crate) struct HostSettings {
     pub(crate) proxy: Option<(String, Option<String>)>,
     pub(crate) user_agent: Option<String>,
     pub(crate) connect_timeout: Duration,
+    /// Endpoints by the registry that they answer for.
+    pub(crate) aliases: BTreeMap<String, String>,
 }
 
 /// The HTTP clients, and which of them speaks to which host.
@@ -57,6 +69,7 @@ pub(crate) struct Connector {
     settings: HostSettings,
     verifying: reqwest::Client,
     trusting: Option<reqwest::Client>,
+    aliases: BTreeMap<String, Endpoint>,
 }
 
 impl Connector {
@@ -68,6 +81,7 @@ impl Connector {
             false => Some(http_client(&settings, trusting_tls(&provider)?)?),
         };
         Ok(Self {
+            aliases: aliases(&settings)?,
             settings,
             verifying,
             trusting,
@@ -77,26 +91,56 @@ impl Connector {
     /// Gives the client for a URL's host.
     pub(crate) fn http(&self, url: &Url) -> &reqwest::Client {
         match &self.trusting {
-            Some(trusting) if contains(&self.settings.skip_verify, &authority(url)) => trusting,
+            Some(trusting) if self.skips_verify(url) => trusting,
             _ => &self.verifying,
         }
     }
 
-    /// Gives the beginning of every API URL of a repository's registry.
-    pub(crate) fn api(&self, repository: &Repository) -> String {
-        let host = repository.api_host();
-        let scheme = if self.is_plain(host) { "http" } else { "https" };
-        format!("{scheme}://{host}/v2/")
+    fn skips_verify(&self, url: &Url) -> bool {
+        let skip = &self.settings.skip_verify;
+        let aliases = self.aliases.iter();
+        contains(skip, &authority(url))
+            || aliases
+                .filter(|(_, endpoint)| is_at(url, &endpoint.authority))
+                .any(|(name, _)| contains(skip, name))
+    }
+
+    /// Gives where a repository's registry is; none where its name makes no URL.
+    pub(crate) fn home(&self, repository: &Repository) -> Option<Home> {
+        let alias = self.aliases.get(repository.registry());
+        Home::new(repository, alias, !self.reaches_plainly(repository))
+    }
+
+    /// Gives a repository under the name of the endpoint that an alias leads to.
+    pub(crate) fn at_endpoint(&self, repository: &Repository) -> Option<Repository> {
+        let endpoint = self.aliases.get(repository.registry())?;
+        Repository::new(&endpoint.authority, repository.path()).ok()
     }
 
     /// Tells whether the token service at a plain HTTP URL may be told secrets: only
     /// by a registry that is spoken to over plain HTTP itself, and only on the same
     /// host or one for which plain HTTP is allowed as well.
     pub(crate) fn trusts_plain_realm(&self, repository: &Repository, realm: &Url) -> bool {
-        let registry = repository.api_host();
+        let alias = self.aliases.get(repository.registry());
+        let registry = alias.map_or(repository.api_host(), |endpoint| &endpoint.authority);
         let realm_host = authority(realm);
-        self.is_plain(registry)
+        self.reaches_plainly(repository)
             && (host_of(registry) == host_of(&realm_host) || self.is_plain(&realm_host))
+    }
+
+    /// Tells whether a repository's registry is spoken to over plain HTTP. An alias is
+    /// judged by its endpoint; the name counts where the settings list it.
+    fn reaches_plainly(&self, repository: &Repository) -> bool {
+        let named = repository.api_host();
+        match self.aliases.get(repository.registry()) {
+            None => self.is_plain(named),
+            Some(Endpoint { tls: Some(tls), .. }) => !tls,
+            Some(Endpoint { authority, .. }) => {
+                !contains(&self.settings.force_https, named)
+                    && !contains(&self.settings.force_https, authority)
+                    && (self.is_plain(authority) || contains(&self.settings.plain_http, named))
+            }
+        }
     }
 
     fn is_plain(&self, authority: &str) -> bool {
@@ -111,12 +155,19 @@ fn contains(hosts: &BTreeSet<String>, authority: &str) -> bool {
     hosts.contains(authority) || hosts.contains(host_of(authority))
 }
 
-fn authority(url: &Url) -> String {
-    let host = url.host_str().unwrap_or_default();
-    match url.port() {
-        Some(port) => format!("{host}:{port}"),
-        None => host.to_owned(),
-    }
+/// Reads the aliases; a registry with several names has them under one.
+fn aliases(settings: &HostSettings) -> Result<BTreeMap<String, Endpoint>, BuildError> {
+    let read = |(name, endpoint): (&String, &String)| {
+        let named = Repository::new(name, "x").ok();
+        match (named, Endpoint::parse(endpoint)) {
+            (Some(_), Some(place)) => Ok((canonical_registry(name).to_owned(), place)),
+            _ => Err(BuildError::InvalidAlias {
+                name: name.clone(),
+                endpoint: endpoint.clone(),
+            }),
+        }
+    };
+    settings.aliases.iter().map(read).collect()
 }
 
 /// Cuts the port off; an IPv6 address keeps its brackets.
@@ -254,7 +305,7 @@ mod tests {
             ("localhost:5443", "https://localhost:5443/v2/"),
             ("127.9.9.9", "http://127.9.9.9/v2/"),
             ("[::1]:5000", "http://[::1]:5000/v2/"),
-            ("plain.example:80", "http://plain.example:80/v2/"),
+            ("plain.example:80", "http://plain.example/v2/"),
             ("mixed.example:5000", "http://mixed.example:5000/v2/"),
             ("mixed.example", "https://mixed.example/v2/"),
             (
@@ -263,7 +314,74 @@ mod tests {
             ),
         ] {
             let repository = Repository::new(registry, "a/b").unwrap();
-            assert_eq!(connector.api(&repository), want);
+            let home = connector.home(&repository).unwrap();
+            assert_eq!(home.url("").unwrap().as_str(), want);
+        }
+    }
+
+    #[test]
+    fn an_alias_is_reached_as_its_endpoint_allows() {
+        for (name, endpoint, want) in [
+            (
+                "localhost:5000",
+                "kind-registry:5000",
+                "https://kind-registry:5000/v2/",
+            ),
+            (
+                "localhost:5000",
+                "http://kind-registry:5000",
+                "http://kind-registry:5000/v2/",
+            ),
+            (
+                "plain.example",
+                "kind-registry:5000",
+                "http://kind-registry:5000/v2/",
+            ),
+            (
+                "r.example",
+                "mixed.example:5000",
+                "http://mixed.example:5000/v2/",
+            ),
+            ("r.example", "127.0.0.1:5000", "http://127.0.0.1:5000/v2/"),
+            (
+                "r.example",
+                "https://127.0.0.1:5000",
+                "https://127.0.0.1:5000/v2/",
+            ),
+            ("r.example", "localhost:5443", "https://localhost:5443/v2/"),
+            (
+                "localhost:5443",
+                "127.0.0.1:5000",
+                "https://127.0.0.1:5000/v2/",
+            ),
+            ("docker.io", "mirror.example", "https://mirror.example/v2/"),
+        ] {
+            let connector = Connector::new(HostSettings {
+                aliases: [(name.to_owned(), endpoint.to_owned())].into(),
+                ..connector().settings
+            })
+            .unwrap();
+            let repository = Repository::new(name, "a/b").unwrap();
+            let url = connector.home(&repository).unwrap().url("").unwrap();
+            assert_eq!(url.as_str(), want, "{name} {endpoint}");
+            let other = Repository::new("other.example", "a/b").unwrap();
+            let url = connector.home(&other).unwrap().url("").unwrap();
+            assert_eq!(url.as_str(), "https://other.example/v2/");
+        }
+    }
+
+    #[test]
+    fn a_bad_alias_is_refused() {
+        for (name, endpoint) in [("a/b", "h"), ("http://a", "h"), ("a", "h/x"), ("a", "")] {
+            let settings = HostSettings {
+                aliases: [(name.to_owned(), endpoint.to_owned())].into(),
+                ..HostSettings::default()
+            };
+            let error = Connector::new(settings).err().unwrap();
+            assert!(
+                matches!(error, BuildError::InvalidAlias { .. }),
+                "{name} {endpoint}"
+            );
         }
     }
 

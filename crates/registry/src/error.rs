@@ -12,26 +12,34 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::auth::{CredentialError, TokenError};
-use crate::{Digest, Platform};
+use crate::action::{Action, Phase};
+use crate::auth::{CredentialError, EcrError, EcrOperation, TokenError};
+use crate::{Digest, Platform, Repository};
+
+/// Most characters of a reason.
+const MAX_REASON: usize = 2000;
 
 /// A failed request to a registry, or an answer that must not be believed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// No answer came: no connection, a broken one, or a TLS failure.
-    #[error("{action}: the connection failed")]
+    #[error("{action}: the connection to {peer} failed")]
     Network {
         /// What was being done.
         action: Action,
+        /// The registry, or the host that it sent us to.
+        peer: String,
         /// What the HTTP client says, without the URL.
         source: reqwest::Error,
     },
     /// No byte moved for a whole idle time.
-    #[error("{action}: nothing moved for {} seconds", idle.as_secs_f32())]
+    #[error("{action}: nothing moved from or to {peer} for {} seconds", idle.as_secs_f32())]
     Stalled {
         /// What was being done.
         action: Action,
+        /// The registry, or the host that it sent us to.
+        peer: String,
         /// The idle time.
         idle: Duration,
     },
@@ -62,6 +70,16 @@ pub enum Error {
         registry: String,
         /// Why not.
         source: CredentialError,
+    },
+    /// The API of Amazon ECR gave no login, or did not make a repository.
+    #[error("{action}: a call of the ECR API for {registry} failed")]
+    Ecr {
+        /// What was being done.
+        action: Action,
+        /// The registry.
+        registry: String,
+        /// Why not.
+        source: Box<EcrError>,
     },
     /// The registry broke the protocol.
     #[error("{action}: the registry broke the protocol: {problem}")]
@@ -157,6 +175,63 @@ impl Error {
         }
     }
 
+    /// Gives what was being done.
+    pub fn action(&self) -> &Action {
+        match self {
+            Self::Network { action, .. }
+            | Self::Stalled { action, .. }
+            | Self::Refused { action, .. }
+            | Self::Token { action, .. }
+            | Self::Credentials { action, .. }
+            | Self::Ecr { action, .. }
+            | Self::Protocol { action, .. }
+            | Self::DigestMismatch { action, .. }
+            | Self::SizeMismatch { action, .. }
+            | Self::TooLarge { action, .. }
+            | Self::Document { action, .. }
+            | Self::NotAnImage { action, .. }
+            | Self::NoSuchPlatform { action, .. }
+            | Self::File { action, .. } => action,
+            Self::GaveUp { source, .. } => source.action(),
+        }
+    }
+
+    /// Gives the repository that was pulled from or pushed to.
+    pub fn repository(&self) -> &Repository {
+        self.action().repository()
+    }
+
+    /// Gives how far things had come. With it and [`Error::reason`] a caller can say
+    /// `push to {name} failed while {phase}: {reason}`.
+    pub fn phase(&self) -> Phase {
+        match self {
+            Self::Token { .. } | Self::Credentials { .. } => Phase::Login,
+            Self::Ecr { action, source, .. } => match source.operation {
+                EcrOperation::GetAuthorizationToken => Phase::Login,
+                EcrOperation::CreateRepository => action.phase(),
+            },
+            Self::GaveUp { source, .. } => source.phase(),
+            Self::Refused { action, refusal } => match refusal.status {
+                401 => Phase::Login,
+                _ => action.phase(),
+            },
+            _ => self.action().phase(),
+        }
+    }
+
+    /// Says in one line why it failed, causes included, without what was being done.
+    pub fn reason(&self) -> String {
+        let prefix = format!("{}: ", self.action());
+        let mut links = Vec::new();
+        let mut next: Option<&(dyn std::error::Error + 'static)> = Some(self);
+        while let Some(error) = next {
+            let text = error.to_string();
+            links.push(text.strip_prefix(&prefix).unwrap_or(&text).to_owned());
+            next = error.source();
+        }
+        clean(&links.join(": "), MAX_REASON)
+    }
+
     /// Gives the HTTP status with which the registry refused, if it did.
     pub fn status(&self) -> Option<u16> {
         match self {
@@ -174,7 +249,7 @@ impl Error {
     /// Tells whether credentials are missing, wrong, or not enough.
     pub fn is_denied(&self) -> bool {
         match self {
-            Self::Token { .. } | Self::Credentials { .. } => true,
+            Self::Token { .. } | Self::Credentials { .. } | Self::Ecr { .. } => true,
             Self::GaveUp { source, .. } => source.is_denied(),
             _ => matches!(self.status(), Some(401 | 403)),
         }
@@ -187,6 +262,7 @@ impl Error {
             Self::Stalled { .. } => true,
             Self::Refused { refusal, .. } => refusal.is_transient(),
             Self::Token { source, .. } => source.is_transient(),
+            Self::Ecr { source, .. } => source.is_transient(),
             _ => false,
         }
     }
@@ -196,6 +272,7 @@ impl Error {
         match self {
             Self::Refused { refusal, .. } => refusal.retry_after,
             Self::Token { source, .. } => source.retry_after(),
+            Self::Ecr { source, .. } => source.retry_after(),
             _ => None,
         }
     }
@@ -215,22 +292,6 @@ pub(crate) fn is_certificate_error(error: &(dyn std::error::Error + 'static)) ->
     wrapped
         .or_else(|| error.source())
         .is_some_and(is_certificate_error)
-}
-
-/// What was being done to which thing, such as `push blob sha256:… to host/app`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Action(String);
-
-impl Action {
-    pub(crate) fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-}
-
-impl fmt::Display for Action {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
 }
 
 /// An error status of a registry, with the errors that its body lists.

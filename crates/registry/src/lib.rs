@@ -14,6 +14,8 @@ pub mod reference;
 pub mod secret;
 
 #[cfg(feature = "client")]
+mod action;
+#[cfg(feature = "client")]
 pub mod auth;
 #[cfg(feature = "client")]
 pub mod blob;
@@ -23,6 +25,8 @@ mod client;
 mod connector;
 #[cfg(feature = "client")]
 pub mod error;
+#[cfg(feature = "client")]
+mod home;
 #[cfg(feature = "client")]
 mod manage;
 #[cfg(feature = "client")]
@@ -45,7 +49,9 @@ mod transport;
 mod upload;
 
 #[cfg(feature = "client")]
-pub use auth::{Credential, Credentials};
+pub use action::{Action, Phase};
+#[cfg(feature = "client")]
+pub use auth::{AccessKey, Credential, Credentials, EcrLogin, EcrSettings};
 #[cfg(feature = "client")]
 pub use blob::Blob;
 #[cfg(feature = "client")]

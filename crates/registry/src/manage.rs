@@ -6,9 +6,9 @@ use reqwest::header::HeaderValue;
 use serde::Deserialize;
 use url::Url;
 
+use crate::action::{Action, Phase};
 use crate::auth::Access;
-use crate::error::Action;
-use crate::transport::{Request, Response, redirected};
+use crate::transport::{Request, Response};
 use crate::{Client, Digest, Error, Reference, Repository};
 
 /// Tags that are asked for at a time.
@@ -25,7 +25,11 @@ impl Client {
             // A repository without tags may be answered with null.
             tags: Option<Vec<String>>,
         }
-        let action = Action::new(format!("list the tags of {repository}"));
+        let action = Action::new(
+            Phase::ListTags,
+            repository,
+            format!("list the tags of {repository}"),
+        );
         let mut url = self.transport.url(repository, "tags/list", &action)?;
         url.query_pairs_mut().append_pair("n", &PAGE.to_string());
         let home = url.origin();
@@ -57,21 +61,24 @@ impl Client {
             Some(digest) => *digest,
             None => self.resolve(reference).await?.digest,
         };
-        let action = Action::new(format!("delete manifest {digest} of {reference}"));
+        let text = format!("delete manifest {digest} of {reference}");
+        let action = Action::new(Phase::Delete, reference.repository(), text);
         let path = format!("manifests/{digest}");
         self.delete(reference.repository(), &path, action).await
     }
 
     /// Deletes a tag and leaves its manifest; many registries cannot.
     pub async fn delete_tag(&self, reference: &Reference) -> Result<(), Error> {
-        let action = Action::new(format!("delete the tag {reference}"));
+        let text = format!("delete the tag {reference}");
+        let action = Action::new(Phase::Delete, reference.repository(), text);
         let path = format!("manifests/{}", reference.tag_or_latest());
         self.delete(reference.repository(), &path, action).await
     }
 
     /// Deletes a blob of a repository.
     pub async fn delete_blob(&self, repository: &Repository, digest: &Digest) -> Result<(), Error> {
-        let action = Action::new(format!("delete blob {digest} of {repository}"));
+        let text = format!("delete blob {digest} of {repository}");
+        let action = Action::new(Phase::Delete, repository, text);
         self.delete(repository, &format!("blobs/{digest}"), action)
             .await
     }
@@ -97,5 +104,5 @@ fn next_page(response: &Response) -> Option<Url> {
         return None;
     }
     let target = HeaderValue::try_from(target).ok()?;
-    redirected(response.url(), &target).ok()
+    response.resolve(&target).ok()
 }

@@ -6,8 +6,9 @@ use reqwest::Method;
 use reqwest::header::{ACCEPT, HeaderValue};
 use serde::Deserialize;
 
+use crate::action::{Action, Phase};
 use crate::auth::Access;
-use crate::error::{Action, clean};
+use crate::error::clean;
 use crate::transport::{Request, Response};
 use crate::{Client, Descriptor, Digest, Error, Hasher, Index, Manifest, Platform, Reference};
 use crate::{digest::Algorithm, media_type};
@@ -50,7 +51,7 @@ impl Client {
 
     /// Finds what a reference names, without its bytes where the registry allows it.
     pub async fn resolve(&self, reference: &Reference) -> Result<Descriptor, Error> {
-        let action = Action::new(format!("resolve {reference}"));
+        let action = action(Phase::Resolve, "resolve", reference);
         let response = self
             .transport
             .send(&self.manifest_request(Method::HEAD, reference, &action)?)
@@ -70,7 +71,7 @@ impl Client {
 
     /// Reads a manifest or index and verifies its digest.
     pub async fn manifest(&self, reference: &Reference) -> Result<(Descriptor, Bytes), Error> {
-        let action = Action::new(format!("pull manifest {reference}"));
+        let action = action(Phase::PullManifest, "pull manifest", reference);
         let request = self.manifest_request(Method::GET, reference, &action)?;
         let mut backoff = self.transport.backoff();
         loop {
@@ -83,7 +84,7 @@ impl Client {
 
     /// Reads the manifest of an image for a platform, through indexes if need be.
     pub async fn image(&self, reference: &Reference, wanted: &Platform) -> Result<Image, Error> {
-        let action = Action::new(format!("find an image in {reference}"));
+        let action = action(Phase::PullManifest, "find an image in", reference);
         let mut name = reference.clone();
         let mut index = None;
         for _ in 0..MAX_INDEX_DEPTH {
@@ -153,6 +154,10 @@ impl Client {
         let request = Request::new(action.clone(), method, url, access);
         Ok(request.header(ACCEPT, HeaderValue::from_static(ACCEPTED)))
     }
+}
+
+fn action(phase: Phase, verb: &str, reference: &Reference) -> Action {
+    Action::new(phase, reference.repository(), format!("{verb} {reference}"))
 }
 
 fn check_digest(expected: Option<&Digest>, actual: Digest, action: &Action) -> Result<(), Error> {
@@ -269,7 +274,8 @@ mod tests {
     use super::*;
 
     fn action() -> Action {
-        Action::new("test")
+        let repository = "localhost/app".parse().unwrap();
+        Action::new(Phase::PullManifest, &repository, "test")
     }
 
     fn entry(platform: &str) -> Descriptor {

@@ -9,8 +9,8 @@ use futures::{StreamExt, TryStreamExt, stream};
 use reqwest::Method;
 use reqwest::header::{CONTENT_TYPE, HeaderValue};
 
+use crate::action::{Action, Phase};
 use crate::auth::Access;
-use crate::error::Action;
 use crate::progress::Progress;
 use crate::pull::content_digest;
 use crate::transport::{Body, Request};
@@ -142,7 +142,7 @@ impl Client {
         media_type: &str,
         bytes: &[u8],
     ) -> Result<Digest, Error> {
-        let action = Action::new(format!("push manifest {reference}"));
+        let action = push_action(reference);
         let digest = digest_for(reference, bytes)?;
         let repository = reference.repository();
         let name = match (reference.tag(), reference.digest()) {
@@ -171,6 +171,11 @@ impl Client {
     }
 }
 
+fn push_action(reference: &Reference) -> Action {
+    let text = format!("push manifest {reference}");
+    Action::new(Phase::PushManifest, reference.repository(), text)
+}
+
 /// Computes a manifest's digest; one that the reference names has to agree.
 fn digest_for(reference: &Reference, manifest: &[u8]) -> Result<Digest, Error> {
     let Some(expected) = reference.digest() else {
@@ -182,6 +187,6 @@ fn digest_for(reference: &Reference, manifest: &[u8]) -> Result<Digest, Error> {
     if actual == *expected {
         return Ok(actual);
     }
-    let action = Action::new(format!("push manifest {reference}"));
+    let action = push_action(reference);
     Err(Error::digest_mismatch(&action, *expected, actual))
 }

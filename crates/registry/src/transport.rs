@@ -15,9 +15,11 @@ use reqwest::header::{
 use url::Url;
 
 use crate::Repository;
+use crate::action::Action;
 use crate::auth::{Access, AuthError, Authenticator};
 use crate::connector::Connector;
-use crate::error::{Action, Error, Refusal};
+use crate::error::{Error, Refusal};
+use crate::home::Home;
 use crate::retry::{Backoff, Retry};
 use crate::upload::Upload;
 
@@ -71,13 +73,6 @@ impl<'a> Request<'a> {
         matches!(self.method, Method::GET | Method::HEAD)
     }
 
-    fn network(&self, source: reqwest::Error) -> Error {
-        Error::Network {
-            action: self.action.clone(),
-            source: source.without_url(),
-        }
-    }
-
     fn protocol(&self, problem: &'static str) -> Error {
         Error::Protocol {
             action: self.action.clone(),
@@ -109,15 +104,14 @@ impl Transport {
         rest: &str,
         action: &Action,
     ) -> Result<Url, Error> {
-        let text = format!(
-            "{}{}/{rest}",
-            self.connector.api(repository),
-            repository.path()
-        );
-        Url::parse(&text).map_err(|_| Error::Protocol {
-            action: action.clone(),
-            problem: "the registry's name does not make a URL",
-        })
+        let path = format!("{}/{rest}", repository.path());
+        let url = self.home(repository, action)?.url(&path);
+        url.ok_or_else(|| no_url(action))
+    }
+
+    fn home(&self, repository: &Repository, action: &Action) -> Result<Home, Error> {
+        let home = self.connector.home(repository);
+        home.ok_or_else(|| no_url(action))
     }
 
     /// Starts counting the attempts of one piece of work.
@@ -138,18 +132,20 @@ impl Transport {
 
     /// Sends a request, and again where the registry wants us to log in.
     pub(crate) async fn send_once(&self, request: &Request<'_>) -> Result<Response, Error> {
+        let home = self.home(&request.access.repository, &request.action)?;
         for logins in 0.. {
             let header = self
                 .authenticator
                 .header(&request.access, &self.connector)
                 .await
                 .map_err(|error| login_error(request, error))?;
-            let (mut response, url) = self.follow(request, header.as_ref()).await?;
+            let (mut response, url) = self.follow(request, &home, header.as_ref()).await?;
             let status = response.status();
             if status.is_success() {
                 return Ok(Response {
                     response,
                     url,
+                    home,
                     action: request.action.clone(),
                     idle: self.retry.idle,
                 });
@@ -161,10 +157,10 @@ impl Transport {
                 && is_about_login(request, &refusal, header.is_some() && logins == 0);
             // What another origin says about logging in is not about our login.
             if renewable
-                && self.is_home(request, &url)
+                && home.owns(&url)
                 && self
                     .authenticator
-                    .challenged(&request.access, &headers, header.as_ref())
+                    .challenged(&request.access, &headers, header.as_ref(), &self.connector)
                     .await
             {
                 continue;
@@ -174,38 +170,43 @@ impl Transport {
         Err(request.protocol("it asks for one login after the other"))
     }
 
+    /// Makes the repository of a request that the registry does not have, where the
+    /// caller's login is one that may; tells whether it is there now.
+    pub(crate) async fn create_repository(&self, request: &Request<'_>) -> Result<bool, Error> {
+        self.authenticator
+            .create_repository(&request.access.repository, &self.connector)
+            .await
+            .map_err(|error| login_error(request, error))
+    }
+
     /// Sends a request along its redirects; gives the answer and whose it is.
     async fn follow(
         &self,
         request: &Request<'_>,
+        home: &Home,
         header: Option<&HeaderValue>,
     ) -> Result<(reqwest::Response, Url), Error> {
         let mut url = request.url.clone();
         for _ in 0..=MAX_REDIRECTS {
-            let header = header.filter(|_| self.is_home(request, &url));
-            let response = self.exchange(request, &url, header).await?;
+            let header = header.filter(|_| home.owns(&url));
+            let response = self.exchange(request, home, &url, header).await?;
             if !response.status().is_redirection() || !request.is_read() {
                 return Ok((response, url));
             }
             let Some(location) = response.headers().get(LOCATION) else {
                 return Ok((response, url));
             };
-            url = redirected(&url, location).map_err(|problem| request.protocol(problem))?;
+            let next = home.resolve(&url, location);
+            url = next.map_err(|problem| request.protocol(problem))?;
         }
         Err(request.protocol("it redirects too often"))
-    }
-
-    /// Tells whether a URL belongs to the registry itself. Redirects and upload
-    /// locations may lead elsewhere, where our secrets have no business.
-    fn is_home(&self, request: &Request<'_>, url: &Url) -> bool {
-        Url::parse(&self.connector.api(&request.access.repository))
-            .is_ok_and(|home| home.origin() == url.origin())
     }
 
     /// One request, one answer.
     async fn exchange(
         &self,
         request: &Request<'_>,
+        home: &Home,
         url: &Url,
         header: Option<&HeaderValue>,
     ) -> Result<reqwest::Response, Error> {
@@ -227,9 +228,14 @@ impl Transport {
             }
         };
         match activity.watch(builder.send(), self.retry.idle).await {
-            Some(answer) => answer.map_err(|source| request.network(source)),
+            Some(answer) => answer.map_err(|source| Error::Network {
+                action: request.action.clone(),
+                peer: home.peer(url),
+                source: source.without_url(),
+            }),
             None => Err(Error::Stalled {
                 action: request.action.clone(),
+                peer: home.peer(url),
                 idle: self.retry.idle,
             }),
         }
@@ -245,6 +251,13 @@ impl Transport {
             Ok(Ok(body)) => body,
             _ => Bytes::new(),
         }
+    }
+}
+
+fn no_url(action: &Action) -> Error {
+    Error::Protocol {
+        action: action.clone(),
+        problem: "the registry's name does not make a URL",
     }
 }
 
@@ -285,27 +298,28 @@ fn login_error(request: &Request<'_>, error: AuthError) -> Error {
             registry,
             source: Box::new(source),
         },
+        AuthError::Ecr(source) => Error::Ecr {
+            action,
+            registry,
+            source: Box::new(source),
+        },
     }
 }
 
-/// Resolves a `Location` against the URL that answered with it.
-pub(crate) fn redirected(from: &Url, location: &HeaderValue) -> Result<Url, &'static str> {
-    let text = location
-        .to_str()
-        .map_err(|_| "its Location header is not a text")?;
-    let mut url = from
-        .join(text)
-        .map_err(|_| "its Location header is not a URL")?;
-    // A registry behind a proxy that ends TLS may not know that it is https.
-    let same_host = url.host_str() == from.host_str();
-    if from.scheme() == "https" && url.scheme() == "http" && same_host && url.port().is_none() {
-        // Both schemes are special ones, so this cannot fail.
-        let _ = url.set_scheme("https");
-    }
-    match (from.scheme(), url.scheme()) {
-        (_, "https") | ("http", "http") => Ok(url),
-        (_, "http") => Err("it redirects from https to http"),
-        _ => Err("it redirects to something other than http"),
+/// Sends a small request that may be carried out twice. A connection that was kept for
+/// its next use may be closing at the other end, as after an upload that was refused
+/// before it was read; a request that meets this is sent once more.
+pub(crate) async fn send_fresh(
+    request: reqwest::RequestBuilder,
+) -> Result<reqwest::Response, reqwest::Error> {
+    let again = request.try_clone();
+    match (request.send().await, again) {
+        (Err(error), Some(again)) if error.is_request() && !error.is_connect() => {
+            let error = error.without_url();
+            tracing::debug!(%error, "a kept connection was closed, a new one is used");
+            again.send().await
+        }
+        (answer, _) => answer,
     }
 }
 
@@ -336,6 +350,7 @@ pub(crate) async fn read_limited(
 pub(crate) struct Response {
     response: reqwest::Response,
     url: Url,
+    home: Home,
     action: Action,
     idle: Duration,
 }
@@ -361,12 +376,12 @@ impl Response {
             .headers()
             .get(LOCATION)
             .ok_or_else(|| protocol("its answer has no Location header"))?;
-        redirected(&self.url, location).map_err(protocol)
+        self.resolve(location).map_err(protocol)
     }
 
-    /// Gives the URL that answered.
-    pub(crate) fn url(&self) -> &Url {
-        &self.url
+    /// Resolves a URL that a header of the answer names.
+    pub(crate) fn resolve(&self, location: &HeaderValue) -> Result<Url, &'static str> {
+        self.home.resolve(&self.url, location)
     }
 
     /// Gives the next piece of the body, at its end none.
@@ -375,10 +390,12 @@ impl Response {
             Ok(Ok(chunk)) => Ok(chunk),
             Ok(Err(source)) => Err(Error::Network {
                 action: self.action.clone(),
+                peer: self.home.peer(&self.url),
                 source: source.without_url(),
             }),
             Err(_) => Err(Error::Stalled {
                 action: self.action.clone(),
+                peer: self.home.peer(&self.url),
                 idle: self.idle,
             }),
         }
@@ -437,45 +454,6 @@ impl Activity {
                 done = &mut work => return Some(done),
                 () = tokio::time::sleep_until(due.into()) => {}
             }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn redirects_never_leave_tls() {
-        let resolve = |from: &str, location: &'static str| {
-            let from = Url::parse(from).unwrap();
-            redirected(&from, &HeaderValue::from_static(location)).map(|url| url.to_string())
-        };
-        for (from, location, want) in [
-            ("https://r.io/v2/a", "/x?y=1", Ok("https://r.io/x?y=1")),
-            (
-                "https://r.io/v2/a",
-                "https://cdn.io/x",
-                Ok("https://cdn.io/x"),
-            ),
-            ("https://r.io/v2/a", "http://r.io/x", Ok("https://r.io/x")),
-            (
-                "https://r.io/v2/a",
-                "http://169.254.169.254/x",
-                Err("it redirects from https to http"),
-            ),
-            ("http://r.io/v2/a", "http://b.io/", Ok("http://b.io/")),
-            (
-                "http://r.io/v2/a",
-                "file:///etc/passwd",
-                Err("it redirects to something other than http"),
-            ),
-        ] {
-            assert_eq!(
-                resolve(from, location),
-                want.map(str::to_owned),
-                "{location}"
-            );
         }
     }
 }

@@ -12,8 +12,8 @@ use reqwest::Method;
 use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use url::Url;
 
+use crate::action::{Action, Phase};
 use crate::auth::Access;
-use crate::error::Action;
 use crate::progress::{Progress, Transfer, TransferState};
 use crate::pull::content_digest;
 use crate::transport::{Activity, Body, Request};
@@ -47,7 +47,8 @@ pub enum BlobOutcome {
 impl Client {
     /// Tells whether a repository has a blob.
     pub async fn exists(&self, repository: &Repository, digest: &Digest) -> Result<bool, Error> {
-        let action = Action::new(format!("look for blob {digest} in {repository}"));
+        let text = format!("look for blob {digest} in {repository}");
+        let action = Action::new(Phase::FindBlob(*digest), repository, text);
         let path = format!("blobs/{digest}");
         let url = self.transport.url(repository, &path, &action)?;
         // The scope of a push, so that one token serves the whole upload.
@@ -120,7 +121,7 @@ impl Client {
         };
         for from in mount_from.iter().filter(usable).take(MAX_MOUNTS) {
             if let Mount::Session(unused) = session {
-                self.cancel(repository, unused).await;
+                self.cancel(repository, digest, unused).await;
             }
             session = match self.mount(repository, digest, from).await {
                 Ok(Mount::Done(from)) => return Ok(Mount::Done(from)),
@@ -143,7 +144,8 @@ impl Client {
         digest: &Digest,
         from: &Repository,
     ) -> Result<Mount, Error> {
-        let action = Action::new(format!("mount blob {digest} from {from} to {repository}"));
+        let text = format!("mount blob {digest} from {from} to {repository}");
+        let action = Action::new(Phase::Mount(*digest), repository, text);
         let mut url = self.transport.url(repository, "blobs/uploads/", &action)?;
         url.query_pairs_mut()
             .append_pair("mount", &digest.to_string())
@@ -158,11 +160,20 @@ impl Client {
     }
 
     async fn begin(&self, repository: &Repository, digest: &Digest) -> Result<Url, Error> {
-        let action = Action::new(format!("start the upload of blob {digest} to {repository}"));
+        let text = format!("start the upload of blob {digest} to {repository}");
+        let action = Action::new(Phase::StartUpload(*digest), repository, text);
         let url = self.transport.url(repository, "blobs/uploads/", &action)?;
         let access = Access::push(repository);
         let request = Request::new(action, Method::POST, url, access);
-        self.transport.send_once(&request).await?.location()
+        match self.transport.send_once(&request).await {
+            Err(error) if error.is_not_found() => {
+                if !self.transport.create_repository(&request).await? {
+                    return Err(error);
+                }
+                self.transport.send_once(&request).await?.location()
+            }
+            answer => answer?.location(),
+        }
     }
 
     async fn put(
@@ -172,7 +183,8 @@ impl Client {
         mut session: Url,
     ) -> Result<(), Error> {
         let digest = upload.descriptor.digest;
-        let action = Action::new(format!("push blob {digest} to {repository}"));
+        let text = format!("push blob {digest} to {repository}");
+        let action = Action::new(Phase::Upload(digest), repository, text);
         session
             .query_pairs_mut()
             .append_pair("digest", &digest.to_string());
@@ -191,8 +203,9 @@ impl Client {
 
     /// Gives a session back that is not needed. Registries drop it anyway some day,
     /// so a failure is no matter.
-    async fn cancel(&self, repository: &Repository, session: Url) {
-        let action = Action::new(format!("cancel an upload to {repository}"));
+    async fn cancel(&self, repository: &Repository, digest: &Digest, session: Url) {
+        let text = format!("cancel an upload to {repository}");
+        let action = Action::new(Phase::Mount(*digest), repository, text);
         let access = Access::push(repository);
         let request = Request::new(action, Method::DELETE, session, access);
         if let Err(error) = self.transport.send_once(&request).await {

@@ -7,15 +7,19 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use serde::Deserialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::docker_config;
+use super::{EcrLogin, docker_config};
 use crate::reference::canonical_registry;
 use crate::{Repository, Secret};
 
 /// Name under which credential helpers and docker itself keep Docker Hub's login.
 const HUB_HELPER_KEY: &str = "https://index.docker.io/v1/";
+/// Shorter lines of a secret are too likely to be words of innocent text.
+const SHORTEST_SECRET_LINE: usize = 20;
 const HELPER_TIME: Duration = Duration::from_secs(60);
 const HELPER_OUTPUT: u64 = 256 * 1024;
 
@@ -33,6 +37,8 @@ pub enum Credential {
     IdentityToken(Secret),
     /// A token that the registry itself takes as it is.
     RegistryToken(Secret),
+    /// An access key of Amazon, which buys passwords for a registry at ECR.
+    Ecr(EcrLogin),
 }
 
 impl Credential {
@@ -43,6 +49,37 @@ impl Credential {
             password: Secret::new(password),
         }
     }
+
+    /// Lists the texts that give the credential away.
+    pub(super) fn secrets(&self) -> Vec<Secret> {
+        match self {
+            Self::Password { username, password } => {
+                let mut secrets = with_lines(password);
+                if !password.expose().is_empty() {
+                    // Without its padding, so that writers of both kinds are caught.
+                    let pair = format!("{username}:{}", password.expose());
+                    secrets.push(Secret::new(STANDARD_NO_PAD.encode(pair)));
+                }
+                secrets
+            }
+            Self::IdentityToken(token) | Self::RegistryToken(token) => with_lines(token),
+            Self::Ecr(login) => login.secrets(),
+        }
+    }
+}
+
+/// Lists a secret, and its lines where it has several (a service account's key file
+/// has): logs are read and searched line by line.
+fn with_lines(secret: &Secret) -> Vec<Secret> {
+    let text = secret.expose();
+    let lines = text.lines().map(str::trim);
+    let lines = lines.filter(|line| line.len() >= SHORTEST_SECRET_LINE && *line != text);
+    [text]
+        .into_iter()
+        .filter(|text| !text.is_empty())
+        .chain(lines)
+        .map(Secret::new)
+        .collect()
 }
 
 /// The credentials for any number of registries; the default has none.
@@ -68,6 +105,24 @@ impl Credentials {
     pub fn with(mut self, registry: &str, credential: Credential) -> Self {
         self.entries.insert(normal_key(registry), credential);
         self
+    }
+
+    /// Adds the login for the registry of an Amazon account.
+    #[must_use]
+    pub fn with_ecr(self, login: EcrLogin) -> Self {
+        let registry = login.registry();
+        self.with(&registry, Credential::Ecr(login))
+    }
+
+    /// Lists every text that gives a credential away, for whoever hides secrets in a
+    /// log: passwords and tokens, `user:password` in base64 without padding, access
+    /// keys. What a helper program would say is not known before it is asked, and an
+    /// ECR login has its password only once it was needed.
+    pub fn secrets(&self) -> Vec<Secret> {
+        self.entries
+            .values()
+            .flat_map(Credential::secrets)
+            .collect()
     }
 
     /// Reads the bytes of a docker `config.json`.

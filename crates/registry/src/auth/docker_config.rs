@@ -123,6 +123,7 @@ mod tests {
             }
             Some(Credential::IdentityToken(token)) => format!("identity {}", token.expose()),
             Some(Credential::RegistryToken(token)) => format!("token {}", token.expose()),
+            Some(Credential::Ecr(_)) => unreachable!("a configuration has no such entry"),
         }
     }
 
@@ -154,6 +155,27 @@ mod tests {
             assert_eq!(user(&credentials, repository).await, want, "{repository}");
         }
         assert!(!format!("{credentials:?}").contains("secret"));
+    }
+
+    #[test]
+    fn secrets_are_listed_for_whoever_hides_them() {
+        let key = r#"{\n  \"type\": \"x\",\n  \"private_key\": \"0123456789\"\n}\n"#;
+        let json = format!(
+            r#"{{"auths": {{
+                "a.example": {{"auth": "aHViOnNlY3JldA=="}},
+                "b.example": {{"identitytoken": "I", "auth": "Zm9vOg=="}},
+                "c.example": {{"registrytoken": "R"}},
+                "d.example": {{"username": "_json_key", "password": "{key}"}},
+                "e.example": {{"username": "u", "password": ""}}
+            }}}}"#
+        );
+        let secrets = parse(json.as_bytes()).unwrap().secrets();
+        let texts: Vec<&str> = secrets.iter().map(Secret::expose).collect();
+        let key = "{\n  \"type\": \"x\",\n  \"private_key\": \"0123456789\"\n}\n";
+        assert_eq!(texts[..5], ["secret", "aHViOnNlY3JldA", "I", "R", key]);
+        assert_eq!(texts[5], "\"private_key\": \"0123456789\"");
+        assert!(texts[6].starts_with("X2pzb25fa2V5"), "{texts:?}");
+        assert_eq!(texts.len(), 7, "{texts:?}");
     }
 
     #[test]

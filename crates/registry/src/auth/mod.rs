@@ -2,14 +2,19 @@
 //! that a registry answers with, and the tokens that are fetched for them.
 //!
 //! Rules: RFC 7617 (Basic), RFC 6750 (Bearer), and the token protocol that the
-//! distribution project documents as "Token Authentication" and "OAuth2".
+//! distribution project documents as "Token Authentication" and "OAuth2". Amazon ECR has
+//! a login of its own before Basic.
 
 mod challenge;
 mod credentials;
 mod docker_config;
+mod ecr;
+mod sigv4;
 mod token;
 
 pub use credentials::{Credential, CredentialError, Credentials};
+pub use ecr::{EcrError, EcrLogin, EcrOperation, EcrProblem, EcrSettings, InvalidEcrLogin};
+pub use sigv4::AccessKey;
 pub use token::TokenError;
 
 pub(crate) use challenge::Challenge;

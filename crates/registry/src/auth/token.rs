@@ -16,10 +16,10 @@ use reqwest::header::{HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use serde::Deserialize;
 use url::Url;
 
-use super::{Challenge, Credential, CredentialError, Credentials};
+use super::{Challenge, Credential, CredentialError, Credentials, EcrError};
 use crate::connector::Connector;
 use crate::error::{Refusal, is_certificate_error};
-use crate::transport::{read_limited, retry_after};
+use crate::transport::{read_limited, retry_after, send_fresh};
 use crate::{Repository, Secret};
 
 /// Life of a token whose answer names none, as the token protocol says.
@@ -104,6 +104,7 @@ impl Access {
 pub(crate) enum AuthError {
     Credentials(CredentialError),
     Token(TokenError),
+    Ecr(EcrError),
 }
 
 impl From<CredentialError> for AuthError {
@@ -115,6 +116,12 @@ impl From<CredentialError> for AuthError {
 impl From<TokenError> for AuthError {
     fn from(error: TokenError) -> Self {
         Self::Token(error)
+    }
+}
+
+impl From<EcrError> for AuthError {
+    fn from(error: EcrError) -> Self {
+        Self::Ecr(error)
     }
 }
 
@@ -228,7 +235,10 @@ impl Authenticator {
         let Some(challenge) = lock(&self.challenges).get(registry).cloned() else {
             return Ok(None);
         };
-        let credential = self.credential(&access.repository).await?;
+        let credential = match self.credential(&access.repository, connector).await? {
+            Some(Credential::Ecr(login)) => Some(login.credential(connector).await?),
+            other => other,
+        };
         match (challenge, credential) {
             (_, Some(Credential::RegistryToken(token))) => Ok(bearer(token.expose())),
             (Challenge::Basic, Some(Credential::Password { username, password })) => {
@@ -257,6 +267,7 @@ impl Authenticator {
         access: &Access,
         headers: &HeaderMap,
         used: Option<&HeaderValue>,
+        connector: &Connector,
     ) -> bool {
         let registry = access.repository.registry();
         let texts = headers.get_all(WWW_AUTHENTICATE).iter();
@@ -271,10 +282,16 @@ impl Authenticator {
         };
         // A helper may know a newer password than the one that was refused.
         let old = lock(&self.found).remove(&access.repository).flatten();
+        if let Some(Credential::Ecr(login)) = &old {
+            login.forget(|password| basic_header(password).as_ref() == used);
+        }
         match known {
             None => false,
+            // Its next password is another one.
+            Some(Challenge::Basic) if matches!(old, Some(Credential::Ecr(_))) => true,
             Some(Challenge::Basic) => {
-                let new = self.credential(&access.repository).await.ok().flatten();
+                let new = self.credential(&access.repository, connector).await;
+                let new = new.ok().flatten();
                 new.is_some() && (used.is_none() || new != old)
             }
             Some(Challenge::Bearer { scope, .. }) => {
@@ -292,14 +309,35 @@ impl Authenticator {
         }
     }
 
+    /// Makes a repository that its registry does not have, where its login is one that
+    /// may; tells whether it is there now.
+    pub(crate) async fn create_repository(
+        &self,
+        repository: &Repository,
+        connector: &Connector,
+    ) -> Result<bool, AuthError> {
+        match self.credential(repository, connector).await? {
+            Some(Credential::Ecr(login)) => Ok(login
+                .create_repository(repository.path(), connector)
+                .await?),
+            _ => Ok(false),
+        }
+    }
+
+    /// Finds the credential for a repository by its name, else by the endpoint that an
+    /// alias leads to.
     async fn credential(
         &self,
         repository: &Repository,
+        connector: &Connector,
     ) -> Result<Option<Credential>, CredentialError> {
         if let Some(known) = lock(&self.found).get(repository) {
             return Ok(known.clone());
         }
-        let found = self.credentials.find(repository).await?;
+        let mut found = self.credentials.find(repository).await?;
+        if let (None, Some(reached)) = (&found, connector.at_endpoint(repository)) {
+            found = self.credentials.find(&reached).await?;
+        }
         lock(&self.found).insert(repository.clone(), found.clone());
         Ok(found)
     }
@@ -329,6 +367,14 @@ fn basic(username: &str, password: &Secret) -> Option<HeaderValue> {
     sensitive(format!("Basic {pair}"))
 }
 
+/// Gives the header that a credential makes where Basic is wanted.
+fn basic_header(credential: &Credential) -> Option<HeaderValue> {
+    match credential {
+        Credential::Password { username, password } => basic(username, password),
+        _ => None,
+    }
+}
+
 fn bearer(token: &str) -> Option<HeaderValue> {
     sensitive(format!("Bearer {token}"))
 }
@@ -356,16 +402,20 @@ impl<'a> TokenService<'a> {
     ) -> Result<Self, TokenError> {
         let bad = |problem| TokenError::Realm { problem };
         let realm = Url::parse(realm).map_err(|_| bad("it is not a URL"))?;
-        let host = realm.host_str().ok_or(bad("it has no host"))?.to_owned();
         if !realm.username().is_empty() || realm.password().is_some() {
             return Err(bad("it carries credentials"));
         }
+        let realm = match connector.home(&access.repository) {
+            Some(home) => home.route(realm),
+            None => realm,
+        };
         match realm.scheme() {
             "https" => {}
             "http" if connector.trusts_plain_realm(&access.repository, &realm) => {}
             "http" => return Err(bad("it is not encrypted")),
             _ => return Err(bad("it is neither https nor http")),
         }
+        let host = realm.host_str().ok_or(bad("it has no host"))?.to_owned();
         Ok(Self {
             realm,
             host,
@@ -437,7 +487,7 @@ impl<'a> TokenService<'a> {
             source: source.without_url(),
         };
         let sent = Instant::now();
-        let mut response = request.send().await.map_err(network)?;
+        let mut response = send_fresh(request).await.map_err(network)?;
         let status = response.status();
         let wait = retry_after(response.headers());
         let body = read_limited(&mut response, LARGEST_ANSWER)

@@ -13,6 +13,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
+use super::ecr::{self, EcrService};
 use super::lock;
 
 const FORM_LIMIT: usize = 64 * 1024;
@@ -31,6 +32,9 @@ pub enum Login {
     },
     /// A token of the token service under `/token`.
     Token(TokenLogin),
+    /// What Amazon ECR wants: Basic with a password that its API, at `/`, gives for a
+    /// signed request.
+    Ecr(EcrService),
 }
 
 impl Login {
@@ -80,6 +84,7 @@ pub(super) struct Gate {
     login: Login,
     realm: String,
     tokens: Mutex<HashMap<String, Grant>>,
+    ecr: ecr::State,
 }
 
 struct Grant {
@@ -100,6 +105,7 @@ impl Gate {
             login,
             realm,
             tokens: Mutex::default(),
+            ecr: ecr::State::default(),
         }
     }
 
@@ -117,6 +123,7 @@ impl Gate {
                 Err(Box::new(self.token_service(login, request).await))
             }
             Login::Token(login) => self.check_token(login, request),
+            Login::Ecr(service) => self.ecr.check(service, request).await,
         }
     }
 
@@ -224,26 +231,26 @@ fn fields(text: &[u8]) -> Vec<(String, String)> {
     url::form_urlencoded::parse(text).into_owned().collect()
 }
 
-fn authorization(request: &Request<Body>) -> String {
+pub(super) fn authorization(request: &Request<Body>) -> String {
     let value = request.headers().get("authorization");
     let text = value.and_then(|value| value.to_str().ok());
     text.unwrap_or_default().to_owned()
 }
 
-fn basic(username: &str, password: &str) -> String {
+pub(super) fn basic(username: &str, password: &str) -> String {
     format!(
         "Basic {}",
         STANDARD.encode(format!("{username}:{password}"))
     )
 }
 
-fn unauthorized(challenge: String) -> Response {
+pub(super) fn unauthorized(challenge: String) -> Response {
     let body = json!({"errors": [{"code": "UNAUTHORIZED", "message": "log in first"}]});
     let headers = [("www-authenticate", challenge)];
     (StatusCode::UNAUTHORIZED, headers, Json(body)).into_response()
 }
 
-fn expired() -> Response {
+pub(super) fn expired() -> Response {
     let message = "Your authorization token has expired. Reauthenticate and try again.";
     let body = json!({"errors": [{"code": "DENIED", "message": message}]});
     (StatusCode::FORBIDDEN, Json(body)).into_response()

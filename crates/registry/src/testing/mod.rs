@@ -6,6 +6,7 @@
 
 mod connection;
 mod debian;
+mod ecr;
 mod faults;
 mod log;
 mod login;
@@ -28,6 +29,7 @@ use crate::server::{self, Store};
 use crate::{Reference, Repository};
 
 pub use debian::{DebianRegistry, StartError};
+pub use ecr::EcrService;
 pub use faults::{Answer, Fault};
 pub use log::Logged;
 pub use login::{Login, TokenLogin};

@@ -6,8 +6,11 @@
     reason = "a test ends where something is not as it should be"
 )]
 
+mod alias;
+mod ecr;
 mod hostile;
 mod login;
+mod phases;
 mod retries;
 mod server;
 mod suite;

@@ -209,6 +209,6 @@ async fn nobody_there() {
     };
     assert_eq!(
         source.to_string(),
-        format!("resolve {host}/app:v1: the connection failed")
+        format!("resolve {host}/app:v1: the connection to {host} failed")
     );
 }

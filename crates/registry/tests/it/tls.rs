@@ -114,6 +114,31 @@ async fn only_known_authorities_are_trusted() {
 }
 
 #[tokio::test]
+async fn an_alias_is_verified_by_its_endpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let (reference, pem) = tls_registry(folder.path()).await;
+    let name = "registry.invalid:5000";
+    let named: Reference = format!("{name}/app:v1").parse().unwrap();
+    let alias = || {
+        let endpoint = format!("https://{}", reference.registry());
+        Client::builder().retry(quick()).alias(name, endpoint)
+    };
+
+    let text = chain(&alias().build().unwrap().resolve(&named).await.unwrap_err());
+    assert!(text.contains("UnknownIssuer"), "{text}");
+    let both = format!("{name} (reached as {})", reference.registry());
+    assert!(text.contains(&both), "{text}");
+
+    let trusting = alias().extra_ca(pem).build().unwrap();
+    assert_eq!(trusting.head(&named).await.unwrap(), None);
+    // Both the name and the endpoint stand for the same host.
+    for host in [name, reference.registry()] {
+        let careless = alias().skip_verify(host).build().unwrap();
+        assert_eq!(careless.head(&named).await.unwrap(), None);
+    }
+}
+
+#[tokio::test]
 async fn a_machine_without_certificates_is_no_obstacle() {
     // The bundle is found by environment variables, which only a child process of
     // this test can have of its own. There no crypto provider is installed either.
