@@ -9,6 +9,8 @@ use std::str::FromStr;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::{ContextId, FailureCode, Pushed};
+
 /// The name of a task: `id-` and 32 lowercase hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
@@ -23,6 +25,13 @@ impl TaskId {
     /// Gives the text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+/// A new random name.
+impl Default for TaskId {
+    fn default() -> Self {
+        Self::random()
     }
 }
 
@@ -131,7 +140,7 @@ pub struct BuildParams {
 }
 
 /// A task that is to be queued.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NewTask {
     /// Its name, chosen by the caller because `logs_url` contains it.
     pub id: TaskId,
@@ -145,6 +154,16 @@ pub struct NewTask {
     pub params: BuildParams,
     /// Text of the Dockerfile that replaces the repository's.
     pub dockerfile: Option<String>,
+    /// What is to be built beyond `params`: JSON of the service, which the table only keeps.
+    pub request: Option<String>,
+    /// The uploaded context that it needs.
+    pub context: Option<ContextId>,
+    /// Who asked for it, where the service knows several tenants.
+    pub tenant: Option<String>,
+    /// The trace that it belongs to (W3C Trace Context, `traceparent`).
+    pub trace_parent: Option<String>,
+    /// The beginning of its log.
+    pub log: String,
 }
 
 /// A row of the task table.
@@ -178,6 +197,22 @@ pub struct Task {
     pub commit: Option<String>,
     /// Digest of the manifest that the registry confirmed.
     pub digest: Option<String>,
+    /// What kind of failure `error` is.
+    pub error_code: Option<FailureCode>,
+    /// The names that registries have confirmed.
+    pub pushed: Vec<Pushed>,
+    /// What is to be built beyond `params`, as [`NewTask::request`] had it.
+    pub request: Option<String>,
+    /// The uploaded context that it needs.
+    pub context: Option<ContextId>,
+    /// Who asked for it.
+    pub tenant: Option<String>,
+    /// The trace that it belongs to.
+    pub trace_parent: Option<String>,
+    /// The replica that builds it.
+    pub worker: Option<String>,
+    /// Why it is to end, where somebody asked for that.
+    pub cancel_reason: Option<String>,
 }
 
 #[cfg(test)]

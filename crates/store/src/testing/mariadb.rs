@@ -7,9 +7,11 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::MySqlSettings;
+use crate::testing::authority::{Authority, ServerCertificate};
+use crate::{MySqlSettings, MySqlTls};
 
 const START_LIMIT: Duration = Duration::from_secs(60);
 /// Somebody else may take the free port before the server does.
@@ -20,6 +22,7 @@ const PORT_TRIES: usize = 3;
 pub struct MariaDb {
     folder: TempDir,
     port: u16,
+    certificate: Option<ServerCertificate>,
     child: Option<Child>,
 }
 
@@ -54,22 +57,35 @@ pub enum MariaDbError {
     Silent,
 }
 
-fn io_error(action: &'static str) -> impl Fn(io::Error) -> MariaDbError {
+pub(super) fn io_error(action: &'static str) -> impl Fn(io::Error) -> MariaDbError {
     move |source| MariaDbError::Io { action, source }
 }
 
 impl MariaDb {
     /// Makes a new empty server and waits until it answers.
     pub fn start() -> Result<Self, MariaDbError> {
+        Self::make(|_| Ok(None))
+    }
+
+    /// As [`MariaDb::start`], for a server that has a certificate of a new authority.
+    pub fn start_with_tls() -> Result<Self, MariaDbError> {
+        Self::make(|folder| Authority::make(folder)?.certify(folder).map(Some))
+    }
+
+    fn make(
+        certify: impl Fn(&Path) -> Result<Option<ServerCertificate>, MariaDbError>,
+    ) -> Result<Self, MariaDbError> {
         let folder = tempfile::Builder::new()
             .prefix("mariadb")
             .tempdir()
             .map_err(io_error("make a folder"))?;
         install(folder.path())?;
         let mut last = MariaDbError::Silent;
+        let certificate = certify(folder.path())?;
         let mut server = Self {
             folder,
             port: 0,
+            certificate,
             child: None,
         };
         for _ in 0..PORT_TRIES {
@@ -91,6 +107,31 @@ impl MariaDb {
         }
     }
 
+    /// Makes the server hang: it keeps its connections, and answers nobody.
+    pub fn pause(&self) -> Result<(), MariaDbError> {
+        self.signal(Signal::STOP)
+    }
+
+    /// Ends [`MariaDb::pause`].
+    pub fn resume(&self) -> Result<(), MariaDbError> {
+        self.signal(Signal::CONT)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<(), MariaDbError> {
+        let Some(child) = &self.child else {
+            return Err(MariaDbError::Silent);
+        };
+        kill_process(Pid::from_child(child), signal)
+            .map_err(|error| io_error("signal mariadbd")(error.into()))
+    }
+
+    /// Gives the certificate of the authority that the server's own is from.
+    pub fn authority(&self) -> Option<&Path> {
+        self.certificate
+            .as_ref()
+            .map(|certificate| certificate.authority.as_path())
+    }
+
     /// Starts the server again, on the same data and the same port.
     pub fn start_again(&mut self) -> Result<(), MariaDbError> {
         self.stop();
@@ -105,6 +146,7 @@ impl MariaDb {
             database: database.to_owned(),
             username: "root".to_owned(),
             password: String::new(),
+            tls: MySqlTls::default(),
             timeout: Duration::from_secs(10),
             connections: 8,
         }
@@ -130,6 +172,11 @@ impl MariaDb {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
+        if let Some(certificate) = &self.certificate {
+            command
+                .arg(format!("--ssl-cert={}", certificate.file.display()))
+                .arg(format!("--ssl-key={}", certificate.key.display()));
+        }
         let child = command.spawn().map_err(io_error("start mariadbd"))?;
         self.child = Some(child);
         self.wait_until_ready()

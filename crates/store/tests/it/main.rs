@@ -4,5 +4,10 @@
     reason = "what helps a test fails by panicking, too"
 )]
 
+mod darwin;
 mod mysql;
+mod outage;
+mod schema;
 mod sqlite;
+mod support;
+mod tls;
