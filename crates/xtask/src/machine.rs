@@ -1,27 +1,35 @@
-//! What the tests need of the machine: programs of the distribution, and a user without
-//! privileges. On Debian and Ubuntu, as root, what is missing is installed; elsewhere it
-//! is named, and the tests that need it say so themselves.
+//! What the tests need of the machine: programs of the distribution, Helm, and a user
+//! without privileges. On Debian and Ubuntu, as root, what is missing is installed;
+//! elsewhere it is named, and the tests that need it say so themselves.
 
 use std::env;
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::checks::run_command;
+use crate::target_folder;
 
 /// Programs that tests run, and the Debian packages that have them.
 const PROGRAMS: &[(&str, &str)] = &[
+    ("chromedriver", "chromium-driver"),
+    ("chromium", "chromium"),
     ("docker-registry", "docker-registry"),
     ("git", "git"),
     ("mariadbd", "mariadb-server"),
     ("newuidmap", "uidmap"),
+    ("nginx", "nginx-light"),
     ("skopeo", "skopeo"),
     ("umoci", "umoci"),
     ("zstd", "zstd"),
 ];
 const BUSYBOX: (&str, &str) = ("/bin/busybox", "busybox-static");
+/// Python with what makes environments of its own, which Debian has apart from it.
+const VENV: (&str, &str) = ("import ensurepip, venv", "python3-venv");
+/// Helm as a library, with all that it needs.
+const HELM: (&str, &str) = ("import helm_python", "helm-python-sdk==0.2.2");
 /// The user under which tests show that no privileges are needed.
 const TEST_USER: &str = "ocibuild-test";
 /// Policy of Debian's `invoke-rc.d`: status 101 forbids a package to start its service.
@@ -46,6 +54,7 @@ pub(crate) fn prepare() -> u8 {
             }
         }
     }
+    make_helm();
     if root { make_test_user() } else { 0 }
 }
 
@@ -57,6 +66,9 @@ fn missing_packages() -> Vec<&'static str> {
         .collect();
     if !is_static(Path::new(BUSYBOX.0)) {
         packages.push(BUSYBOX.1);
+    }
+    if !python_can(Path::new("python3"), VENV.0) {
+        packages.push(VENV.1);
     }
     packages
 }
@@ -74,6 +86,39 @@ fn find_program(name: &str) -> Option<PathBuf> {
 fn is_static(program: &Path) -> bool {
     const LOADER: &[u8] = b"/ld-linux";
     fs::read(program).is_ok_and(|bytes| !bytes.windows(LOADER.len()).any(|part| part == LOADER))
+}
+
+fn python_can(python: &Path, statement: &str) -> bool {
+    let mut command = Command::new(python);
+    command.args(["-c", statement]).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
+/// Puts Helm into an environment of its own in the target folder. Without it the tests of
+/// the chart are skipped, and say so.
+fn make_helm() {
+    let folder = target_folder().join("helm");
+    let python = folder.join("bin/python");
+    if python_can(&python, HELM.0) {
+        return;
+    }
+    let made = run_shown(
+        Command::new("python3")
+            .args(["-m", "venv", "--clear"])
+            .arg(&folder),
+    );
+    let mut pip = Command::new(&python);
+    pip.args([
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+    ]);
+    pip.args(["--no-deps", "--only-binary=:all:", HELM.1]);
+    if made != 0 || run_shown(&mut pip) != 0 {
+        println!("    no Helm: the tests of the chart will be skipped");
+    }
 }
 
 fn is_root() -> bool {

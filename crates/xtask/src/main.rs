@@ -9,8 +9,10 @@
 )]
 
 mod checks;
+mod image;
 mod machine;
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 const USAGE: &str = "\
@@ -26,12 +28,16 @@ fn main() -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
         [] | ["help" | "--help" | "-h"] => {
-            print!("{USAGE}");
+            print!("{USAGE}{}", image::USAGE);
             print_steps();
             ExitCode::SUCCESS
         }
         ["test", ref options @ ..] => match named_steps(options) {
             Ok(only) => checks::run(&only),
+            Err(problem) => refuse(&problem),
+        },
+        ["image", ref options @ ..] => match image::Request::parse(options) {
+            Ok(request) => image::run(&request),
             Err(problem) => refuse(&problem),
         },
         [task, ..] => refuse(&format!("no task {task:?}")),
@@ -61,6 +67,18 @@ fn named_steps(mut options: &[&str]) -> Result<Vec<String>, String> {
 }
 
 fn refuse(problem: &str) -> ExitCode {
-    eprintln!("error: {problem}\n\n{USAGE}");
+    eprintln!("error: {problem}\n\n{USAGE}{}", image::USAGE);
     ExitCode::from(2)
+}
+
+fn workspace() -> PathBuf {
+    // The package lies in `crates/xtask`.
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    package.ancestors().nth(2).unwrap_or(package).to_owned()
+}
+
+/// Where cargo puts what it makes.
+fn target_folder() -> PathBuf {
+    let folder = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+    workspace().join(folder)
 }
