@@ -7,17 +7,26 @@
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use ocibuild::causes::one_line;
-use ocibuild::registry::{Client, Credential, Credentials, Platform, Reference};
+use ocibuild::images::Images;
+use ocibuild::net::AddressPolicy;
+use ocibuild::registry::{
+    AccessKey, Client, Credential, Credentials, EcrLogin, EcrSettings, Platform, Reference,
+};
 use ocibuild::{
-    Build, Cancel, ContextSource, DockerfileSource, ErrorKind, Event, EventSink, Output, git,
+    Build, Cancel, ContextSource, DockerfileSource, ErrorKind, Event, EventSink, Output, StepId,
+    git,
 };
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::spec::{Auth, BuildFailure, BuildResult, BuildSpec, FailureKind, Line, Report};
+use crate::spec::{
+    Auth, BuildFailure, BuildResult, BuildSpec, DenyAddresses, DockerfileSpec, FailureKind,
+    GitRules, GitSource, Line, Report, Source,
+};
 
 /// The largest description of a build that is read.
 const SPEC_BYTES: u64 = 64 << 20;
@@ -27,6 +36,7 @@ const SPEC_BYTES: u64 = 64 << 20;
 ///
 /// This is all that the `worker` command does.
 pub fn run_child(input: impl Read, output: impl Write + AsFd + Send + 'static) -> i32 {
+    volunteer();
     let spec = match read_spec(input) {
         Ok(spec) => spec,
         Err(failure) => return Reporter::new(output, Cancel::new()).end(Err(failure), 2),
@@ -52,23 +62,40 @@ async fn build(
     events: EventSink,
     cancel: Cancel,
 ) -> Result<BuildResult, BuildFailure> {
-    let mut build = Build::new(ContextSource::Git(context(&spec)?), &spec.store)
-        .client(client(&spec)?)
+    let client = client(&spec)?;
+    if let Source::Image { reference } = &spec.source {
+        return copy(&spec, &client, reference, &events).await;
+    }
+    let mut build = Build::new(context(&spec)?, &spec.store)
+        .git_policy(git_policy(&spec.git)?)
+        .client(client)
         .events(events)
-        .cancel(cancel);
-    if let Some(text) = spec.dockerfile {
-        build = build.dockerfile(DockerfileSource::Text {
-            name: "Dockerfile".to_owned(),
-            text,
+        .cancel(cancel)
+        .dockerfile(match spec.dockerfile {
+            DockerfileSpec::Path(path) => DockerfileSource::InContext(path),
+            DockerfileSpec::Text(text) => DockerfileSource::Text {
+                name: "Dockerfile".to_owned(),
+                text,
+            },
         });
+    for (name, value) in spec.args {
+        build = build.build_arg(name, value);
+    }
+    for (name, value) in spec.labels {
+        build = build.label(name, value);
+    }
+    if let Some(target) = spec.target {
+        build = build.target(target);
+    }
+    if spec.no_cache {
+        build = build.no_cache();
     }
     if let Some(platform) = spec.platform {
         let platform = platform.parse::<Platform>();
         build = build.platform(platform.map_err(|error| user_failure(&error))?);
     }
     for destination in spec.destinations {
-        let reference = destination.reference.parse::<Reference>();
-        let reference = reference.map_err(|error| user_failure(&error))?;
+        let reference = reference(&destination.reference)?;
         build = build
             .tag(reference.clone())
             .output(Output::Registry(reference));
@@ -82,55 +109,170 @@ async fn build(
     })
 }
 
-fn context(spec: &BuildSpec) -> Result<git::GitSource, BuildFailure> {
-    let source = git::GitSource::parse(&spec.source.url).map_err(|error| user_failure(&error))?;
+/// Pushes an image of a registry under other names; nothing is built.
+async fn copy(
+    spec: &BuildSpec,
+    client: &Client,
+    source: &str,
+    events: &EventSink,
+) -> Result<BuildResult, BuildFailure> {
+    let images = Images::open(&spec.store).map_err(|error| failure(one_line(&error)))?;
+    let from = reference(source)?;
+    let mut result = None;
+    for (step, destination) in (1..).map(StepId).zip(&spec.destinations) {
+        let to = reference(&destination.reference)?;
+        events.emit(Event::StepStarted {
+            step,
+            name: format!("pushing {to}"),
+        });
+        let began = Instant::now();
+        let copied = images.copy(client, &from, &to, &Platform::host()).await;
+        let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let digest = copied.map_err(|error| {
+            let reason = one_line(&error);
+            events.emit(Event::StepFailed {
+                step,
+                error: reason.clone(),
+                millis,
+            });
+            BuildFailure {
+                kind: FailureKind::Registry,
+                reason,
+            }
+        })?;
+        events.emit(Event::StepDone {
+            step,
+            cached: false,
+            millis,
+            layer: None,
+        });
+        events.emit(Event::Pushed {
+            reference: to.to_string(),
+            digest,
+        });
+        result = Some(BuildResult { digest });
+    }
+    result.ok_or_else(|| failure("there is nowhere to push to"))
+}
+
+fn reference(name: &str) -> Result<Reference, BuildFailure> {
+    name.parse().map_err(|error| user_failure(&error))
+}
+
+fn context(spec: &BuildSpec) -> Result<ContextSource, BuildFailure> {
+    match &spec.source {
+        Source::Git(source) => Ok(ContextSource::Git(git_source(source)?)),
+        Source::Upload { file, .. } => {
+            let file = std::fs::File::open(file)
+                .map_err(|error| failure(format!("cannot open the uploaded context: {error}")))?;
+            Ok(ContextSource::Tar(Box::new(file)))
+        }
+        Source::Empty | Source::Image { .. } => Ok(ContextSource::Empty),
+    }
+}
+
+fn git_source(source: &GitSource) -> Result<git::GitSource, BuildFailure> {
+    let parsed = git::GitSource::parse(&source.url).map_err(|error| user_failure(&error))?;
     Ok(git::GitSource {
-        reference: spec.source.reference.clone(),
-        subdir: spec.source.subdir.clone(),
-        token: spec.source.token.clone(),
-        ..source
+        reference: source.reference.clone(),
+        subdir: source.subdir.clone(),
+        token: source.token.clone(),
+        ..parsed
     })
 }
 
+/// Makes a policy of what Git may reach.
+fn git_policy(rules: &GitRules) -> Result<git::Policy, BuildFailure> {
+    let pattern = |host: &String| {
+        let pattern = host.parse::<git::HostPattern>();
+        pattern.map_err(|error| failure(one_line(&error)))
+    };
+    let addresses = match rules.deny {
+        DenyAddresses::Nothing => AddressPolicy::anywhere(),
+        DenyAddresses::Metadata => AddressPolicy::default(),
+        DenyAddresses::Private => AddressPolicy::default().refuse_private().refuse_loopback(),
+    };
+    let mut policy = git::Policy::default().https_only().addresses(addresses);
+    for host in &rules.http_hosts {
+        policy = policy.plain_http_from(pattern(host)?);
+    }
+    if !rules.hosts.is_empty() {
+        let hosts: Result<Vec<_>, _> = rules.hosts.iter().map(pattern).collect();
+        policy = policy.only_from(hosts?);
+    }
+    Ok(policy)
+}
+
 fn client(spec: &BuildSpec) -> Result<Client, BuildFailure> {
-    let mut credentials = match &spec.docker_config {
+    let registries = &spec.registries;
+    let mut credentials = match &registries.docker_config {
         Some(file) => {
             Credentials::from_docker_config_file(file).map_err(|error| failure(one_line(&error)))?
         }
         None => Credentials::anonymous(),
     };
-    let mut plain = Vec::new();
+    let mut plain = registries.plain_http.clone();
     for destination in &spec.destinations {
         let host = destination.reference.split('/').next().unwrap_or_default();
         if destination.plain_http {
             plain.push(host.to_owned());
         }
-        match &destination.auth {
-            Auth::Configured => {}
-            Auth::Google { key: Some(key) } => {
-                let login = Credential::password("_json_key", key.expose());
-                credentials = credentials.with(host, login);
-            }
-            Auth::Google { key: None } | Auth::Amazon { .. } => {
-                return Err(unsupported_login(host));
-            }
-        }
+        credentials = log_in(credentials, host, &destination.auth)?;
     }
-    Client::builder()
-        .credentials(credentials)
-        .plain_http(plain)
-        .build()
-        .map_err(|error| failure(one_line(&error)))
+    let client = Client::builder().credentials(credentials).plain_http(plain);
+    let aliases = registries.aliases.iter();
+    let client = aliases.fold(client, |client, (name, endpoint)| {
+        client.alias(name, endpoint)
+    });
+    client.build().map_err(|error| failure(one_line(&error)))
 }
 
-/// Signing in with the identity of a machine or with an Amazon key needs their own
-/// protocols; a push that would be refused at its end is refused here.
+/// Adds what a destination is logged in to with.
+fn log_in(credentials: Credentials, host: &str, auth: &Auth) -> Result<Credentials, BuildFailure> {
+    match auth {
+        Auth::Configured => Ok(credentials),
+        Auth::Google { key: Some(key) } => {
+            Ok(credentials.with(host, Credential::password("_json_key", key.expose())))
+        }
+        Auth::Amazon {
+            region,
+            account,
+            access_key: Some(id),
+            secret_key: Some(secret),
+            session_token,
+            endpoint,
+        } => {
+            let invalid = |error: &dyn std::error::Error| BuildFailure {
+                kind: FailureKind::Registry,
+                reason: format!("cannot log in to {host}: {}", one_line(error)),
+            };
+            let endpoint = endpoint.as_deref().map(str::parse::<url::Url>).transpose();
+            let login = EcrLogin::new(EcrSettings {
+                region: region.clone(),
+                account: account.clone(),
+                key: AccessKey {
+                    id: id.clone(),
+                    secret: secret.clone(),
+                    session_token: session_token.clone(),
+                },
+                endpoint: endpoint.map_err(|error| invalid(&error))?,
+                create_repository: true,
+            });
+            Ok(credentials.with_ecr(login.map_err(|error| invalid(&error))?))
+        }
+        Auth::Google { key: None } | Auth::Amazon { .. } => Err(unsupported_login(host)),
+    }
+}
+
+/// Signing in with the identity of a machine needs protocols of its own; a push that would be
+/// refused at its end is refused here.
 fn unsupported_login(host: &str) -> BuildFailure {
     BuildFailure {
         kind: FailureKind::Registry,
         reason: format!(
-            "signing in to {host} with a cloud identity is not supported yet: \
-             give its login in OCIBUILD_DOCKER_CONFIG"
+            "there is no key to log in to {host}, and the identity of a machine is not supported \
+             yet: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the file of GCP_CREDS_PATH, \
+             or give a login in OCIBUILD_DOCKER_CONFIG"
         ),
     }
 }
@@ -139,6 +281,7 @@ fn kind(kind: ErrorKind) -> FailureKind {
     match kind {
         ErrorKind::User => FailureKind::User,
         ErrorKind::Command => FailureKind::Command,
+        ErrorKind::OutOfMemory => FailureKind::OutOfMemory,
         ErrorKind::Registry => FailureKind::Registry,
         ErrorKind::Sandbox => FailureKind::Sandbox,
         _ => FailureKind::Internal,
@@ -150,6 +293,12 @@ fn user_failure(error: &dyn std::error::Error) -> BuildFailure {
         kind: FailureKind::User,
         reason: one_line(error),
     }
+}
+
+/// When memory runs out, the kernel is to end a build and not the service.
+fn volunteer() {
+    // Where /proc cannot be written, the kernel chooses by size alone.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "500");
 }
 
 fn read_spec(input: impl Read) -> Result<BuildSpec, BuildFailure> {

@@ -41,6 +41,7 @@ pub(crate) async fn start(
     let listen = |source| EmbeddedError::Listen { address, source };
     let listener = TcpListener::bind(address).await.map_err(listen)?;
     let bound = listener.local_addr().map_err(listen)?;
+    tracing::info!(address = %bound, "the embedded registry listens");
     tokio::spawn(async move {
         let served = server::serve(listener, store, stop.cancelled_owned()).await;
         if let Err(error) = served {

@@ -1,23 +1,34 @@
 //! The build service: REST to task table to worker to build to log.
 //!
-//! The HTTP side (`router`, `api`) only reads and writes the task table. The `worker` claims
-//! tasks and runs one child process for each, which is this crate's `child` room in the same
-//! program: `spec` is what it is told and what it answers. `config` says which names of the
-//! environment the service listens to, `targets` where an image goes.
+//! The HTTP side (`router`, `api`, `page`, `auth`) only reads and writes the task table and `logs`.
+//! The `worker` claims tasks and runs one child process for each, which is this crate's
+//! `child` room in the same program: `spec` is what it is told and what it answers, `request`
+//! what a client asked for. `config` says which names of the environment the service listens
+//! to, `targets` where an image goes, `retention` what is deleted when; `metrics` counts,
+//! `traces` follows a build from its request to its steps.
 //!
 //! The crate is a library: its caller reads the environment, installs the TLS provider, sets
 //! up logging and says when to stop.
 
 mod api;
 mod app;
+mod auth;
 pub mod child;
 pub mod config;
 pub mod demo;
 mod embedded;
+mod health;
 mod logs;
+mod metrics;
+mod observe;
+mod page;
+mod replica;
+mod request;
+mod retention;
 mod router;
 pub mod spec;
 pub mod targets;
+mod traces;
 mod worker;
 
 use std::net::SocketAddr;
@@ -32,8 +43,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::app::App;
 pub use crate::child::run_child;
-pub use crate::config::{Config, ConfigError, Database, Defaults};
-use crate::worker::Worker;
+pub use crate::config::{Config, ConfigError, Database, Defaults, Source, Values};
+use crate::replica::Replica;
+use crate::worker::{Ending, Worker};
 
 /// What the program decides, as opposed to its configuration.
 #[derive(Debug, Clone)]
@@ -42,10 +54,6 @@ pub struct Options {
     pub worker_program: PathBuf,
     /// The arguments that make it a worker.
     pub worker_arguments: Vec<String>,
-    /// The name of this replica, which is shown as the owner of its tasks.
-    pub replica: String,
-    /// Where an embedded registry is to listen; it is the target when no other is configured.
-    pub embedded_registry: Option<SocketAddr>,
     /// How long things take.
     pub timing: Timing,
 }
@@ -56,8 +64,6 @@ impl Options {
         Self {
             worker_program,
             worker_arguments: vec!["worker".to_owned()],
-            replica: format!("replica-{}", uuid::Uuid::new_v4().simple()),
-            embedded_registry: None,
             timing: Timing::default(),
         }
     }
@@ -66,23 +72,23 @@ impl Options {
 /// How long things take.
 #[derive(Debug, Clone)]
 pub struct Timing {
-    /// How long a task belongs to a worker that gives no sign of life.
-    pub lease: Duration,
     /// How often the queue is looked at when nobody says that it grew.
     pub poll: Duration,
     /// How long a build may clean up before it is killed.
     pub grace: Duration,
     /// How long a start waits for the database.
     pub database_wait: Duration,
+    /// How often a followed log says that it is alive: well below what proxies wait.
+    pub heartbeat: Duration,
 }
 
 impl Default for Timing {
     fn default() -> Self {
         Self {
-            lease: Duration::from_secs(30),
             poll: Duration::from_secs(2),
             grace: Duration::from_secs(5),
             database_wait: Duration::from_secs(60),
+            heartbeat: Duration::from_secs(10),
         }
     }
 }
@@ -140,12 +146,17 @@ pub struct Service {
     registry: Option<SocketAddr>,
     /// Ends the embedded registry when the service is dropped.
     _registry: DropGuard,
-    grace: Duration,
+    /// Keeps the name of this replica from others.
+    _replica: Replica,
+    timing: Timing,
 }
 
 impl Service {
     /// Makes the folders, opens the task table, and listens.
     pub async fn start(config: Config, options: Options) -> Result<Self, ServeError> {
+        for note in &config.notes {
+            tracing::info!("{note}");
+        }
         for folder in [&config.data, &config.logs, &config.work] {
             tokio::fs::create_dir_all(folder)
                 .await
@@ -156,7 +167,7 @@ impl Service {
         }
         let stop = CancellationToken::new();
         let store = open_store(&config.database, options.timing.database_wait).await?;
-        let registry = match options.embedded_registry {
+        let registry = match config.embedded_registry {
             Some(address) => Some(embedded::start(address, &config.data, stop.clone()).await?),
             None => None,
         };
@@ -167,9 +178,11 @@ impl Service {
         };
         let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
-        let grace = options.timing.grace;
-        let app = Arc::new(App::new(store, config));
-        let worker = Worker::new(Arc::clone(&app), options, registry);
+        let timing = options.timing.clone();
+        let replica = Replica::take(&config.data, config.replica.as_deref());
+        let app = Arc::new(App::new(store, config, timing.heartbeat));
+        let name = (replica.name.clone(), replica.is_ours());
+        let worker = Worker::new(Arc::clone(&app), options, name, registry);
         Ok(Self {
             app,
             worker,
@@ -177,7 +190,8 @@ impl Service {
             address,
             registry,
             _registry: stop,
-            grace,
+            _replica: replica,
+            timing,
         })
     }
 
@@ -191,29 +205,59 @@ impl Service {
         self.registry
     }
 
-    /// Serves and builds until `shutdown` is cancelled; then running builds are stopped and
-    /// their tasks wait again.
+    /// Serves and builds until `shutdown` is cancelled. Then no more tasks are taken; builds
+    /// that have not ended within the grace of the configuration are stopped, and their tasks
+    /// wait again. Requests are answered until then.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), ServeError> {
         tracing::info!(address = %self.address, "the build service listens");
-        let stop = shutdown.child_token();
+        let ending = Ending {
+            drain: shutdown.child_token(),
+            stop: CancellationToken::new(),
+        };
+        let closing = self.app.closing.clone();
         // A service that accepts tasks which nobody builds is worse than none.
-        let ends_all = stop.clone().drop_guard();
-        let builds = self.worker.run(stop.clone());
+        let ends_all = closing.clone().drop_guard();
+        let builds = self.worker.run(ending.clone());
         let worker = tokio::spawn(async move {
             builds.await;
             drop(ends_all);
         });
+        let upkeep = tokio::spawn(retention::run(Arc::clone(&self.app)));
+        let counted = tokio::spawn(metrics::run(Arc::clone(&self.app)));
+        let traces = self.app.traces.clone();
+        let drained = tokio::spawn(drain(Arc::clone(&self.app), ending.clone()));
         let server = axum::serve(self.listener, router::service(self.app))
-            .with_graceful_shutdown(stop.clone().cancelled_owned());
+            .with_graceful_shutdown(closing.clone().cancelled_owned());
         let served = tokio::select! {
             served = async { server.await } => served.map_err(ServeError::Http),
             // A client that reads slowly must not keep the service from ending.
-            () = late(&stop, self.grace) => Ok(()),
+            () = late(&closing, self.timing.grace) => Ok(()),
         };
-        stop.cancel();
-        worker.await.map_err(ServeError::Worker)?;
+        ending.drain.cancel();
+        ending.stop.cancel();
+        drained.abort();
+        upkeep.abort();
+        counted.abort();
+        let worked = worker.await.map_err(ServeError::Worker);
+        traces.end().await;
+        worked?;
         served
     }
+}
+
+/// Gives running builds their time when the service is to end, and then stops them.
+async fn drain(app: Arc<App>, ending: Ending) {
+    ending.drain.cancelled().await;
+    app.health.drain();
+    let grace = app.config.timing.shutdown_grace;
+    if !app.running.is_empty() {
+        tracing::info!(
+            seconds = grace.as_secs(),
+            "builds may end before the service does"
+        );
+    }
+    tokio::time::sleep(grace).await;
+    ending.stop.cancel();
 }
 
 async fn late(shutdown: &CancellationToken, grace: Duration) {

@@ -6,39 +6,91 @@ use axum::Router;
 use axum::ServiceExt;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::Uri;
+use axum::middleware;
 use axum::routing::{IntoMakeService, get, post};
 use tower::util::MapRequest;
 
-use crate::api::{docs, error, health, logs, page, tasks};
+use crate::api::v1::{builds, contexts, list, logs as v1_logs};
+use crate::api::{docs, error, health, logs, metrics, tasks};
 use crate::app::App;
+use crate::auth;
+use crate::observe;
+use crate::page::{self, NoSlash};
 
 /// What a form may hold beside its Dockerfile.
 const FORM_FIELDS_BYTES: usize = 64 << 10;
 
-/// The routes. Darwin's clients know those up to the health checks.
+/// The routes. Darwin's clients know those of `darwin`.
 fn router(app: Arc<App>) -> Router {
-    let body_limit = app
-        .config
-        .limits
-        .dockerfile_bytes
-        .saturating_add(FORM_FIELDS_BYTES);
-    let build = post(tasks::build_with_dockerfile).layer(DefaultBodyLimit::max(body_limit));
+    let checked = darwin(&app)
+        .merge(v1(&app))
+        .merge(pages())
+        .route("/metrics", get(metrics::read))
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(&app),
+            auth::check,
+        ));
+    open()
+        .merge(checked)
+        .fallback(error::no_route)
+        .method_not_allowed_fallback(error::wrong_method)
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(&app),
+            observe::request,
+        ))
+        .with_state(app)
+}
+
+/// What everybody may ask: probes and the description of the API.
+fn open() -> Router<Arc<App>> {
+    Router::new()
+        .route("/health", get(health::check))
+        .route("/healthcheck", get(health::check))
+        .route("/livez", get(health::live))
+        .route("/readyz", get(health::ready))
+        .route("/openapi.json", get(docs::openapi))
+        .route("/docs", get(docs::redirect))
+        .route("/docs/", get(docs::index))
+        .route("/docs/{*file}", get(docs::file))
+}
+
+fn darwin(app: &App) -> Router<Arc<App>> {
+    let build = post(tasks::build_with_dockerfile).layer(text_limit(app));
     Router::new()
         .route("/build_with_dockerfile", build)
         .route("/task", get(tasks::list))
         .route("/task/status", get(tasks::status))
         .route("/task/logs", get(tasks::logs))
         .route("/static/{file}", get(logs::file))
-        .route("/health", get(health::check))
-        .route("/healthcheck", get(health::check))
-        .route("/", get(page::index))
-        .route("/openapi.json", get(docs::openapi))
-        .route("/docs", get(docs::redirect))
-        .route("/docs/", get(docs::index))
-        .route("/docs/{*file}", get(docs::file))
-        .fallback(error::no_route)
-        .method_not_allowed_fallback(error::wrong_method)
-        .with_state(app)
+}
+
+fn v1(app: &App) -> Router<Arc<App>> {
+    let upload = post(contexts::upload).layer(DefaultBodyLimit::disable());
+    Router::new()
+        .route("/v1/builds", post(builds::submit).get(list::list))
+        .route("/v1/builds/{id}", get(builds::read))
+        .route("/v1/builds/{id}/cancel", post(builds::cancel))
+        .route("/v1/builds/{id}/retry", post(builds::retry))
+        .route("/v1/builds/{id}/push", post(builds::push))
+        .route("/v1/builds/{id}/log", get(v1_logs::text))
+        .route("/v1/builds/{id}/events", get(v1_logs::events))
+        .layer(text_limit(app))
+        .route("/v1/contexts", upload)
+}
+
+fn pages() -> Router<Arc<App>> {
+    Router::new()
+        .route("/", get(page::list))
+        .route("/builds/{id}", get(page::build))
+        .route("/builds/{id}/cancel", post(page::cancel))
+        .route("/builds/{id}/retry", post(page::retry))
+        .route("/assets/{file}", get(page::asset))
+}
+
+/// How long a body may be that holds a Dockerfile and little else.
+fn text_limit(app: &App) -> DefaultBodyLimit {
+    let limit = app.config.limits.dockerfile_bytes;
+    DefaultBodyLimit::max(limit.saturating_add(FORM_FIELDS_BYTES))
 }
 
 /// The routes as a service, which answers with and without the prefix `ROOT_PATH`: some
@@ -49,6 +101,9 @@ pub(crate) fn service(
     let prefix = app.config.root_path.clone();
     let strip = move |mut request: Request| {
         if let Some(uri) = without_prefix(request.uri(), &prefix) {
+            if request.uri().path() == prefix {
+                request.extensions_mut().insert(NoSlash);
+            }
             *request.uri_mut() = uri;
         }
         request

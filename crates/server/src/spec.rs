@@ -4,6 +4,7 @@
 //! standard output, one JSON object each: the events of the build, then one [`Report`].
 //! Secrets travel here and nowhere else: not in arguments, not in the environment.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use ocibuild::Event;
@@ -16,19 +17,116 @@ pub struct BuildSpec {
     /// The task that it is for.
     pub task: String,
     /// Where the context comes from.
-    pub source: GitSource,
-    /// Text of the Dockerfile; without it the `Dockerfile` at the root of the context is built.
-    pub dockerfile: Option<String>,
+    pub source: Source,
+    /// Which Dockerfile is built.
+    pub dockerfile: DockerfileSpec,
+    /// Build arguments.
+    #[serde(default)]
+    pub args: BTreeMap<String, String>,
+    /// The stage to build; without it the last one.
+    #[serde(default)]
+    pub target: Option<String>,
     /// The platform to build for; without it the machine's own.
     pub platform: Option<String>,
+    /// Labels of the image.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Secrets for `RUN --mount=type=secret`.
+    #[serde(default)]
+    pub secrets: Vec<BuildSecret>,
+    /// The scope of the cache; without it the common one.
+    #[serde(default)]
+    pub cache_scope: Option<String>,
+    /// Every step is run, also those whose result is known.
+    #[serde(default)]
+    pub no_cache: bool,
     /// Where the image goes.
     pub destinations: Vec<Destination>,
-    /// Docker's `config.json`, for registries with a login.
-    pub docker_config: Option<PathBuf>,
+    /// How registries are reached.
+    pub registries: Registries,
+    /// What Git may reach.
+    pub git: GitRules,
     /// The store of layers, bases and steps that all builds share.
     pub store: PathBuf,
     /// A folder of this build alone, removed after it.
     pub scratch: PathBuf,
+}
+
+/// Where the files of a build come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Source {
+    /// A Git repository.
+    Git(GitSource),
+    /// A tar that was uploaded.
+    Upload {
+        /// Its id.
+        context: String,
+        /// Where it is on this machine.
+        file: PathBuf,
+    },
+    /// No files.
+    Empty,
+    /// Nothing is built: an image of a registry is pushed elsewhere.
+    Image {
+        /// Its name, with the digest.
+        reference: String,
+    },
+}
+
+/// Which Dockerfile is built.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DockerfileSpec {
+    /// The one at this path of the context.
+    Path(String),
+    /// This text.
+    Text(String),
+}
+
+/// A secret and the name by which the Dockerfile asks for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BuildSecret {
+    /// The name.
+    pub id: String,
+    /// The value.
+    #[serde(with = "secret_value")]
+    pub value: Secret,
+}
+
+/// How registries are reached.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registries {
+    /// Docker's `config.json`, for registries with a login.
+    pub docker_config: Option<PathBuf>,
+    /// Registries that are spoken to in plain HTTP, beside those of the destinations.
+    pub plain_http: Vec<String>,
+    /// Names of registries, and the addresses at which they are reached.
+    pub aliases: Vec<(String, String)>,
+}
+
+/// What Git may reach.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GitRules {
+    /// Hosts that are spoken to in plain HTTP.
+    pub http_hosts: Vec<String>,
+    /// The only hosts that are allowed; all where it is empty.
+    pub hosts: Vec<String>,
+    /// Addresses that must not be reached.
+    pub deny: DenyAddresses,
+}
+
+/// Addresses that must not be reached by what strangers name.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DenyAddresses {
+    /// None.
+    Nothing,
+    /// Those of the metadata services of clouds.
+    #[default]
+    Metadata,
+    /// Those and everything private.
+    Private,
 }
 
 /// A place in a Git repository.
@@ -66,11 +164,19 @@ pub enum Auth {
     Amazon {
         /// The region of the registry.
         region: String,
+        /// The account that owns it.
+        account: String,
         /// Id of the key.
         access_key: Option<String>,
         /// The key.
         #[serde(with = "secret_text")]
         secret_key: Option<Secret>,
+        /// The token of a key that holds for a session.
+        #[serde(with = "secret_text", default)]
+        session_token: Option<Secret>,
+        /// Where Amazon's API is, if not where it is for everybody.
+        #[serde(default)]
+        endpoint: Option<String>,
     },
     /// At Google's registry: with this JSON key, or with the machine's identity.
     Google {
@@ -91,7 +197,19 @@ impl BuildSpec {
                 Auth::Amazon { secret_key, .. } => secret_key.as_ref(),
                 Auth::Google { key } => key.as_ref(),
             });
-        self.source.token.iter().chain(auth)
+        let sessions = self
+            .destinations
+            .iter()
+            .filter_map(|destination| match &destination.auth {
+                Auth::Amazon { session_token, .. } => session_token.as_ref(),
+                _ => None,
+            });
+        let token = match &self.source {
+            Source::Git(git) => git.token.as_ref(),
+            _ => None,
+        };
+        let secrets = self.secrets.iter().map(|secret| &secret.value);
+        token.into_iter().chain(auth).chain(sessions).chain(secrets)
     }
 }
 
@@ -143,6 +261,8 @@ pub enum FailureKind {
     Registry,
     /// Commands cannot be run on this machine.
     Sandbox,
+    /// A command took more memory than there is.
+    OutOfMemory,
     /// The builder is wrong, or was stopped.
     Internal,
 }
@@ -163,6 +283,25 @@ mod secret_text {
         deserializer: D,
     ) -> Result<Option<Secret>, D::Error> {
         Ok(Option::<String>::deserialize(deserializer)?.map(Secret::new))
+    }
+}
+
+/// One secret as plain text.
+mod secret_value {
+    use ocibuild_registry::Secret;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        secret: &Secret,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        secret.expose().serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Secret, D::Error> {
+        Ok(Secret::new(String::deserialize(deserializer)?))
     }
 }
 
@@ -201,14 +340,23 @@ mod tests {
     fn a_spec_carries_its_secrets_but_does_not_show_them() {
         let spec = BuildSpec {
             task: "id-0".to_owned(),
-            source: GitSource {
+            source: Source::Git(GitSource {
                 url: "https://github.com/a/b".to_owned(),
                 reference: None,
                 subdir: None,
                 token: Some(Secret::new("hidden-token")),
-            },
-            dockerfile: None,
+            }),
+            dockerfile: DockerfileSpec::Path("Dockerfile".to_owned()),
+            args: BTreeMap::new(),
+            target: None,
             platform: None,
+            labels: BTreeMap::new(),
+            secrets: vec![BuildSecret {
+                id: "pip".to_owned(),
+                value: Secret::new("hidden-secret"),
+            }],
+            cache_scope: None,
+            no_cache: false,
             destinations: vec![Destination {
                 reference: "gcr.io/p/i:t".to_owned(),
                 plain_http: false,
@@ -216,7 +364,8 @@ mod tests {
                     key: Some(Secret::new("hidden-key")),
                 },
             }],
-            docker_config: None,
+            registries: Registries::default(),
+            git: GitRules::default(),
             store: "/store".into(),
             scratch: "/scratch".into(),
         };
@@ -224,6 +373,6 @@ mod tests {
         let json = serde_json::to_string(&spec).unwrap();
         let read: BuildSpec = serde_json::from_str(&json).unwrap();
         let secrets: Vec<_> = read.secrets().map(Secret::expose).collect();
-        assert_eq!(secrets, ["hidden-token", "hidden-key"]);
+        assert_eq!(secrets, ["hidden-token", "hidden-key", "hidden-secret"]);
     }
 }

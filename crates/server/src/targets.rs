@@ -7,8 +7,10 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ocibuild_registry::Secret;
+use tokio::net::TcpStream;
 
 use crate::spec::{Auth, Destination};
 
@@ -58,6 +60,10 @@ pub struct Aws {
     pub region: String,
     /// `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`; without them the machine's role counts.
     pub key: Option<(String, Secret)>,
+    /// `AWS_SESSION_TOKEN`.
+    pub session_token: Option<Secret>,
+    /// `AWS_ENDPOINT_URL_ECR`, `AWS_ENDPOINT_URL`.
+    pub endpoint: Option<String>,
 }
 
 /// A project at Google's registry.
@@ -117,6 +123,8 @@ impl Targets {
             account,
             region,
             key,
+            session_token,
+            endpoint,
         } = aws;
         let prefix = &self.image_prefix;
         Destination {
@@ -124,8 +132,11 @@ impl Targets {
             plain_http: false,
             auth: Auth::Amazon {
                 region: region.clone(),
+                account: account.clone(),
                 access_key: key.as_ref().map(|(id, _)| id.clone()),
                 secret_key: key.as_ref().map(|(_, secret)| secret.clone()),
+                session_token: session_token.clone(),
+                endpoint: endpoint.clone(),
             },
         }
     }
@@ -150,6 +161,59 @@ impl Targets {
             auth: Auth::Configured,
         }
     }
+}
+
+/// How kind's registry is called on its network, in Darwin's deployment.
+const KIND_REGISTRY: &str = "kind-registry:5000";
+/// How long an address is tried.
+const TRY: Duration = Duration::from_secs(2);
+
+/// Tells whether a registry has an alias.
+pub(crate) fn has_alias(aliases: &[(String, String)], name: &str) -> bool {
+    aliases.iter().any(|(alias, _)| alias == name)
+}
+
+/// Finds the registry that a loopback address means in Darwin's chart: a port of the *host*,
+/// where nothing listens for a pod, of a registry that is `kind-registry` on the network. Gives the
+/// alias under which it is reached.
+pub(crate) async fn find_kind_registry(address: &str) -> Option<(String, String)> {
+    if !is_loopback(address) || connects(address).await || !connects(KIND_REGISTRY).await {
+        return None;
+    }
+    tracing::info!(
+        registry = address,
+        reached_as = KIND_REGISTRY,
+        "found kind's registry"
+    );
+    Some((address.to_owned(), format!("http://{KIND_REGISTRY}")))
+}
+
+/// What to do about a loopback address that nothing answers at, for a failed push.
+pub(crate) fn loopback_hint(address: &str) -> Option<String> {
+    is_loopback(address).then(|| {
+        format!(
+            "{address} is this machine or pod itself; where it means a port of the host, as in \
+             Darwin's chart, say how the registry is reached from here: \
+             OCIBUILD_REGISTRY_ALIAS={address}={KIND_REGISTRY}"
+        )
+    })
+}
+
+async fn connects(address: &str) -> bool {
+    let connected = tokio::time::timeout(TRY, TcpStream::connect(address)).await;
+    matches!(connected, Ok(Ok(_)))
+}
+
+/// Tells whether an address is this machine's own.
+pub(crate) fn is_loopback(address: &str) -> bool {
+    if let Ok(address) = address.parse::<SocketAddr>() {
+        return address.ip().is_loopback();
+    }
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    host == "localhost"
+        || host
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|ip| ip.is_loopback())
 }
 
 #[cfg(test)]

@@ -4,310 +4,239 @@
 //! build, its task ends with a reason, in the table and as the last line of its log. Only a
 //! service that shuts down gives its tasks back.
 
+mod describe;
 mod log;
+mod observation;
 mod process;
+mod recorder;
 mod redact;
+mod running;
+mod steps;
+mod task;
+mod usage;
 
-use std::path::Path;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use ocibuild_registry::Secret;
-use ocibuild_store::{Claim, Lease, Outcome, StoreError, Task};
+use ocibuild_store::{Recovered, StoreError, TaskId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::log::TaskLog;
-use self::process::{Stop, Verdict, WorkerProgram};
-use self::redact::Redactor;
+pub(crate) use self::running::Running;
+use self::task::Work;
 use crate::Options;
 use crate::app::App;
-use crate::spec::{BuildSpec, GitSource};
 
-/// The most that the table keeps of a reason.
-const REASON_BYTES: usize = 4096;
+/// How often running builds are asked whether somebody wants them to end.
+const CANCEL_PAUSE: Duration = Duration::from_millis(500);
 
 /// Claims tasks and runs their builds.
 #[derive(Debug)]
 pub(crate) struct Worker {
     app: Arc<App>,
     options: Options,
+    /// The name under which tasks are claimed.
+    name: String,
+    /// Nobody else has this name: what it left behind is ours.
+    name_is_ours: bool,
     /// The address of the embedded registry, if there is one.
     registry: Option<std::net::SocketAddr>,
+    /// Since when the database has answered every time.
+    contact: Mutex<Instant>,
+    recovered_own: AtomicBool,
+}
+
+/// How a worker ends: it first takes no more tasks, then stops those that it has.
+#[derive(Debug, Clone)]
+pub(crate) struct Ending {
+    /// No more tasks are taken.
+    pub(crate) drain: CancellationToken,
+    /// Builds that still run are stopped and given back.
+    pub(crate) stop: CancellationToken,
 }
 
 impl Worker {
     pub(crate) fn new(
         app: Arc<App>,
         options: Options,
+        name: (String, bool),
         registry: Option<std::net::SocketAddr>,
     ) -> Self {
         Self {
             app,
             options,
+            name: name.0,
+            name_is_ours: name.1,
             registry,
+            contact: Mutex::new(Instant::now()),
+            recovered_own: AtomicBool::new(false),
         }
     }
 
-    /// Works until `shutdown`, and until every build has been stopped after it.
-    pub(crate) async fn run(self, shutdown: CancellationToken) {
+    /// Works until `ending` says so and every build has ended.
+    pub(crate) async fn run(self, ending: Ending) {
         let worker = Arc::new(self);
         let builds = TaskTracker::new();
-        let recovery = worker.recover_abandoned(&shutdown);
-        let claims = worker.claim_all(&builds, &shutdown);
-        tokio::join!(recovery, claims);
-        builds.close();
-        builds.wait().await;
+        let upkeep = CancellationToken::new();
+        let claims = async {
+            worker.claim_all(&builds, &ending).await;
+            builds.close();
+            builds.wait().await;
+            upkeep.cancel();
+        };
+        tokio::join!(
+            claims,
+            worker.recover_abandoned(&upkeep),
+            worker.pass_on_cancels(&upkeep)
+        );
     }
 
     /// Claims one task after the other as long as there is room for it.
-    async fn claim_all(self: &Arc<Self>, builds: &TaskTracker, shutdown: &CancellationToken) {
+    async fn claim_all(self: &Arc<Self>, builds: &TaskTracker, ending: &Ending) {
         let room = Arc::new(Semaphore::new(self.app.config.limits.max_builds));
         loop {
             let place = tokio::select! {
                 biased;
-                () = shutdown.cancelled() => return,
+                () = ending.drain.cancelled() => return,
                 Ok(place) = Arc::clone(&room).acquire_owned() => place,
             };
-            match self
-                .app
-                .store
-                .claim(&self.options.replica, self.options.timing.lease)
-                .await
-            {
-                Ok(Some(claim)) => {
-                    let (worker, shutdown) = (Arc::clone(self), shutdown.clone());
-                    builds.spawn(async move { worker.work_on(claim, place, shutdown).await });
-                    continue;
-                }
-                Ok(None) => {}
-                Err(error) => log_store_error("claim a task", &error),
+            if self.claim(builds, place, ending).await {
+                continue;
             }
-            drop(place);
             tokio::select! {
                 () = self.app.queued.notified() => {}
                 () = tokio::time::sleep(self.options.timing.poll) => {}
-                () = shutdown.cancelled() => return,
+                () = ending.drain.cancelled() => return,
+            }
+        }
+    }
+
+    /// Claims one task and begins its build; false if there is none now.
+    async fn claim(
+        self: &Arc<Self>,
+        builds: &TaskTracker,
+        place: OwnedSemaphorePermit,
+        ending: &Ending,
+    ) -> bool {
+        let per_app = self.app.config.limits.max_builds_per_app;
+        let lease = self.app.config.timing.lease;
+        match self.app.store.claim(&self.name, lease, per_app).await {
+            Ok(Some(claim)) => {
+                let work = Work {
+                    app: Arc::clone(&self.app),
+                    options: self.options.clone(),
+                    registry: self.registry,
+                    stop: ending.stop.clone(),
+                };
+                let worker = Arc::clone(self);
+                builds.spawn(async move {
+                    work.on(claim, &|| worker.lost_contact()).await;
+                    drop(place);
+                    // A place is free, and so may be one of the application.
+                    worker.app.queued.notify_one();
+                });
+                true
+            }
+            Ok(None) => false,
+            Err(error) => {
+                self.lost_contact();
+                log_store_error("claim a task", &error);
+                false
             }
         }
     }
 
     /// Puts tasks back whose worker, here or on another replica, has disappeared.
+    ///
+    /// Only a worker that has reached the database for the time of a lease judges others:
+    /// after an outage all leases look expired until their owners are back.
     async fn recover_abandoned(&self, shutdown: &CancellationToken) {
+        let lease = self.app.config.timing.lease;
+        let pause = (lease / 5).min(self.options.timing.poll);
+        loop {
+            self.app.health.tick();
+            match self.recover(lease).await {
+                Ok(recovered) => self.tell(&recovered),
+                Err(error) => {
+                    self.lost_contact();
+                    log_store_error("recover abandoned tasks", &error);
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = shutdown.cancelled() => return,
+            }
+        }
+    }
+
+    async fn recover(&self, lease: Duration) -> Result<Recovered, StoreError> {
         let max_attempts = self.app.config.limits.max_attempts;
+        if self.name_is_ours && !self.recovered_own.load(Ordering::Relaxed) {
+            let recovered = self
+                .app
+                .store
+                .recover_owner(&self.name, max_attempts)
+                .await?;
+            self.recovered_own.store(true, Ordering::Relaxed);
+            return Ok(recovered);
+        }
+        let contact = *self.contact.lock().unwrap_or_else(PoisonError::into_inner);
+        if contact.elapsed() < lease {
+            self.app.store.ping().await?;
+            return Ok(Recovered::default());
+        }
+        self.app.store.recover(max_attempts).await
+    }
+
+    fn tell(&self, recovered: &Recovered) {
+        self.app.metrics.recovered(recovered);
+        for id in &recovered.requeued {
+            tracing::warn!(task = %id, "an abandoned task waits again");
+        }
+        for id in &recovered.failed {
+            tracing::error!(task = %id, "a task was abandoned too often, or cancelled, and failed");
+        }
+        if !recovered.requeued.is_empty() {
+            self.app.queued.notify_one();
+        }
+    }
+
+    fn lost_contact(&self) {
+        *self.contact.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// Ends the builds here that somebody cancelled on another replica.
+    async fn pass_on_cancels(&self, shutdown: &CancellationToken) {
         loop {
-            match self.app.store.recover(max_attempts).await {
-                Ok(recovered) => {
-                    for id in &recovered.requeued {
-                        tracing::warn!(task = %id, "an abandoned task waits again");
+            if !self.app.running.is_empty() {
+                match self.app.store.cancel_requests(&self.name).await {
+                    Ok(requests) => {
+                        for request in requests {
+                            self.app.running.cancel(&request.task, &request.reason);
+                        }
                     }
-                    for id in &recovered.failed {
-                        tracing::error!(task = %id, "a task was abandoned too often and failed");
-                    }
-                    if !recovered.requeued.is_empty() {
-                        self.app.queued.notify_one();
-                    }
+                    Err(error) => log_store_error("look for cancelled tasks", &error),
                 }
-                Err(error) => log_store_error("recover abandoned tasks", &error),
             }
             tokio::select! {
-                () = tokio::time::sleep(self.options.timing.lease / 2) => {}
+                () = tokio::time::sleep(CANCEL_PAUSE) => {}
                 () = shutdown.cancelled() => return,
             }
         }
     }
-
-    /// Sees one task to its end, in the place that it was given.
-    async fn work_on(
-        &self,
-        claim: Claim,
-        _place: OwnedSemaphorePermit,
-        shutdown: CancellationToken,
-    ) {
-        let Claim {
-            task,
-            dockerfile,
-            lease,
-        } = claim;
-        tracing::info!(task = %task.id, attempt = task.attempts, "build begins");
-        let began = Instant::now();
-        let mut log = TaskLog::open(&self.app.logs, &task.id, self.app.config.limits.log_bytes);
-        let verdict = self
-            .build(&task, dockerfile, &lease, &mut log, &shutdown)
-            .await;
-        let outcome = match verdict {
-            Verdict::Completed { result, commit } => Outcome::Completed {
-                digest: result.digest.to_string(),
-                commit,
-            },
-            Verdict::Failed { reason, commit } => {
-                let reason = log.redact(&reason);
-                Outcome::Failed {
-                    reason: shortened(&reason, REASON_BYTES).to_owned(),
-                    commit,
-                }
-            }
-            Verdict::Stopped(Stop::LeaseLost) => {
-                tracing::warn!(task = %task.id, "the lease was lost; another worker has the task");
-                return;
-            }
-            Verdict::Stopped(_) => {
-                log.line("The service is shutting down; this task waits again");
-                return self.release(&lease).await;
-            }
-        };
-        log.end(&outcome, began.elapsed());
-        tracing::info!(task = %task.id, ?outcome, "build ended");
-        self.finish(&lease, &outcome, &shutdown).await;
-    }
-
-    /// Runs the build process of one task, with everything around it.
-    async fn build(
-        &self,
-        task: &Task,
-        dockerfile: Option<String>,
-        lease: &Lease,
-        log: &mut TaskLog,
-        shutdown: &CancellationToken,
-    ) -> Verdict {
-        let spec = match self.spec(task, dockerfile).await {
-            Ok(spec) => spec,
-            Err(reason) => {
-                return Verdict::Failed {
-                    reason,
-                    commit: None,
-                };
-            }
-        };
-        log.hide(Redactor::new(spec.secrets()));
-        log.begin(task, &spec);
-        if let Err(error) = tokio::fs::create_dir_all(&spec.scratch).await {
-            let reason = format!("cannot create the folder of the build: {error}");
-            return Verdict::Failed {
-                reason,
-                commit: None,
-            };
-        }
-        let program = WorkerProgram {
-            path: &self.options.worker_program,
-            arguments: &self.options.worker_arguments,
-            environment: &self.app.config.worker_environment,
-            grace: self.options.timing.grace,
-        };
-        let verdict = process::run(&program, &spec, log, self.stopped(lease, shutdown)).await;
-        remove(&spec.scratch).await;
-        verdict
-    }
-
-    /// Says what the build process has to know.
-    async fn spec(&self, task: &Task, dockerfile: Option<String>) -> Result<BuildSpec, String> {
-        let config = &self.app.config;
-        let google_key = match &config.targets.google {
-            Some(google) => tokio::fs::read_to_string(&google.key_file)
-                .await
-                .ok()
-                .map(Secret::new),
-            None => None,
-        };
-        let destinations = config
-            .targets
-            .destinations(&task.image_tag, google_key.as_ref(), self.registry)
-            .map_err(|error| error.to_string())?;
-        let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-        if dockerfile.is_none() && !task.params.docker_file_path.is_empty() {
-            return Err("the uploaded Dockerfile of this task is not in the task table".to_owned());
-        }
-        Ok(BuildSpec {
-            task: task.id.to_string(),
-            source: GitSource {
-                url: task.params.git_repo.clone(),
-                reference: text(&task.params.branch),
-                subdir: text(&task.params.app_dir),
-                token: config
-                    .github_token
-                    .clone()
-                    .filter(|_| is_github(&task.params.git_repo)),
-            },
-            dockerfile,
-            platform: config.platform.clone(),
-            destinations,
-            docker_config: config.docker_config.clone(),
-            store: config.data.join("store"),
-            scratch: config.work.join(task.id.as_str()),
-        })
-    }
-
-    /// Waits until a build has to stop, and keeps its lease until then.
-    async fn stopped(&self, lease: &Lease, shutdown: &CancellationToken) -> Stop {
-        let timeout = self.app.config.limits.build_timeout;
-        tokio::select! {
-            () = shutdown.cancelled() => Stop::Shutdown,
-            () = self.keep(lease) => Stop::LeaseLost,
-            () = tokio::time::sleep(timeout) => Stop::Timeout(timeout),
-        }
-    }
-
-    /// Prolongs a lease until it is lost. A database that does not answer is no loss yet:
-    /// the build goes on, and who was faster is settled when it ends.
-    async fn keep(&self, lease: &Lease) {
-        let time = self.options.timing.lease;
-        loop {
-            tokio::time::sleep(time / 3).await;
-            match self.app.store.heartbeat(lease, time).await {
-                Ok(()) => {}
-                Err(StoreError::LeaseLost { .. }) => return,
-                Err(error) => log_store_error("prolong a lease", &error),
-            }
-        }
-    }
-
-    /// Writes the outcome down, again and again while the database does not answer: the
-    /// image may be in the registry already, and the work must not be done twice.
-    async fn finish(&self, lease: &Lease, outcome: &Outcome, shutdown: &CancellationToken) {
-        loop {
-            match self.app.store.finish(lease, outcome).await {
-                Ok(()) => return,
-                Err(StoreError::LeaseLost { .. }) => {
-                    tracing::warn!(task = %lease.task, "too late: another worker has the task");
-                    return;
-                }
-                Err(error) => log_store_error("finish a task", &error),
-            }
-            tokio::select! {
-                () = tokio::time::sleep(self.options.timing.poll) => {}
-                () = shutdown.cancelled() => return,
-            }
-        }
-    }
-
-    async fn release(&self, lease: &Lease) {
-        // If this fails, the lease expires and the task is recovered, only later.
-        if let Err(error) = self.app.store.release(lease).await {
-            log_store_error("release a task", &error);
-        }
-    }
 }
 
-/// Tells whether the token for GitHub may be sent there: never to another host, never in
-/// plain text.
-fn is_github(url: &str) -> bool {
-    url::Url::parse(url).is_ok_and(|url| {
-        url.scheme() == "https" && url.host_str() == Some("github.com") && url.port().is_none()
-    })
-}
-
-async fn remove(folder: &Path) {
-    match tokio::fs::remove_dir_all(folder).await {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            tracing::warn!(folder = %folder.display(), %error, "a build left its folder behind");
-        }
-        _ => {}
-    }
-}
-
-fn shortened(text: &str, limit: usize) -> &str {
-    &text[..text.floor_char_boundary(limit)]
+/// As [`log_store_error`], about one task.
+fn log_task_error(task: &TaskId, action: &str, error: &StoreError) {
+    tracing::error!(
+        %task,
+        action,
+        error = error as &dyn std::error::Error,
+        "the task table failed"
+    );
 }
 
 fn log_store_error(action: &str, error: &StoreError) {
@@ -316,30 +245,4 @@ fn log_store_error(action: &str, error: &StoreError) {
         error = error as &dyn std::error::Error,
         "the task table failed"
     );
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_token_goes_to_github_alone() {
-        assert!(is_github("https://github.com/org/repo"));
-        for other in [
-            "http://github.com/org/repo",
-            "https://github.com.evil.example/org/repo",
-            "https://gist.github.com/repo",
-            "https://evil.example/https://github.com/org/repo",
-            "https://github.com:8443/org/repo",
-            "https://github.com@evil.example/repo",
-        ] {
-            assert!(!is_github(other), "{other}");
-        }
-    }
-
-    #[test]
-    fn reasons_are_cut_between_characters() {
-        assert_eq!(shortened("aü", 2), "a");
-        assert_eq!(shortened("aü", 9), "aü");
-    }
 }

@@ -8,10 +8,12 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use utoipa::OpenApi;
 use utoipa::openapi::Server;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa_swagger_ui::Config;
 
 use super::error::ApiError;
-use super::{health, logs, tasks};
+use super::v1::{builds, contexts, list, logs as v1_logs};
+use super::{health, logs, metrics, tasks};
 use crate::app::App;
 
 #[derive(OpenApi)]
@@ -27,9 +29,36 @@ use crate::app::App;
         tasks::logs,
         logs::file,
         health::check,
-    )
+        health::live,
+        health::ready,
+        metrics::read,
+        builds::submit,
+        list::list,
+        builds::read,
+        builds::cancel,
+        builds::retry,
+        builds::push,
+        contexts::upload,
+        v1_logs::text,
+        v1_logs::events,
+    ),
+    modifiers(&Tokens),
 )]
 struct Description;
+
+/// The token that a service with tenants needs.
+struct Tokens;
+
+impl utoipa::Modify for Tokens {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+        let components = openapi.components.get_or_insert_default();
+        components.add_security_scheme("token", bearer);
+        let none = SecurityRequirement::default();
+        let token = SecurityRequirement::new("token", Vec::<String>::new());
+        openapi.security = Some(vec![none, token]);
+    }
+}
 
 /// The page finds the description relative to itself, under any prefix. No validator on the
 /// internet is asked about it.

@@ -6,8 +6,11 @@
 use axum::Json;
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
+use ocibuild_store::StoreError;
 use serde::Serialize;
 use utoipa::ToSchema;
+
+use crate::logs::LogError;
 
 /// Why a request is refused.
 #[derive(Debug)]
@@ -23,6 +26,10 @@ pub(crate) enum ApiError {
     },
     /// 404: there is no such thing.
     NotFound,
+    /// 409: the thing is not in the right state.
+    Conflict(&'static str),
+    /// 400: the body is not what it has to be.
+    BadBody(&'static str),
     /// 503: the task table does not answer; its error is in the service's log.
     TableUnavailable,
 }
@@ -34,8 +41,9 @@ pub(crate) struct FieldError {
     #[serde(rename = "type")]
     #[schema(example = "missing")]
     kind: &'static str,
-    /// Where: `body` or `query`, and the field.
-    loc: [&'static str; 2],
+    /// Where: `body` or `query`, and the field; deeper places of JSON follow.
+    #[schema(example = json!(["body", "app_name"]))]
+    loc: Vec<String>,
     /// What is wrong, for people.
     #[schema(example = "Field required")]
     msg: String,
@@ -48,18 +56,24 @@ impl FieldError {
     pub(crate) fn missing(place: &'static str, field: &'static str) -> Self {
         Self {
             kind: "missing",
-            loc: [place, field],
+            loc: vec![place.to_owned(), field.to_owned()],
             msg: "Field required".to_owned(),
             input: None,
         }
     }
 
     /// A field of the form has a value that cannot be used.
-    pub(crate) fn value(field: &'static str, message: &str, input: Option<&str>) -> Self {
+    pub(crate) fn value(field: &str, message: &str, input: Option<&str>) -> Self {
+        Self::at("body", field, message, input)
+    }
+
+    /// A value somewhere cannot be used; `field` may be a path with dots.
+    pub(crate) fn at(place: &str, field: &str, message: &str, input: Option<&str>) -> Self {
         const SHOWN: usize = 200;
+        let path = std::iter::once(place).chain(field.split('.'));
         Self {
             kind: "value_error",
-            loc: ["body", field],
+            loc: path.map(str::to_owned).collect(),
             msg: format!("Value error, {message}"),
             input: input.map(|text| text.chars().take(SHOWN).collect()),
         }
@@ -80,14 +94,43 @@ pub(crate) struct Detail {
     detail: String,
 }
 
-fn detail(status: StatusCode, text: impl Into<String>) -> Response {
-    (
-        status,
-        Json(Detail {
+impl Detail {
+    pub(crate) fn new(text: impl Into<String>) -> Self {
+        Self {
             detail: text.into(),
-        }),
-    )
-        .into_response()
+        }
+    }
+}
+
+/// A question that the task table did not answer; why is for the operator's log.
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        log_store_error(&error);
+        Self::TableUnavailable
+    }
+}
+
+/// A log that cannot be read.
+impl From<LogError> for ApiError {
+    fn from(error: LogError) -> Self {
+        tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "a log cannot be read"
+        );
+        Self::TableUnavailable
+    }
+}
+
+/// The client is told that the table is not available; why is for the operator.
+pub(crate) fn log_store_error(error: &StoreError) {
+    tracing::error!(
+        error = error as &dyn std::error::Error,
+        "the task table does not answer"
+    );
+}
+
+fn detail(status: StatusCode, text: impl Into<String>) -> Response {
+    (status, Json(Detail::new(text))).into_response()
 }
 
 impl IntoResponse for ApiError {
@@ -105,7 +148,9 @@ impl IntoResponse for ApiError {
                 let text = format!("The form is larger than {limit} bytes");
                 detail(StatusCode::PAYLOAD_TOO_LARGE, text)
             }
+            Self::BadBody(text) => detail(StatusCode::BAD_REQUEST, text),
             Self::NotFound => detail(StatusCode::NOT_FOUND, "Not Found"),
+            Self::Conflict(text) => detail(StatusCode::CONFLICT, text),
             Self::TableUnavailable => detail(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "The task table is not available",

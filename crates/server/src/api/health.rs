@@ -1,4 +1,5 @@
-//! Whether the service can do its work: it can as long as its task table answers.
+//! Whether the service can do its work: it can as long as its task table answers and its
+//! worker claims tasks.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,20 +49,64 @@ pub(crate) struct Unavailable {
     )
 )]
 pub(crate) async fn check(State(app): State<Arc<App>>) -> Response {
+    match problem(&app).await {
+        None => well(),
+        Some(message) => unavailable(message),
+    }
+}
+
+/// Tells whether the process is alive; nothing else is asked.
+#[utoipa::path(
+    get,
+    path = "/livez",
+    responses((status = 200, description = "It is", body = Healthy))
+)]
+pub(crate) async fn live() -> Response {
+    well()
+}
+
+/// Tells whether the service wants new requests: it can work and does not end.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    responses(
+        (status = 200, description = "It does", body = Healthy),
+        (status = 503, description = "It does not", body = Unhealthy),
+    )
+)]
+pub(crate) async fn ready(State(app): State<Arc<App>>) -> Response {
+    if app.health.is_draining() {
+        return unavailable("The service is shutting down");
+    }
+    check(State(app)).await
+}
+
+async fn problem(app: &App) -> Option<&'static str> {
     match tokio::time::timeout(TIME_LIMIT, app.store.ping()).await {
-        Ok(Ok(())) => Json(Healthy {
-            status: "SUCCESS",
-            message: "OK",
-        })
-        .into_response(),
+        Ok(Ok(())) if app.health.worker_is_silent() => {
+            tracing::error!("the worker does not claim tasks any more");
+            Some("The worker is not running")
+        }
+        Ok(Ok(())) => None,
         answer => {
             tracing::error!(?answer, "the task table does not answer");
-            let message = "Task table is not accessible";
-            let detail = Unavailable {
-                status: "unavailable",
-                message,
-            };
-            (StatusCode::SERVICE_UNAVAILABLE, Json(Unhealthy { detail })).into_response()
+            Some("Task table is not accessible")
         }
     }
+}
+
+fn well() -> Response {
+    Json(Healthy {
+        status: "SUCCESS",
+        message: "OK",
+    })
+    .into_response()
+}
+
+fn unavailable(message: &'static str) -> Response {
+    let detail = Unavailable {
+        status: "unavailable",
+        message,
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, Json(Unhealthy { detail })).into_response()
 }

@@ -1,9 +1,8 @@
 //! The log of a task as a text file, whole or in part, while it grows.
 
-use std::io::SeekFrom;
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::header::{
@@ -12,13 +11,15 @@ use axum::http::header::{
 };
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures::Stream;
+use futures::stream::{self, StreamExt};
 use ocibuild_store::TaskId;
-use tokio::fs::File;
-use tokio::io::{AsyncReadExt, AsyncSeekExt};
-use tokio_util::io::ReaderStream;
 
 use super::error::{ApiError, Detail};
 use crate::app::App;
+use crate::auth::Principal;
+use crate::logs::LogReader;
 
 /// Gives the log of a task as it is now. Ask again, or for the rest, to follow it.
 #[utoipa::path(
@@ -35,6 +36,7 @@ use crate::app::App;
 )]
 pub(crate) async fn file(
     State(app): State<Arc<App>>,
+    Extension(who): Extension<Principal>,
     Path(name): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
@@ -42,25 +44,20 @@ pub(crate) async fn file(
         .strip_suffix(".log")
         .and_then(|id| id.parse::<TaskId>().ok());
     let id = id.ok_or(ApiError::NotFound)?;
-    let file = File::open(app.logs.path(&id))
-        .await
-        .map_err(|_| ApiError::NotFound)?;
-    answer(file, &headers).await.map_err(|error| {
-        tracing::error!(task = %id, %error, "a log cannot be read");
-        ApiError::NotFound
-    })
+    if who.tenant().is_some() {
+        let task = app.store.get(&id).await?;
+        task.filter(|task| who.sees(task))
+            .ok_or(ApiError::NotFound)?;
+    }
+    let log = app.logs.open(&id).await?.ok_or(ApiError::NotFound)?;
+    Ok(answer(log, &headers))
 }
 
-/// The length is fixed at the beginning, because an answer has to say it before the file
-/// stops growing.
-async fn answer(mut file: File, headers: &HeaderMap) -> std::io::Result<Response> {
-    let metadata = file.metadata().await?;
-    let length = metadata.len();
-    let modified = metadata
-        .modified()?
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    let tag = format!("\"{:x}-{length:x}\"", modified.as_micros());
+/// The length is fixed at the beginning, because an answer has to say it before the log
+/// stops growing. It is also all that tells one state of a log from another.
+fn answer(log: LogReader, headers: &HeaderMap) -> Response {
+    let length = log.info.length;
+    let tag = format!("\"{length:x}\"");
     let common = [
         (CONTENT_TYPE, "text/plain; charset=utf-8".to_owned()),
         (CACHE_CONTROL, "no-cache".to_owned()),
@@ -69,7 +66,7 @@ async fn answer(mut file: File, headers: &HeaderMap) -> std::io::Result<Response
         (ETAG, tag.clone()),
     ];
     if text(headers, &IF_NONE_MATCH).is_some_and(|known| known.contains(&tag)) {
-        return Ok((StatusCode::NOT_MODIFIED, common).into_response());
+        return (StatusCode::NOT_MODIFIED, common).into_response();
     }
     let range = text(headers, &RANGE).map_or(Wanted::All, |range| Wanted::parse(range, length));
     let (status, first, count) = match range {
@@ -77,19 +74,38 @@ async fn answer(mut file: File, headers: &HeaderMap) -> std::io::Result<Response
         Wanted::Part { first, count } => (StatusCode::PARTIAL_CONTENT, first, count),
         Wanted::Beyond => {
             let range = [(CONTENT_RANGE, format!("bytes */{length}"))];
-            return Ok((StatusCode::RANGE_NOT_SATISFIABLE, range, common).into_response());
+            return (StatusCode::RANGE_NOT_SATISFIABLE, range, common).into_response();
         }
     };
-    file.seek(SeekFrom::Start(first)).await?;
-    let body = Body::from_stream(ReaderStream::new(file.take(count)));
     let size = [(CONTENT_LENGTH, count.to_string())];
+    let body = Body::from_stream(part(log, first, count));
     let mut response = (status, common, size, body).into_response();
     if status == StatusCode::PARTIAL_CONTENT
         && let Ok(range) = format!("bytes {first}-{}/{length}", first + count - 1).parse()
     {
         response.headers_mut().insert(CONTENT_RANGE, range);
     }
-    Ok(response)
+    response
+}
+
+/// Gives exactly `count` bytes, a part at a time; a log that is pruned meanwhile breaks the
+/// answer off.
+fn part(log: LogReader, first: u64, count: u64) -> impl Stream<Item = std::io::Result<Bytes>> {
+    const PART_BYTES: u64 = 256 << 10;
+    stream::try_unfold((log, first, count), |(log, offset, left)| async move {
+        if left == 0 {
+            return Ok(None);
+        }
+        let part = log.read(offset, left.min(PART_BYTES)).await;
+        let part = part.map_err(std::io::Error::other)?;
+        if part.is_empty() {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        let length = part.len() as u64;
+        let rest = (log, offset + length, left - length);
+        Ok(Some((Bytes::from(part), rest)))
+    })
+    .fuse()
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &axum::http::HeaderName) -> Option<&'a str> {

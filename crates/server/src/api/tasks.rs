@@ -5,16 +5,18 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::{RawQuery, Request, State};
-use ocibuild_store::{BuildParams, NewTask, StoreError, Task, TaskId, TaskState};
+use axum::{Extension, Json};
+use ocibuild_store::{BuildParams, NewTask, Task, TaskId, TaskState};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::error::{ApiError, Detail, FieldError, ValidationErrors};
+use super::error::{ApiError, Detail, FieldError, ValidationErrors, log_store_error};
 use super::form::BuildForm;
-use super::validate::{BuildRequest, validate};
+use super::queue::{self, DOCKERFILE_IN_TABLE};
+use super::validate::{BuildFields, validate};
 use crate::app::App;
+use crate::auth::Principal;
 
 /// How a request went: clients of Darwin look here rather than at the HTTP status.
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
@@ -94,8 +96,6 @@ pub(crate) struct BuildFormSchema {
 
 const NO_SUCH_TASK: &str = "Task does not exist";
 const TABLE_UNAVAILABLE: &str = "The task table is not available";
-/// Stands in the table for the place where Darwin's builder keeps an uploaded Dockerfile.
-const DOCKERFILE_IN_TABLE: &str = "ocibuild_task.dockerfile";
 
 /// Queues a build.
 #[utoipa::path(
@@ -111,14 +111,13 @@ const DOCKERFILE_IN_TABLE: &str = "ocibuild_task.dockerfile";
 )]
 pub(crate) async fn build_with_dockerfile(
     State(app): State<Arc<App>>,
+    Extension(who): Extension<Principal>,
     request: Request,
 ) -> Result<Json<Queued>, ApiError> {
     let limit = app.config.limits.dockerfile_bytes;
     let form = BuildForm::read(request, limit).await?;
-    let task = new_task(validate(form, limit)?, &app.config.public_url);
-    enqueue(&app, &task).await?;
-    app.queued.notify_one();
-    tracing::info!(task = %task.id, app = task.app_name, tag = task.image_tag, "queued");
+    let fields = validate(form, limit, &app.config.git)?;
+    let task = queue::enqueue(&app, new_task(fields, &who)).await?;
     Ok(Json(Queued {
         status: Status::Success,
         task_id: task.id.to_string(),
@@ -139,9 +138,10 @@ pub(crate) async fn build_with_dockerfile(
 )]
 pub(crate) async fn status(
     State(app): State<Arc<App>>,
+    Extension(who): Extension<Principal>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<BuildStatus>, ApiError> {
-    let (status, build_status, message) = match find(&app, query.as_deref()).await? {
+    let (status, build_status, message) = match find(&app, &who, query.as_deref()).await? {
         Ok(task) => (Status::Success, TaskState::as_str(task.state), ""),
         Err(message) => (Status::Failed, "", message),
     };
@@ -164,9 +164,10 @@ pub(crate) async fn status(
 )]
 pub(crate) async fn logs(
     State(app): State<Arc<App>>,
+    Extension(who): Extension<Principal>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<LogsUrl>, ApiError> {
-    let (status, logs_url, message) = match find(&app, query.as_deref()).await? {
+    let (status, logs_url, message) = match find(&app, &who, query.as_deref()).await? {
         Ok(task) => (Status::Success, task.logs_url, ""),
         Err(message) => (Status::Failed, String::new(), message),
     };
@@ -183,7 +184,10 @@ pub(crate) async fn logs(
     path = "/task",
     responses((status = 200, description = "All tasks, or FAILED", body = TaskList))
 )]
-pub(crate) async fn list(State(app): State<Arc<App>>) -> Json<TaskList> {
+pub(crate) async fn list(
+    State(app): State<Arc<App>>,
+    Extension(who): Extension<Principal>,
+) -> Json<TaskList> {
     let (status, tasks, message) = match app.store.list().await {
         Ok(tasks) => (Status::Success, tasks, ""),
         Err(error) => {
@@ -191,7 +195,8 @@ pub(crate) async fn list(State(app): State<Arc<App>>) -> Json<TaskList> {
             (Status::Failed, Vec::new(), TABLE_UNAVAILABLE)
         }
     };
-    let data = tasks.into_iter().map(ListedTask::from).collect();
+    let seen = tasks.into_iter().filter(|task| who.sees(task));
+    let data = seen.map(ListedTask::from).collect();
     Json(TaskList {
         status,
         data,
@@ -211,51 +216,38 @@ impl From<Task> for ListedTask {
     }
 }
 
-fn new_task(request: BuildRequest, public_url: &str) -> NewTask {
-    let id = TaskId::random();
-    let docker_file_path = request
+fn new_task(fields: BuildFields, who: &Principal) -> NewTask {
+    let docker_file_path = fields
         .dockerfile
         .as_ref()
         .map(|_| DOCKERFILE_IN_TABLE.to_owned());
     NewTask {
-        logs_url: format!("{public_url}/static/{id}.log"),
-        app_name: request.app_name,
-        image_tag: request.image_tag,
+        app_name: fields.app_name,
+        image_tag: fields.image_tag,
         params: BuildParams {
-            git_repo: request.git_repo,
-            branch: request.branch,
-            app_dir: request.app_dir,
+            git_repo: fields.git_repo,
+            branch: fields.branch,
+            app_dir: fields.app_dir,
             docker_file_path: docker_file_path.unwrap_or_default(),
         },
-        dockerfile: request.dockerfile,
-        id,
+        dockerfile: fields.dockerfile,
+        tenant: who.tenant().map(str::to_owned),
+        ..NewTask::default()
     }
-}
-
-/// Puts a task into the table. Its log is there first: once it is in the table, a worker
-/// may write to it.
-async fn enqueue(app: &App, task: &NewTask) -> Result<(), ApiError> {
-    if let Err(error) = app.logs.announce(&task.id) {
-        tracing::warn!(task = %task.id, %error, "the log of a queued task cannot be made");
-    }
-    if let Err(error) = app.store.enqueue(task).await {
-        log_store_error(&error);
-        if let Err(error) = app.logs.withdraw(&task.id) {
-            tracing::warn!(task = %task.id, %error, "the log of no task stays behind");
-        }
-        return Err(ApiError::TableUnavailable);
-    }
-    Ok(())
 }
 
 /// Finds the task of a query, or the message that says why there is none.
-async fn find(app: &App, query: Option<&str>) -> Result<Result<Task, &'static str>, ApiError> {
+async fn find(
+    app: &App,
+    who: &Principal,
+    query: Option<&str>,
+) -> Result<Result<Task, &'static str>, ApiError> {
     let text = task_id(query.unwrap_or_default())?;
     let Ok(id) = text.parse::<TaskId>() else {
         return Ok(Err(NO_SUCH_TASK));
     };
     Ok(match app.store.get(&id).await {
-        Ok(task) => task.ok_or(NO_SUCH_TASK),
+        Ok(task) => task.filter(|task| who.sees(task)).ok_or(NO_SUCH_TASK),
         Err(error) => {
             log_store_error(&error);
             Err(TABLE_UNAVAILABLE)
@@ -269,12 +261,4 @@ fn task_id(query: &str) -> Result<String, ApiError> {
         .last()
         .map(|(_, value)| value.into_owned())
         .ok_or_else(|| ApiError::Invalid(vec![FieldError::missing("query", "task_id")]))
-}
-
-/// The client is told that the table is not available; why is for the operator.
-fn log_store_error(error: &StoreError) {
-    tracing::error!(
-        error = error as &dyn std::error::Error,
-        "the task table does not answer"
-    );
 }

@@ -8,10 +8,11 @@ use url::Url;
 
 use super::error::{ApiError, FieldError};
 use super::form::{BuildForm, Upload};
+use crate::config::GitRules;
 
 /// A build request whose every field can be used.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct BuildRequest {
+pub(super) struct BuildFields {
     pub(super) app_name: String,
     pub(super) image_tag: String,
     pub(super) git_repo: String,
@@ -24,9 +25,14 @@ pub(super) struct BuildRequest {
 type Refusal = &'static str;
 
 /// Checks every field, and reports all that are wrong at once.
-pub(super) fn validate(form: BuildForm, dockerfile_limit: usize) -> Result<BuildRequest, ApiError> {
+pub(super) fn validate(
+    form: BuildForm,
+    dockerfile_limit: usize,
+    git: &GitRules,
+) -> Result<BuildFields, ApiError> {
     let mut errors = Vec::new();
-    let request = BuildRequest {
+    let check_git_repo = |text: &str| check_git_repo(text, git);
+    let request = BuildFields {
         app_name: required("app_name", form.app_name, check_app_name, &mut errors),
         image_tag: required("image_tag", form.image_tag, check_image_tag, &mut errors),
         git_repo: required("git_repo", form.git_repo, check_git_repo, &mut errors),
@@ -44,7 +50,7 @@ pub(super) fn validate(form: BuildForm, dockerfile_limit: usize) -> Result<Build
 fn required(
     field: &'static str,
     value: Option<String>,
-    check: fn(&str) -> Result<(), Refusal>,
+    check: impl Fn(&str) -> Result<(), Refusal>,
     errors: &mut Vec<FieldError>,
 ) -> String {
     if value.is_none() {
@@ -56,7 +62,7 @@ fn required(
 fn optional(
     field: &'static str,
     value: Option<String>,
-    check: fn(&str) -> Result<(), Refusal>,
+    check: impl Fn(&str) -> Result<(), Refusal>,
     errors: &mut Vec<FieldError>,
 ) -> String {
     let Some(value) = value else {
@@ -99,7 +105,7 @@ fn check(holds: bool, refusal: Refusal) -> Result<(), Refusal> {
     if holds { Ok(()) } else { Err(refusal) }
 }
 
-fn check_app_name(text: &str) -> Result<(), Refusal> {
+pub(super) fn check_app_name(text: &str) -> Result<(), Refusal> {
     let forbidden = |c: char| c.is_control() || c == '/' || c == '\\';
     check(text.len() <= 255, "a name has at most 255 bytes")?;
     check(
@@ -113,7 +119,7 @@ fn check_app_name(text: &str) -> Result<(), Refusal> {
 }
 
 /// A tag as the OCI distribution specification defines it.
-fn check_image_tag(text: &str) -> Result<(), Refusal> {
+pub(super) fn check_image_tag(text: &str) -> Result<(), Refusal> {
     let refusal = "a tag has at most 128 letters, digits, '_', '.' and '-', and begins with none \
                    of the last two";
     let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
@@ -125,7 +131,7 @@ fn check_image_tag(text: &str) -> Result<(), Refusal> {
     check(valid, refusal)
 }
 
-fn check_git_repo(text: &str) -> Result<(), Refusal> {
+pub(super) fn check_git_repo(text: &str, rules: &GitRules) -> Result<(), Refusal> {
     check(text.len() <= 2048, "a URL has at most 2048 bytes")?;
     let visible = text
         .chars()
@@ -138,6 +144,17 @@ fn check_git_repo(text: &str) -> Result<(), Refusal> {
     let url = Url::parse(text).map_err(|_| refusal)?;
     check(matches!(url.scheme(), "http" | "https"), refusal)?;
     check(url.has_host(), refusal)?;
+    let host = url.host_str().unwrap_or_default();
+    let port = url.port_or_known_default().unwrap_or_default();
+    check(
+        url.scheme() == "https" || rules.allows_http(host, port),
+        "the repository must be an https URL; hosts of plain http are named in \
+         OCIBUILD_GIT_HTTP_HOSTS",
+    )?;
+    check(
+        rules.allows(host, port),
+        "repositories of this host are not allowed here (OCIBUILD_GIT_HOSTS)",
+    )?;
     // They would be kept in the table and shown in the log.
     let bare = url.username().is_empty() && url.password().is_none();
     check(
@@ -152,7 +169,7 @@ fn check_git_repo(text: &str) -> Result<(), Refusal> {
 }
 
 /// A reference name as `git check-ref-format` defines it.
-fn check_branch(text: &str) -> Result<(), Refusal> {
+pub(super) fn check_branch(text: &str) -> Result<(), Refusal> {
     let forbidden = |c: char| c.is_control() || " ~^:?*[\\".contains(c);
     let part = |part: &str| !part.is_empty() && !part.starts_with('.') && !part.ends_with(".lock");
     let valid = text.len() <= 255
@@ -167,7 +184,7 @@ fn check_branch(text: &str) -> Result<(), Refusal> {
 }
 
 /// A directory inside the repository.
-fn check_app_dir(text: &str) -> Result<(), Refusal> {
+pub(super) fn check_app_dir(text: &str) -> Result<(), Refusal> {
     let refusal = "the directory must be a path inside the repository, without '..'";
     let valid = text.len() <= 4096
         && !text.starts_with(['/', '-'])
@@ -180,12 +197,21 @@ fn check_app_dir(text: &str) -> Result<(), Refusal> {
 mod tests {
     use super::*;
 
-    fn judge(check: fn(&str) -> Result<(), Refusal>, good: &[&str], bad: &[&str]) {
+    fn judge(check: impl Fn(&str) -> Result<(), Refusal>, good: &[&str], bad: &[&str]) {
         for text in good {
             assert_eq!(check(text), Ok(()), "{text:?}");
         }
         for text in bad {
             assert!(check(text).is_err(), "{text:?}");
+        }
+    }
+
+    fn rules() -> GitRules {
+        GitRules {
+            http_hosts: Vec::new(),
+            hosts: Vec::new(),
+            tokens: Vec::new(),
+            deny: crate::config::DenyAddresses::Metadata,
         }
     }
 
@@ -223,8 +249,12 @@ mod tests {
 
     #[test]
     fn repositories() {
+        let rules = GitRules {
+            http_hosts: vec!["127.0.0.1:3000".to_owned()],
+            ..rules()
+        };
         judge(
-            check_git_repo,
+            |text| check_git_repo(text, &rules),
             &[
                 "https://github.com/org/repo",
                 "https://github.com/org/repo.git",
@@ -232,6 +262,8 @@ mod tests {
                 "https://gitlab.example/a/b/c",
             ],
             &[
+                "http://gitlab.example/a/b/c",
+                "http://127.0.0.1:3001/repo",
                 "git@github.com:org/repo",
                 "ssh://git@github.com/org/repo",
                 "file:///etc",
@@ -299,7 +331,7 @@ mod tests {
             dockerfile: Some(Upload::File("FROM x".into())),
             ..BuildForm::default()
         };
-        let Err(ApiError::Invalid(errors)) = validate(form, 5) else {
+        let Err(ApiError::Invalid(errors)) = validate(form, 5, &rules()) else {
             panic!("it is invalid")
         };
         let json = serde_json::to_string(&errors).unwrap();

@@ -6,40 +6,87 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ocibuild::{Event, LayerSummary, StepId};
 use ocibuild_store::{Outcome, Task, TaskId};
 
+use super::observation::Observation;
+use super::process::Stop;
+use super::recorder::Record;
 use super::redact::Redactor;
-use crate::logs::LogFolder;
-use crate::spec::BuildSpec;
+use super::steps::Steps;
+use crate::spec::{BuildSpec, Source};
+
+/// How often a transfer says how far it is.
+const PROGRESS: Duration = Duration::from_secs(5);
 
 /// Writes the log of one build.
 pub(super) struct TaskLog {
     task: TaskId,
     /// Writes are small and go to the page cache, so they are done in place. None when the
-    /// file could not be opened or written.
+    /// file could not be written.
     file: Option<BufWriter<File>>,
+    /// How long the log is in its file, and how long it will be when all is flushed.
+    length: u64,
+    record: Record,
     redactor: Redactor,
+    observation: Option<Observation>,
     /// How many bytes may still be written.
     room: u64,
+    began: Instant,
+    /// When something was last written.
+    spoke: Instant,
+    /// How long nothing is written before the log says that the build is still alive.
+    silence: Duration,
+    steps: Steps,
 }
 
 impl TaskLog {
-    /// Opens the log of a task, behind what stands there.
-    pub(super) fn open(folder: &LogFolder, task: &TaskId, limit: u64) -> Self {
-        let mut log = Self {
+    /// Writes behind the `length` bytes that a file has already, up to `limit` bytes.
+    pub(super) fn new(
+        task: &TaskId,
+        file: Option<File>,
+        length: u64,
+        limit: u64,
+        record: Record,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
             task: task.clone(),
-            file: None,
+            file: file.map(BufWriter::new),
+            length,
+            record,
             redactor: Redactor::default(),
+            observation: None,
             room: limit,
-        };
-        match folder.append(task) {
-            Ok(file) => log.file = Some(BufWriter::new(file)),
-            Err(error) => log.give_up(&error),
+            began: now,
+            spoke: now,
+            silence: Duration::MAX,
+            steps: Steps::default(),
         }
-        log
+    }
+
+    /// Passes on what happens to an observer, from now on.
+    pub(super) fn observe(&mut self, observation: Observation) {
+        self.observation = Some(observation);
+    }
+
+    /// Tells the observer how the build ended, if it has an outcome.
+    pub(super) fn judged(&mut self, judged: Result<&Outcome, &Stop>) {
+        if let Some(observation) = &mut self.observation {
+            observation.end(judged);
+        }
+    }
+
+    /// Says that the build is still alive whenever nothing was written for so long.
+    pub(super) fn break_silence(&mut self, after: Duration) {
+        self.silence = after;
+    }
+
+    /// Gives how often the silence is to be measured.
+    pub(super) fn pulse(&self) -> Duration {
+        self.silence / 6
     }
 
     /// Names what must not be seen from now on.
@@ -54,20 +101,14 @@ impl TaskLog {
 
     /// Writes the parameters of the build.
     pub(super) fn begin(&mut self, task: &Task, spec: &BuildSpec) {
-        let source = &spec.source;
         self.line("<----- Input Parameters ----->");
         self.line(&format!("Application: {}", task.app_name));
-        self.line(&format!("Repository:  {}", source.url));
-        self.line(&format!(
-            "Branch:      {}",
-            source.reference.as_deref().unwrap_or("(default)")
-        ));
-        self.line(&format!(
-            "Directory:   {}",
-            source.subdir.as_deref().unwrap_or("(root)")
-        ));
+        self.source(&spec.source);
         for destination in &spec.destinations {
             self.line(&format!("Image:       {}", destination.reference));
+        }
+        if let Some(observation) = &mut self.observation {
+            observation.source(&spec.source);
         }
         if task.attempts > 1 {
             self.line(&format!("Attempt:     {}", task.attempts));
@@ -75,13 +116,44 @@ impl TaskLog {
         self.flush();
     }
 
+    fn source(&mut self, source: &Source) {
+        match source {
+            Source::Git(git) => {
+                self.line(&format!("Repository:  {}", git.url));
+                let branch = git.reference.as_deref().unwrap_or("(default)");
+                self.line(&format!("Branch:      {branch}"));
+                let directory = git.subdir.as_deref().unwrap_or("(root)");
+                self.line(&format!("Directory:   {directory}"));
+            }
+            Source::Upload { context, .. } => self.line(&format!("Context:     {context}")),
+            Source::Empty => self.line("Context:     (none)"),
+            Source::Image { reference } => self.line(&format!("Pushed from: {reference}")),
+        }
+    }
+
     /// Writes what happened.
     pub(super) fn event(&mut self, event: &Event) {
+        let now = self.began.elapsed();
+        if let Some(observation) = &mut self.observation {
+            observation.event(event);
+        }
+        if let Some(mut step) = self.steps.event(event, now) {
+            step.name = self.redact(&step.name);
+            step.error = step.error.map(|error| self.redact(&error));
+            if let Some(observation) = &mut self.observation {
+                observation.step(&step);
+            }
+            self.record.step(step);
+        }
         match event {
             Event::StepStarted { step, name } => self.line(&format!("{} {name}", number(*step))),
             Event::StepLog { step, line, .. } => self.line(&format!("{} | {line}", number(*step))),
-            // It is for terminals: in a file it would bury what matters.
-            Event::StepProgress { .. } => {}
+            Event::StepProgress {
+                step,
+                item,
+                current,
+                total,
+            } => self.progress(*step, item, *current, *total),
             Event::StepDone {
                 step, cached: true, ..
             } => {
@@ -111,14 +183,51 @@ impl TaskLog {
                     seconds(*millis)
                 ));
             }
-            Event::Commit { id } => self.line(&format!("Commit:      {id}")),
+            Event::Commit { id } => {
+                self.line(&format!("Commit:      {id}"));
+                self.record.commit(id);
+            }
             Event::Dockerfile { name, text } => self.dockerfile(name, text),
             Event::Warning { message } => self.line(&format!("WARNING: {message}")),
-            Event::Pushed { reference, digest } => {
-                self.line(&format!("Pushed {reference}@{digest}"));
+            Event::Pushed {
+                reference, digest, ..
+            } => self.line(&format!("Pushed {reference}@{digest}")),
+            other => {
+                tracing::debug!(task = %self.task, ?other, "an event that the log does not know")
             }
-            other => tracing::debug!(?other, "an event that the log does not know"),
         }
+    }
+
+    /// Says how far a transfer is, but not so often that it buries what matters.
+    fn progress(&mut self, step: StepId, item: &str, current: u64, total: u64) {
+        if !self
+            .steps
+            .progress_is_due(step, self.began.elapsed(), PROGRESS)
+        {
+            return;
+        }
+        let of = match total {
+            0 => String::new(),
+            total => format!(" / {}", size(total)),
+        };
+        self.line(&format!("{} {item} {}{of}", number(step), size(current)));
+    }
+
+    /// Says which steps are still being carried out, if nothing else was said for long.
+    pub(super) fn still_alive(&mut self) {
+        if self.spoke.elapsed() < self.silence {
+            return;
+        }
+        let now = self.began.elapsed();
+        let running = self.steps.running(now);
+        if running.is_empty() {
+            self.line(&format!("Still at work after {}", seconds(millis(now))));
+        }
+        for (step, took) in running {
+            let took = seconds(millis(took));
+            self.line(&format!("{} still running after {took}", number(step)));
+        }
+        self.flush();
     }
 
     fn dockerfile(&mut self, name: &str, text: &str) {
@@ -131,40 +240,65 @@ impl TaskLog {
 
     /// Writes how the build ended. This line always finds room.
     pub(super) fn end(&mut self, outcome: &Outcome, took: Duration) {
-        let took = seconds(u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
-        let line = match outcome {
-            Outcome::Completed { digest, .. } => format!("Build completed in {took}: {digest}"),
-            Outcome::Failed { reason, .. } => format!("Build failed after {took}: {reason}"),
+        for mut step in self.steps.abandon(self.began.elapsed()) {
+            step.name = self.redact(&step.name);
+            self.record.step(step);
+        }
+        let took = seconds(millis(took));
+        let line = match (outcome.digest(), outcome.failure()) {
+            (Some(digest), _) => format!("Build completed in {took}: {digest}"),
+            (None, failure) => {
+                let reason = failure.map(|(_, reason)| reason).unwrap_or_default();
+                format!("Build failed after {took}: {reason}")
+            }
         };
+        self.last_line(&line);
+    }
+
+    /// Writes a line that finds room in a full log, and shows it.
+    pub(super) fn last_line(&mut self, text: &str) {
         self.room = u64::MAX;
-        self.line(&line);
+        self.line(text);
         self.flush();
     }
 
     /// Writes a line, without its secrets, as long as there is room.
     pub(super) fn line(&mut self, text: &str) {
-        let text = self.redactor.redact(text);
-        let length = text.len() as u64 + 1;
-        let Some(file) = &mut self.file else { return };
+        self.spoke = Instant::now();
         if self.room == 0 {
             return;
         }
-        let written = if length > self.room {
+        let text = self.redactor.redact(text);
+        let length = text.len() as u64 + 1;
+        if length > self.room {
             self.room = 0;
-            writeln!(file, "The log has reached its limit; the rest is left out")
+            self.write("The log has reached its limit; the rest is left out");
         } else {
             self.room -= length;
-            writeln!(file, "{text}")
-        };
-        if let Err(error) = written {
-            self.give_up(&error);
+            self.write(&text);
+        }
+    }
+
+    fn write(&mut self, text: &str) {
+        let Some(file) = &mut self.file else { return };
+        match writeln!(file, "{text}") {
+            Ok(()) => {
+                let bytes = text.len() as u64 + 1;
+                self.length += bytes;
+                if let Some(observation) = &self.observation {
+                    observation.logged(bytes);
+                }
+            }
+            Err(error) => self.give_up(&error),
         }
     }
 
     /// Shows readers everything that was written.
     pub(super) fn flush(&mut self) {
-        if let Some(Err(error)) = self.file.as_mut().map(Write::flush) {
-            self.give_up(&error);
+        match self.file.as_mut().map(Write::flush) {
+            Some(Ok(())) => self.record.grew(self.length),
+            Some(Err(error)) => self.give_up(&error),
+            None => {}
         }
     }
 
@@ -172,6 +306,10 @@ impl TaskLog {
         tracing::error!(task = %self.task, %error, "the log cannot be written");
         self.file = None;
     }
+}
+
+pub(super) fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn number(step: StepId) -> String {
@@ -202,17 +340,30 @@ fn size(bytes: u64) -> String {
 mod tests {
     use ocibuild::Stream;
     use ocibuild_registry::Secret;
+    use ocibuild_store::{End, FailureCode};
 
     use super::*;
 
     fn written(limit: u64, write: impl FnOnce(&mut TaskLog)) -> String {
         let folder = tempfile::tempdir().unwrap();
-        let logs = LogFolder::new(folder.path().to_owned());
+        let logs = crate::logs::LogFolder::new(folder.path().to_owned());
         let task = TaskId::random();
-        let mut log = TaskLog::open(&logs, &task, limit);
+        let file = logs.begin(&task, b"").unwrap();
+        let mut log = TaskLog::new(&task, Some(file), 0, limit, Record::new(0));
         write(&mut log);
         drop(log);
         std::fs::read_to_string(logs.path(&task)).unwrap()
+    }
+
+    fn failed(reason: &str) -> Outcome {
+        Outcome {
+            end: End::Failed {
+                code: FailureCode::User,
+                reason: reason.to_owned(),
+            },
+            commit: None,
+            pushed: Vec::new(),
+        }
     }
 
     fn digest(digit: char) -> ocibuild_registry::Digest {
@@ -298,10 +449,7 @@ mod tests {
             log.line("0123456789");
             log.line("0123456789");
             log.line("x");
-            let outcome = Outcome::Failed {
-                reason: "too long".to_owned(),
-                commit: None,
-            };
+            let outcome = failed("too long");
             log.end(&outcome, Duration::from_millis(1500));
         });
         assert_eq!(
@@ -321,10 +469,7 @@ mod tests {
                 stream: Stream::Stdout,
                 line,
             });
-            let outcome = Outcome::Failed {
-                reason: "bad hidden".to_owned(),
-                commit: None,
-            };
+            let outcome = failed("bad hidden");
             log.end(&outcome, Duration::ZERO);
         });
         assert_eq!(

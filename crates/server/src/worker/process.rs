@@ -15,16 +15,21 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::mpsc;
 
-use super::log::TaskLog;
-use crate::spec::{BuildFailure, BuildResult, BuildSpec, Line, Report};
 use ocibuild::Event;
+use ocibuild::executor::memory_kills;
+use ocibuild_store::{FailureCode, Pushed};
+
+use super::log::TaskLog;
+use crate::spec::{BuildFailure, BuildResult, BuildSpec, FailureKind, Line, Report};
 
 /// The most of one line that is kept.
 const LINE_BYTES: usize = 1 << 20;
 /// How many lines may wait to be written before the process has to wait.
 const WAITING_LINES: usize = 256;
 /// How long a pipe is read after the process ended: something it left behind may hold it.
-const DRAIN: Duration = Duration::from_secs(1);
+const DRAIN: Duration = Duration::from_millis(500);
+/// How long a build may clean up that somebody cancels.
+const CANCEL_GRACE: Duration = Duration::from_secs(1);
 
 /// The program that builds.
 pub(super) struct WorkerProgram<'a> {
@@ -37,10 +42,19 @@ pub(super) struct WorkerProgram<'a> {
 }
 
 /// Why a build is stopped from outside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Stop {
     /// It took longer than this.
     Timeout(Duration),
+    /// Somebody wants it to end, for this reason.
+    Cancelled(String),
+    /// It took more memory than it may.
+    Memory {
+        /// What it may take, in bytes.
+        limit: u64,
+        /// What it took.
+        used: u64,
+    },
     /// The service ends.
     Shutdown,
     /// The task belongs to another worker now.
@@ -54,27 +68,40 @@ pub(super) enum Verdict {
     Completed {
         result: BuildResult,
         commit: Option<String>,
+        pushed: Vec<Pushed>,
     },
-    /// There is no image.
+    /// There is no image, or not everywhere.
     Failed {
+        code: FailureCode,
         reason: String,
         commit: Option<String>,
+        pushed: Vec<Pushed>,
     },
     /// It was stopped, and that says nothing about the build.
     Stopped(Stop),
 }
 
-/// Runs a build process to its end, or until `stop`.
-pub(super) async fn run(
+impl Verdict {
+    /// A build that failed before its process said anything.
+    pub(super) fn failed(code: FailureCode, reason: impl Into<String>) -> Self {
+        Self::Failed {
+            code,
+            reason: reason.into(),
+            commit: None,
+            pushed: Vec::new(),
+        }
+    }
+}
+
+/// Runs a build process to its end, or until `stop`, which is told the process.
+pub(super) async fn run<F: Future<Output = Stop>>(
     program: &WorkerProgram<'_>,
     spec: &BuildSpec,
     log: &mut TaskLog,
-    stop: impl Future<Output = Stop>,
+    stop: impl FnOnce(Option<u32>) -> F,
 ) -> Verdict {
-    let failed = |reason: String| Verdict::Failed {
-        reason,
-        commit: None,
-    };
+    let failed = |reason: String| Verdict::failed(FailureCode::Internal, reason);
+    let kills = memory_kills();
     let input = match serde_json::to_vec(spec) {
         Ok(input) => input,
         Err(error) => return failed(format!("cannot describe the build: {error}")),
@@ -86,22 +113,35 @@ pub(super) async fn run(
     let group = Group::of(&child);
     let mut lines = listen(&mut child, input);
     let mut heard = Heard::default();
+    let stop = stop(child.id());
     let end = tokio::select! {
         status = follow(&mut child, &mut lines, &mut heard, log) => Ok(status),
         stop = stop => Err(stop),
     };
-    if end.is_err() {
+    if let Err(stop) = &end {
         group.signal(Signal::TERM);
         let last_words = follow(&mut child, &mut lines, &mut heard, log);
         // Too late or not, the group is killed below.
-        let _ = tokio::time::timeout(program.grace, last_words).await;
+        let _ = tokio::time::timeout(stop.grace(program.grace), last_words).await;
     }
     drop(group);
     let drained = drain(&mut lines, &mut heard, log);
     // Nobody of the group is left to write; who left it does not matter.
     let _ = tokio::time::timeout(DRAIN, drained).await;
     log.flush();
-    heard.verdict(end)
+    heard.verdict(end, kills.is_some_and(|kills| memory_kills() > Some(kills)))
+}
+
+impl Stop {
+    /// How long the process may clean up. Who waits for the end of a build, or for its
+    /// memory, does not wait long.
+    fn grace(&self, usual: Duration) -> Duration {
+        match self {
+            Self::Cancelled(_) => usual.min(CANCEL_GRACE),
+            Self::Memory { .. } => Duration::ZERO,
+            Self::Timeout(_) | Self::Shutdown | Self::LeaseLost => usual,
+        }
+    }
 }
 
 fn spawn(program: &WorkerProgram<'_>) -> io::Result<Child> {
@@ -213,6 +253,7 @@ async fn follow(
     heard: &mut Heard,
     log: &mut TaskLog,
 ) -> io::Result<ExitStatus> {
+    let mut pulse = tokio::time::interval(log.pulse());
     loop {
         tokio::select! {
             Some(line) = lines.recv() => {
@@ -222,6 +263,7 @@ async fn follow(
                     log.flush();
                 }
             }
+            _ = pulse.tick() => log.still_alive(),
             status = child.wait() => return status,
         }
     }
@@ -237,6 +279,7 @@ async fn drain(lines: &mut mpsc::Receiver<Said>, heard: &mut Heard, log: &mut Ta
 #[derive(Default)]
 struct Heard {
     commit: Option<String>,
+    pushed: Vec<Pushed>,
     report: Option<Report>,
     last_complaint: String,
 }
@@ -260,29 +303,72 @@ impl Heard {
     }
 
     fn event(&mut self, event: Event, log: &mut TaskLog) {
-        log.event(&event);
-        if let Event::Commit { id } = event
-            && is_commit_id(&id)
+        if let Event::Commit { id } = &event
+            && !is_commit_id(id)
         {
-            self.commit = Some(id);
+            return;
+        }
+        log.event(&event);
+        match event {
+            Event::Commit { id } => self.commit = Some(id),
+            Event::Pushed {
+                reference, digest, ..
+            } => self.pushed.push(Pushed {
+                reference,
+                digest: digest.to_string(),
+            }),
+            _ => {}
         }
     }
 
     /// Judges a process by its report, its end, or why it was stopped. Only its own report
     /// makes a success, and always does: the image is in the registry by then.
-    fn verdict(self, end: Result<io::Result<ExitStatus>, Stop>) -> Verdict {
-        let commit = self.commit;
-        let reason = match (self.report, end) {
-            (Some(Report::Completed(result)), _) => return Verdict::Completed { result, commit },
+    fn verdict(self, end: Result<io::Result<ExitStatus>, Stop>, memory_ran_out: bool) -> Verdict {
+        let (commit, pushed) = (self.commit, self.pushed);
+        let (code, reason) = match (self.report, end) {
+            (Some(Report::Completed(result)), _) => {
+                return Verdict::Completed {
+                    result,
+                    commit,
+                    pushed,
+                };
+            }
             (_, Err(Stop::Timeout(limit))) => {
                 let seconds = limit.as_secs();
-                format!("the build took longer than {seconds} s and was stopped")
+                let reason = format!("the build took longer than {seconds} s and was stopped");
+                (FailureCode::Timeout, reason)
             }
-            (_, Err(stop)) => return Verdict::Stopped(stop),
-            (Some(Report::Failed(BuildFailure { reason, .. })), Ok(_)) => reason,
-            (None, Ok(status)) => end_without_report(status, self.last_complaint.trim()),
+            (_, Err(Stop::Cancelled(reason))) => (FailureCode::Cancelled, reason),
+            (_, Err(Stop::Memory { limit, used })) => {
+                let reason = format!(
+                    "the build took {used} bytes of memory, more than the {limit} that it may, \
+                     and was stopped"
+                );
+                (FailureCode::OutOfMemory, reason)
+            }
+            (_, Err(stop @ (Stop::Shutdown | Stop::LeaseLost))) => return Verdict::Stopped(stop),
+            (Some(Report::Failed(BuildFailure { reason, kind })), Ok(_)) => (code(kind), reason),
+            (None, Ok(status)) => {
+                end_without_report(status, self.last_complaint.trim(), memory_ran_out)
+            }
         };
-        Verdict::Failed { reason, commit }
+        Verdict::Failed {
+            code,
+            reason,
+            commit,
+            pushed,
+        }
+    }
+}
+
+fn code(kind: FailureKind) -> FailureCode {
+    match kind {
+        FailureKind::User => FailureCode::User,
+        FailureKind::Command => FailureCode::Command,
+        FailureKind::Registry => FailureCode::Registry,
+        FailureKind::Sandbox => FailureCode::Sandbox,
+        FailureKind::OutOfMemory => FailureCode::OutOfMemory,
+        FailureKind::Internal => FailureCode::Internal,
     }
 }
 
@@ -291,22 +377,39 @@ fn is_commit_id(text: &str) -> bool {
     matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-fn end_without_report(status: io::Result<ExitStatus>, last_complaint: &str) -> String {
+/// Explains the end of a process that did not explain itself.
+fn end_without_report(
+    status: io::Result<ExitStatus>,
+    last_complaint: &str,
+    memory_ran_out: bool,
+) -> (FailureCode, String) {
     let status = match status {
         Ok(status) => status,
-        Err(error) => return format!("the build process cannot be waited for: {error}"),
+        Err(error) => {
+            let reason = format!("the build process cannot be waited for: {error}");
+            return (FailureCode::Internal, reason);
+        }
     };
-    let end = match (status.signal(), status.code().unwrap_or_default()) {
-        (Some(9), _) => {
-            "the build process was killed (signal 9), most likely because memory ran out".to_owned()
-        }
-        (Some(signal), _) => format!("the build process was ended by signal {signal}"),
-        (None, code) => {
-            format!("the build process ended with status {code} and without a result")
-        }
+    let (code, end) = match (status.signal(), status.code().unwrap_or_default()) {
+        (Some(9), _) if memory_ran_out => (
+            FailureCode::OutOfMemory,
+            "the kernel killed the build process because memory ran out".to_owned(),
+        ),
+        (Some(9), _) => (
+            FailureCode::Internal,
+            "the build process was killed (signal 9), and not because memory ran out".to_owned(),
+        ),
+        (Some(signal), _) => (
+            FailureCode::Internal,
+            format!("the build process was ended by signal {signal}"),
+        ),
+        (None, code) => (
+            FailureCode::Internal,
+            format!("the build process ended with status {code} and without a result"),
+        ),
     };
     if last_complaint.is_empty() {
-        return end;
+        return (code, end);
     }
-    format!("{end}: {last_complaint}")
+    (code, format!("{end}: {last_complaint}"))
 }

@@ -78,7 +78,7 @@ async fn every_failure_says_why_in_log_and_table() {
         ),
         (
             "killed",
-            "the build process was killed (signal 9), most likely because memory ran out",
+            "the build process was killed (signal 9), and not because memory ran out",
         ),
         (
             "silent",
@@ -238,20 +238,28 @@ async fn a_build_is_told_what_was_asked_for() {
     let expected = serde_json::json!({
         "task": id,
         "source": {
+            "kind": "git",
             "url": "https://git.example/org/repo",
             "reference": "v1.0",
             "subdir": "services/a",
             // The token is for GitHub alone.
             "token": null,
         },
-        "dockerfile": null,
+        "dockerfile": {"path": "Dockerfile"},
+        "args": {},
+        "target": null,
         "platform": "linux/arm64",
+        "labels": {},
+        "secrets": [],
+        "cache_scope": null,
+        "no_cache": false,
         "destinations": [{
             "reference": "localhost:5000/serve-app:shows",
             "plain_http": true,
             "auth": {"kind": "configured"},
         }],
-        "docker_config": null,
+        "registries": {"docker_config": null, "plain_http": [], "aliases": []},
+        "git": {"http_hosts": [], "hosts": [], "deny": "metadata"},
         "store": data.join("store"),
         "scratch": data.join("build_artifacts").join(&id),
     });
@@ -288,7 +296,11 @@ async fn a_task_whose_worker_died_is_built_again() {
         .unwrap();
     let task = new_task("ok");
     store.enqueue(&task).await.unwrap();
-    store.claim("died", Duration::ZERO).await.unwrap().unwrap();
+    store
+        .claim("died", Duration::ZERO, None)
+        .await
+        .unwrap()
+        .unwrap();
 
     fixture.start_again().await;
     fixture.reach(task.id.as_str(), "completed").await;

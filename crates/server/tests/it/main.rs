@@ -6,6 +6,21 @@
 )]
 
 mod api;
+mod browser;
 mod builds;
+mod darwin;
 mod fixture;
+mod hostile;
+mod logs;
+mod many;
 mod mariadb;
+mod metrics;
+mod ml_serve;
+mod nginx;
+mod outage;
+mod page;
+mod queue;
+mod tenants;
+mod traces;
+mod v1;
+mod webdriver;
