@@ -176,16 +176,46 @@ pub(crate) struct CheckHostArgs {
     pub(crate) json: bool,
 }
 
-/// Flags of `serve`; everything else comes from the environment.
+/// Flags of `serve`; they win over the environment, which wins over the file of variables.
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
+    /// Address to listen on [default: $OCIBUILD_LISTEN or 0.0.0.0:8000]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) listen: Option<String>,
+    /// Folder for everything that is kept [default: $OCIBUILD_DATA_DIR, $XDG_DATA_HOME/ocibuild or
+    /// ~/.local/share/ocibuild]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<String>,
+    /// Run a registry too, on this address [default: $OCIBUILD_EMBEDDED_REGISTRY or none]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) embedded_registry: Option<String>,
+    /// Read variables from this file [default: .env in the working directory, if it is there]
+    #[arg(long, value_name = "FILE", conflicts_with = "demo")]
+    pub(crate) env_file: Option<PathBuf>,
+    /// Show every setting with its source, secrets masked, and start nothing
+    #[arg(
+        long,
+        value_enum,
+        value_name = "FORMAT",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "text",
+        conflicts_with = "demo_exit"
+    )]
+    pub(crate) print_config: Option<PrintConfig>,
     /// Start with an embedded registry and a sample repository, build and push it, show the log
     #[arg(long)]
     pub(crate) demo: bool,
     /// End after the demo, with the status of its build
     #[arg(long, requires = "demo")]
     pub(crate) demo_exit: bool,
-    /// Address to listen on [default: $OCIBUILD_LISTEN or 0.0.0.0:8000]
-    #[arg(long, value_name = "ADDR:PORT")]
-    pub(crate) listen: Option<String>,
+}
+
+/// How settings are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PrintConfig {
+    /// A line for each
+    Text,
+    /// A JSON object
+    Json,
 }

@@ -4,13 +4,13 @@
 mod args;
 mod commands;
 mod error;
+mod logging;
 mod report;
 
 use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser;
-use tracing_subscriber::EnvFilter;
 
 use args::{Cli, Command};
 use error::Error;
@@ -21,11 +21,9 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     // Nothing was installed before, so this cannot fail.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let filter = EnvFilter::try_from_env("OCIBUILD_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
+    if !matches!(cli.command, Command::Serve(_)) {
+        logging::start_from_environment();
+    }
     match run(cli.command) {
         Ok(status) => status,
         Err(error) => {

@@ -6,5 +6,6 @@ pub(crate) mod inspect;
 pub(crate) mod pull;
 pub(crate) mod push;
 pub(crate) mod serve;
+mod settings;
 mod surroundings;
 pub(crate) mod worker;

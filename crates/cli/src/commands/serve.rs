@@ -1,50 +1,48 @@
 //! `ocibuild serve`: the build service, and its demonstration.
 
 use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::net::Ipv4Addr;
+use std::path::Path;
 use std::process::ExitCode;
 
 use ocibuild_server::demo::{self, Addresses};
-use ocibuild_server::{Config, Defaults, Options, ServeError, Service};
+use ocibuild_server::{Config, Options, ServeError, Service, Source, Values};
 use tokio_util::sync::CancellationToken;
 
-use super::surroundings::{cancel_on_signal, store_root};
-use crate::args::{ServeArgs, StoreArgs};
+use super::settings;
+use super::surroundings::cancel_on_signal;
+use crate::args::ServeArgs;
 use crate::error::Error;
+use crate::logging;
 
 /// Runs the command.
 pub(crate) async fn run(args: ServeArgs) -> Result<ExitCode, Error> {
     if args.demo {
         return demonstrate(args).await;
     }
-    let data = store_root(&StoreArgs { root: None }).unwrap_or_else(|_| PathBuf::from("."));
-    let mut variables: Vec<(String, String)> = std::env::vars().collect();
-    if let Some(listen) = &args.listen {
-        variables.push(("OCIBUILD_LISTEN".to_owned(), listen.clone()));
+    let values = settings::values(&args)?;
+    let config = checked(&values)?;
+    if let Some(format) = args.print_config {
+        settings::print(&values, format)?;
+        return Ok(ExitCode::SUCCESS);
     }
-    let service = start(variables, data, None).await?;
+    logging::start(&config.log_filter, config.log_format);
+    let service = start(config).await?;
     let shutdown = shutdown_on_signal();
     service.run(shutdown).await.map_err(failed)?;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn start(
-    variables: Vec<(String, String)>,
-    data: PathBuf,
-    embedded_registry: Option<SocketAddr>,
-) -> Result<Service, Error> {
-    let max_builds = std::thread::available_parallelism().map_or(1, usize::from);
-    let defaults = Defaults { data, max_builds };
-    let config =
-        Config::from_vars(variables, &defaults).map_err(|error| Error::Usage(error.to_string()))?;
+fn checked(values: &Values) -> Result<Config, Error> {
+    let config = values.config();
+    config.map_err(|error| Error::Usage(error.to_string()))
+}
+
+async fn start(config: Config) -> Result<Service, Error> {
     let program = std::env::current_exe()
         .map_err(|error| Error::failed("find the path of this program", error))?;
-    let options = Options {
-        embedded_registry,
-        ..Options::new(program)
-    };
-    Service::start(config, options).await.map_err(failed)
+    let service = Service::start(config, Options::new(program)).await;
+    service.map_err(failed)
 }
 
 fn failed(error: ServeError) -> Error {
@@ -61,11 +59,19 @@ fn shutdown_on_signal() -> CancellationToken {
     shutdown
 }
 
-/// Starts everything on this machine only, in a folder that goes with the program.
+/// Starts everything on this machine only, in a folder that goes with the program, unless a
+/// flag names another one.
 async fn demonstrate(args: ServeArgs) -> Result<ExitCode, Error> {
     let folder = tempfile::Builder::new().prefix("ocibuild-demo-").tempdir();
     let folder = folder.map_err(|error| Error::failed("make a folder for the demo", error))?;
-    let service = start_demo(&args, folder.path().to_owned()).await?;
+    let values = demo_values(&args, folder.path());
+    if let Some(format) = args.print_config {
+        checked(&values)?;
+        settings::print(&values, format)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    logging::start_from_environment();
+    let service = start_demo(&args, &values).await?;
     let free = (Ipv4Addr::LOCALHOST, 0).into();
     let addresses = Addresses {
         service: service.address(),
@@ -106,15 +112,32 @@ async fn demonstrate(args: ServeArgs) -> Result<ExitCode, Error> {
     result
 }
 
+/// The demo does not look at the environment: what it shows must not depend on it.
+fn demo_values(args: &ServeArgs, folder: &Path) -> Values {
+    let own = [
+        ("OCIBUILD_LISTEN", "127.0.0.1:8000"),
+        ("OCIBUILD_EMBEDDED_REGISTRY", "127.0.0.1:0"),
+        // Where the sample repository is served.
+        ("OCIBUILD_GIT_HTTP_HOSTS", "127.0.0.1"),
+    ];
+    let own = own.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    Values::new(settings::defaults(folder.to_owned()))
+        .with(Source::Default, own)
+        .with(Source::Flag, settings::flags(args))
+}
+
 /// The usual port where it is free, else any; an address that was asked for or none.
-async fn start_demo(args: &ServeArgs, data: PathBuf) -> Result<Service, Error> {
-    let registry = Some((Ipv4Addr::LOCALHOST, 0).into());
-    let at = |listen: &str| vec![("OCIBUILD_LISTEN".to_owned(), listen.to_owned())];
-    if let Some(listen) = &args.listen {
-        return start(at(listen), data, registry).await;
+async fn start_demo(args: &ServeArgs, values: &Values) -> Result<Service, Error> {
+    let config = checked(values)?;
+    if args.listen.is_some() {
+        return start(config).await;
     }
-    match start(at("127.0.0.1:8000"), data.clone(), registry).await {
-        Err(_) => start(at("127.0.0.1:0"), data, registry).await,
+    let anywhere = Config {
+        listen: (Ipv4Addr::LOCALHOST, 0).into(),
+        ..config.clone()
+    };
+    match start(config).await {
+        Err(_) => start(anywhere).await,
         started => started,
     }
 }

@@ -7,4 +7,5 @@ mod command;
 mod interrupt;
 mod serve;
 mod service;
+mod settings;
 mod transfer;
