@@ -1,11 +1,14 @@
-//! Measures whole builds: from a folder and a base in a registry to an image whose push
-//! the registry has confirmed. One line of JSON on standard output per workload, builder
-//! and mode.
+//! Two programs that measure, with one line of JSON on standard output per result.
 //!
-//! `workload` makes the folders, `builder` knows how each builder is called, `measure`
-//! runs a command and says what it cost, `schedule` decides what runs when, and `report`
-//! makes the lines. Everything that is needed is made here: a clone and a static busybox
-//! are enough.
+//! The first measures whole builds: from a folder and a base in a registry to an image whose
+//! push the registry has confirmed, a line per workload, builder and mode. `workload` makes
+//! the folders, `builder` knows how each builder is called, `measure` runs a command and says
+//! what it cost, `schedule` decides what runs when, and `report` makes the lines.
+//!
+//! The second measures the build service, a line per figure and database: see `service`.
+//!
+//! Everything that is needed is made here: a clone and a static busybox are enough, and
+//! MariaDB for the figures that have it.
 
 #![expect(
     clippy::print_stdout,
@@ -18,6 +21,8 @@ mod measure;
 mod options;
 mod report;
 mod schedule;
+mod service;
+mod spread;
 mod workload;
 
 use std::process::ExitCode;
@@ -27,7 +32,7 @@ use clap::Parser as _;
 
 use options::Options;
 
-/// Runs the program; both the bench target and the binary are nothing but this call.
+/// Measures builds; both the bench target and the binary are nothing but this call.
 pub fn main() -> ExitCode {
     // A sandbox starts as this program again; it must not see anything of what follows.
     ocibuild::init();
@@ -37,6 +42,17 @@ pub fn main() -> ExitCode {
         Some((verb, rest)) if verb == builder::BUILD => builder::build_here(rest),
         _ => run(&Options::parse()),
     };
+    ended(result)
+}
+
+/// Measures the service; both the bench target and the binary are nothing but this call.
+pub fn service_main() -> ExitCode {
+    // The base is pushed by a build in this process.
+    ocibuild::init();
+    ended(service::run(&service::Options::parse()))
+}
+
+fn ended(result: Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

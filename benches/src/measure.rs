@@ -97,13 +97,28 @@ fn peak_below(process: u32) -> u64 {
 }
 
 /// Gives the peak of a process's resident memory, 0 where it has none.
-fn peak_memory(process: u32) -> u64 {
+pub(crate) fn peak_memory(process: u32) -> u64 {
+    memory_of(process, "VmHWM:")
+}
+
+/// Gives what a process has resident now, 0 where it has nothing.
+pub(crate) fn resident_memory(process: u32) -> u64 {
+    memory_of(process, "VmRSS:")
+}
+
+fn memory_of(process: u32, name: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     status
         .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:")?.strip_suffix("kB"))
+        .find_map(|line| line.strip_prefix(name)?.strip_suffix("kB"))
         .and_then(|kilobytes| kilobytes.trim().parse::<u64>().ok())
         .map_or(0, |kilobytes| kilobytes * 1024)
+}
+
+/// Gives the processor time that a process itself has spent, without its children.
+pub(crate) fn own_cpu_seconds(process: u32) -> f64 {
+    let [user, system, _, _] = ticks_of(&process.to_string());
+    (user + system) as f64 / rustix::param::clock_ticks_per_second() as f64
 }
 
 /// Gives what our children that have ended, and the daemons with theirs, have spent so far.

@@ -49,7 +49,7 @@ impl Place {
             ),
             _ => {
                 let registry = Registry::start().context("start a registry")?;
-                let base = push_base(&registry, folder.path())?;
+                let base = push_base(&registry.host(), folder.path())?;
                 let made = workload::make(&contexts, &base, options)?;
                 (Target::Ours(registry), made)
             }
@@ -79,11 +79,11 @@ impl Place {
     }
 }
 
-/// Pushes an image of busybox and gives its name.
-fn push_base(registry: &Registry, folder: &Path) -> Result<String> {
+/// Pushes an image of busybox to a registry and gives its name.
+pub(crate) fn push_base(host: &str, folder: &Path) -> Result<String> {
     let layout = folder.join("base");
     busybox_layout(&layout, "latest");
-    let name = format!("{}/busybox:latest", registry.host());
+    let name = format!("{host}/busybox:latest");
     let reference: Reference = name.parse()?;
     let build = Build::new(ContextSource::Empty, folder.join("base-store"))
         .dockerfile(DockerfileSource::Text {

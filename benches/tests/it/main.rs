@@ -2,4 +2,5 @@
 
 #![expect(clippy::print_stderr, reason = "a test says why it skips")]
 
+mod service;
 mod smoke;
