@@ -447,7 +447,7 @@ fn a_tree_that_unfolds_without_end_is_refused() {
     });
     let large = server.repository("large.git");
     large
-        .file("f", &"a".repeat(200_000))
+        .file("f", "a".repeat(200_000))
         .commit("large and easily packed");
     let error = refused(&policy, large.url());
     assert_eq!(excess(&error), Excess::FileBytes(100_000), "{error}");
