@@ -229,7 +229,10 @@ impl Session<'_> {
 
     /// Tells whether trying again may help.
     fn may_pass(&self, error: &GitError) -> bool {
-        let is_ours = matches!(error, GitError::TooMuch { .. } | GitError::Cancelled);
+        let is_ours = matches!(
+            error,
+            GitError::TooMuch { .. } | GitError::Forbidden { .. } | GitError::Cancelled
+        );
         error.is_transient() || (self.budget.is_broken() && !is_ours)
     }
 
