@@ -37,7 +37,7 @@ mod time;
 pub use build::{Build, ContextSource, DockerfileSource, Image, NamedContext, StepRecord};
 pub use cancel::Cancel;
 pub use error::{Error, ErrorKind};
-pub use event::{Event, EventSink, LayerSummary, StepId, Stream};
+pub use event::{Event, EventSink, LayerSummary, StepId, Stream, TransferState};
 pub use ocibuild_registry as registry;
 pub use output::Output;
 

@@ -10,12 +10,12 @@ use crate::build::Image;
 use crate::content::Layer;
 use crate::copy::{self, Destination};
 use crate::error::Error;
-use crate::event::{Event, LayerSummary};
+use crate::event::{Event, LayerSummary, TransferState};
 use crate::image::history::fill_times;
 use crate::image::{ImageConfig, manifest};
 use crate::layer::{Compression, Options};
 use crate::output::{self, Finished, Output, archive, layout, push, rootfs};
-use crate::registry::{Progress, Reference, Transfer};
+use crate::registry::{self, Progress, Reference, Transfer};
 use crate::snapshot::RootView;
 
 /// Makes the image of the target stage and hands it to every output.
@@ -211,6 +211,12 @@ fn progress(session: &Shared, step: crate::StepId) -> Progress {
             item: transfer.digest.hex()[..12].to_owned(),
             current: transfer.current,
             total: transfer.total,
+            state: match transfer.state {
+                registry::TransferState::Moving => TransferState::Moving,
+                registry::TransferState::Done => TransferState::Done,
+                registry::TransferState::Exists => TransferState::Exists,
+                registry::TransferState::Mounted => TransferState::Mounted,
+            },
         });
     })
 }
