@@ -18,6 +18,7 @@ use crate::image::ImageConfig;
 use crate::image::manifest::Document;
 use crate::output::Output;
 use crate::registry::{Client, Descriptor, Digest, Platform, Reference};
+use crate::secret::Secret;
 use tokio_util::task::TaskTracker;
 
 /// Where the files of a build come from.
@@ -95,6 +96,7 @@ pub struct Build {
     pub(crate) names: Vec<Reference>,
     pub(crate) labels: Vec<(String, String)>,
     pub(crate) contexts: BTreeMap<String, NamedContext>,
+    pub(crate) secrets: BTreeMap<String, Secret>,
     #[cfg(feature = "git")]
     pub(crate) git_policy: crate::git::Policy,
     pub(crate) outputs: Vec<Output>,
@@ -121,6 +123,7 @@ impl Build {
             names: Vec::new(),
             labels: Vec::new(),
             contexts: BTreeMap::new(),
+            secrets: BTreeMap::new(),
             #[cfg(feature = "git")]
             git_policy: crate::git::Policy::default(),
             outputs: Vec::new(),
@@ -174,6 +177,14 @@ impl Build {
     /// Lets a name in FROM and `--from` stand for something else than an image of that name.
     pub fn named_context(mut self, name: impl Into<String>, context: NamedContext) -> Self {
         self.contexts.insert(name.into(), context);
+        self
+    }
+
+    /// Gives a secret to those RUN steps that name it in `--mount=type=secret,id=ID`; the
+    /// last one of an id counts. It ends in no layer, key, record or log of ours, and its
+    /// value does not decide whether the result of a step is known.
+    pub fn secret(mut self, id: impl Into<String>, secret: Secret) -> Self {
+        self.secrets.insert(id.into(), secret);
         self
     }
 

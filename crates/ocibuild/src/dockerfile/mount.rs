@@ -7,7 +7,8 @@ mod options;
 
 use thiserror::Error;
 
-use self::options::{Options, split_csv};
+use self::options::Options;
+pub use self::options::split_csv;
 use super::words::WordError;
 
 /// Why a mount cannot be read.
@@ -212,6 +213,17 @@ impl Mount {
             options.set(&field, expand)?;
         }
         options.finish()
+    }
+
+    /// Gives the path where the command sees it; a secret may be a variable only.
+    pub fn target(&self) -> Option<&str> {
+        match self {
+            Self::Bind(mount) => Some(&mount.target),
+            Self::Cache(mount) => Some(&mount.target),
+            Self::Tmpfs(mount) => Some(&mount.target),
+            Self::Secret(mount) => mount.target.as_deref(),
+            Self::Ssh(mount) => mount.target.as_deref(),
+        }
     }
 
     /// Gives the stage, image or named context that the mount needs.

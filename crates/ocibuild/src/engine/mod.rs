@@ -15,6 +15,7 @@ mod run_step;
 mod session;
 pub(crate) mod stage;
 mod steps;
+mod supply;
 
 /// What all parts share.
 pub(crate) type Shared = std::sync::Arc<session::Session>;

@@ -105,6 +105,7 @@ pub(crate) async fn session(build: Build, blocking: TaskTracker) -> Result<Share
         context,
         named: build.contexts,
         named_directories,
+        secrets: build.secrets,
         platform: build.platform,
         names: build.names,
         labels: build.labels,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use tempfile::TempDir;
 
 use super::layers::{identity_name, trees};
+use super::supply::{self, Supplies};
 use super::{Shared, jobs};
 use crate::Cancel;
 use crate::cache::StepResult;
@@ -45,6 +46,7 @@ pub(crate) fn key(command: &RunStep, below: &str, platform: &str, epoch: Option<
         .part("user", &command.user)
         .part("network", format!("{:?}", command.network))
         .list("script", script)
+        .list("mounts", command.mounts.iter().map(supply::key))
         .finish()
 }
 
@@ -55,7 +57,9 @@ pub(crate) async fn run(
     below: &[Layer],
     command: RunStep,
 ) -> Result<StepResult, Error> {
+    let supplies = supply::secrets(session, &command.mounts)?;
     let sandbox = session.sandbox().await?;
+    supply::check_owners(&command.mounts, sandbox.identity())?;
     let lowers = distinct(trees(session, &sandbox, below).await?);
     let job = RunJob {
         store: session.store.clone(),
@@ -66,6 +70,7 @@ pub(crate) async fn run(
             .map(|layer| session.store.toc_path(layer.diff_id))
             .collect(),
         command,
+        supplies,
         threads: session.threads,
         clamp_mtime: session.epoch,
         created: session.created_text(),
@@ -108,7 +113,7 @@ fn memory_file(target: &str, content: Vec<u8>, mode: u32) -> Mount {
     Mount {
         target: PathBuf::from(target),
         source: MountSource::File {
-            content,
+            content: content.into(),
             mode,
             uid: 0,
             gid: 0,
@@ -122,6 +127,7 @@ struct RunJob {
     lowers: Vec<PathBuf>,
     tocs: Vec<PathBuf>,
     command: RunStep,
+    supplies: Supplies,
     threads: usize,
     clamp_mtime: Option<i64>,
     created: String,
@@ -164,8 +170,10 @@ impl RunJob {
         };
         let mut mounts = network_files();
         mounts.extend(command.script.iter().map(script));
+        mounts.extend(self.supplies.mounts.iter().cloned());
         Ok(RunSpec {
             env: env.cloned().collect(),
+            secret_env: self.supplies.secret_env.clone(),
             cwd: command.cwd.clone(),
             user: command.user.clone(),
             hostname: HOSTNAME.to_owned(),

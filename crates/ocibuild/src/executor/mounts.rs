@@ -191,7 +191,7 @@ impl Tree {
                 uid,
                 gid,
             } => {
-                write_file(file, content, *mode, *uid, *gid)?;
+                write_file(file, content.expose(), *mode, *uid, *gid)?;
                 let place = self.places.find_or_make(&mount.target, Kind::File)?;
                 let mut flags = access(false);
                 // A secret is nothing to run.
