@@ -97,6 +97,7 @@ pub struct Build {
     pub(crate) labels: Vec<(String, String)>,
     pub(crate) contexts: BTreeMap<String, NamedContext>,
     pub(crate) secrets: BTreeMap<String, Secret>,
+    pub(crate) cache_scope: String,
     #[cfg(feature = "git")]
     pub(crate) git_policy: crate::git::Policy,
     pub(crate) outputs: Vec<Output>,
@@ -124,6 +125,7 @@ impl Build {
             labels: Vec::new(),
             contexts: BTreeMap::new(),
             secrets: BTreeMap::new(),
+            cache_scope: String::new(),
             #[cfg(feature = "git")]
             git_policy: crate::git::Policy::default(),
             outputs: Vec::new(),
@@ -185,6 +187,14 @@ impl Build {
     /// value does not decide whether the result of a step is known.
     pub fn secret(mut self, id: impl Into<String>, secret: Secret) -> Self {
         self.secrets.insert(id.into(), secret);
+        self
+    }
+
+    /// Separates this build from builds of other scopes: it finds no results of their RUN
+    /// steps and gets none of their directories of `--mount=type=cache`, and they not its.
+    /// Results of COPY and ADD hold nothing but what this build has anyway, and are shared.
+    pub fn cache_scope(mut self, name: impl Into<String>) -> Self {
+        self.cache_scope = name.into();
         self
     }
 

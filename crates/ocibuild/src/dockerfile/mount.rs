@@ -204,6 +204,17 @@ pub(super) fn check(text: &str) -> Result<(), MountError> {
     }
 }
 
+/// Gives the stage, image or named context that a mount needs, before its variables have
+/// values; it holds none itself.
+pub fn from_of(text: &str) -> Option<String> {
+    let fields = split_csv(text)?;
+    let named = fields.iter().rev().find_map(|field| {
+        let (key, value) = field.split_once('=')?;
+        key.eq_ignore_ascii_case("from").then_some(value)
+    });
+    named.filter(|name| !name.is_empty()).map(str::to_owned)
+}
+
 impl Mount {
     /// Reads a mount and expands the value of each option.
     pub fn parse(text: &str, expand: &Expand<'_>) -> Result<Self, MountError> {

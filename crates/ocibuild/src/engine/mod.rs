@@ -5,11 +5,13 @@
 
 mod archives;
 mod base;
+mod cache_mounts;
 mod copy_step;
 mod files;
 pub(crate) mod finish;
 pub(crate) mod jobs;
 mod layers;
+mod mounts;
 pub(crate) mod open;
 mod run_step;
 mod session;

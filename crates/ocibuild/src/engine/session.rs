@@ -38,6 +38,7 @@ pub(crate) struct Session {
     pub(crate) named: BTreeMap<String, NamedContext>,
     pub(crate) named_directories: BTreeMap<String, Arc<Context>>,
     pub(crate) secrets: BTreeMap<String, Secret>,
+    pub(crate) cache_scope: String,
     pub(crate) platform: Platform,
     pub(crate) names: Vec<Reference>,
     pub(crate) labels: Vec<(String, String)>,

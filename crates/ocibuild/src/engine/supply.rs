@@ -1,11 +1,17 @@
 //! What a command sees by its mounts. All of it is made ready before the command runs,
 //! so that whatever is missing is said before anything is unpacked or started.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use super::Shared;
+use super::cache_mounts::{self, Cache};
+use super::mounts::Prepared;
+use super::run_step::StepFolder;
 use super::session::Session;
 use crate::dockerfile::Mount;
-use crate::dockerfile::mount::{FileInfo, SecretMount};
+use crate::dockerfile::mount::{CacheMount, FileInfo, SecretMount};
 use crate::dockerfile::suggest::nearest;
 use crate::error::Error;
 use crate::executor::{self, Identity, MountSource};
@@ -19,47 +25,85 @@ const SECRET_MODE: u32 = 0o400;
 pub(crate) struct Supplies {
     pub(crate) mounts: Vec<executor::Mount>,
     pub(crate) secret_env: Vec<(String, Hidden)>,
+    /// Caches in use, which go when this goes.
+    caches: Vec<Cache>,
 }
 
-/// Reads the secrets of a command.
-pub(crate) fn secrets(session: &Session, mounts: &[Mount]) -> Result<Supplies, Error> {
-    let mut supplies = Supplies::default();
-    for mount in mounts {
-        if let Mount::Secret(mount) = mount {
-            supplies.add_secret(session, mount)?;
+/// The secrets of a command that are given.
+pub(crate) type Secrets = BTreeMap<String, Hidden>;
+
+/// Reads the secrets of a command, before anything is made ready for it.
+pub(crate) fn secrets(session: &Session, mounts: &[Prepared]) -> Result<Secrets, Error> {
+    let mut secrets = Secrets::new();
+    for prepared in mounts {
+        if let Mount::Secret(mount) = &prepared.mount
+            && let Some(content) = find_secret(session, mount)?
+        {
+            secrets.insert(mount.id.clone(), content);
         }
     }
+    Ok(secrets)
+}
+
+/// Makes everything ready.
+pub(crate) async fn all(
+    session: &Shared,
+    folder: &Arc<StepFolder>,
+    mounts: &[Prepared],
+    secrets: Secrets,
+) -> Result<Supplies, Error> {
+    let mut supplies = Supplies::default();
+    let caches = cache_mounts::take(session, folder, mounts).await?;
+    for prepared in mounts {
+        match &prepared.mount {
+            Mount::Secret(mount) => supplies.add_secret(mount, secrets.get(&mount.id)),
+            Mount::Cache(mount) => {
+                if let Some(cache) = caches.get(&mount.id) {
+                    supplies.add_cache(mount, cache);
+                }
+            }
+            Mount::Bind(_) | Mount::Tmpfs(_) | Mount::Ssh(_) => {
+                return Err(crate::graph::Error::Unsupported("RUN --mount".to_owned()).into());
+            }
+        }
+    }
+    supplies.caches = caches.into_values().collect();
     Ok(supplies)
 }
 
-/// Says what decides over the result of a step. The value of a secret does not.
-pub(crate) fn key(mount: &Mount) -> String {
-    format!("{mount:?}")
-}
-
 impl Supplies {
-    fn add_secret(&mut self, session: &Session, mount: &SecretMount) -> Result<(), Error> {
-        let content = find_secret(session, mount)?;
+    fn add_secret(&mut self, mount: &SecretMount, content: Option<&Hidden>) {
         if let Some(name) = &mount.env {
             // One that is not given is empty, not unset, as with the reference builder.
-            let value = content.clone().unwrap_or_default();
-            if value.expose().contains(&0) {
-                return Err(unreadable(mount, secret::Error::ZeroByte));
-            }
+            let value = content.cloned().unwrap_or_default();
             self.secret_env.push((name.clone(), value));
         }
         if let (Some(target), Some(content)) = (&mount.target, content) {
-            self.mounts.push(executor::Mount {
-                target: PathBuf::from(target),
-                source: MountSource::File {
-                    content,
+            self.mount(
+                target,
+                MountSource::File {
+                    content: content.clone(),
                     mode: mount.file.mode.unwrap_or(SECRET_MODE),
                     uid: mount.file.uid.unwrap_or_default(),
                     gid: mount.file.gid.unwrap_or_default(),
                 },
-            });
+            );
         }
-        Ok(())
+    }
+
+    fn add_cache(&mut self, mount: &CacheMount, cache: &Cache) {
+        self.mount(
+            &mount.target,
+            MountSource::Bind {
+                path: cache.path.clone(),
+                writable: !mount.read_only,
+            },
+        );
+    }
+
+    fn mount(&mut self, target: &str, source: MountSource) {
+        let target = PathBuf::from(target);
+        self.mounts.push(executor::Mount { target, source });
     }
 }
 
@@ -67,10 +111,11 @@ fn find_secret(session: &Session, mount: &SecretMount) -> Result<Option<Hidden>,
     let id = &mount.id;
     match session.secrets.get(id) {
         Some(secret) => {
-            let content = secret.read();
-            content
-                .map(Some)
-                .map_err(|reason| unreadable(mount, reason))
+            let content = secret.read().map_err(|reason| unreadable(id, reason))?;
+            if mount.env.is_some() && content.expose().contains(&0) {
+                return Err(unreadable(id, secret::Error::ZeroByte));
+            }
+            Ok(Some(content))
         }
         None if mount.required => Err(Error::Invalid {
             message: format!("the secret {id:?} is required and was not given"),
@@ -84,11 +129,9 @@ fn find_secret(session: &Session, mount: &SecretMount) -> Result<Option<Hidden>,
     }
 }
 
-fn unreadable(mount: &SecretMount, source: secret::Error) -> Error {
-    Error::Secret {
-        id: mount.id.clone(),
-        source,
-    }
+fn unreadable(id: &str, source: secret::Error) -> Error {
+    let id = id.to_owned();
+    Error::Secret { id, source }
 }
 
 /// Names what was probably meant, or else what to do.
@@ -101,10 +144,10 @@ fn advice<'a>(id: &str, given: impl Iterator<Item = &'a String>, otherwise: &str
 }
 
 /// Refuses owners that no file can have under the ids of the sandbox.
-pub(crate) fn check_owners(mounts: &[Mount], identity: &Identity) -> Result<(), Error> {
+pub(crate) fn check_owners(mounts: &[Prepared], identity: &Identity) -> Result<(), Error> {
     let ids = identity.ids();
-    for mount in mounts {
-        let Some(FileInfo { uid, gid, .. }) = owner_of(mount) else {
+    for prepared in mounts {
+        let Some(FileInfo { uid, gid, .. }) = owner_of(&prepared.mount) else {
             continue;
         };
         if let Some(id) = [uid, gid].into_iter().flatten().find(|id| **id >= ids) {
