@@ -93,7 +93,7 @@ pub(crate) async fn run(
 
 /// The kernel does not take one directory twice. Where a layer lies over itself, the
 /// higher one alone looks the same: it says again all that the lower one says.
-fn distinct(lowers: Vec<PathBuf>) -> Vec<PathBuf> {
+pub(crate) fn distinct(lowers: Vec<PathBuf>) -> Vec<PathBuf> {
     let mut seen = HashSet::new();
     let mut highest_first: Vec<PathBuf> = lowers.into_iter().rev().collect();
     highest_first.retain(|lower| seen.insert(lower.clone()));

@@ -2,20 +2,25 @@
 //! so that whatever is missing is said before anything is unpacked or started.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::Shared;
 use super::cache_mounts::{self, Cache};
-use super::mounts::Prepared;
-use super::run_step::StepFolder;
+use super::files::Files;
+use super::layers::trees;
+use super::mounts::{Prepared, Source};
+use super::run_step::{StepFolder, distinct};
 use super::session::Session;
+use super::{Shared, jobs};
 use crate::dockerfile::Mount;
 use crate::dockerfile::mount::{CacheMount, FileInfo, SecretMount};
 use crate::dockerfile::suggest::nearest;
 use crate::error::Error;
-use crate::executor::{self, Identity, MountSource};
+use crate::executor::{self, Identity, MountSource, Writes};
 use crate::secret::{self, Hidden};
+use crate::snapshot::fill;
 
 /// The mode of a secret for which none is given.
 const SECRET_MODE: u32 = 0o400;
@@ -54,7 +59,7 @@ pub(crate) async fn all(
 ) -> Result<Supplies, Error> {
     let mut supplies = Supplies::default();
     let caches = cache_mounts::take(session, folder, mounts).await?;
-    for prepared in mounts {
+    for (number, prepared) in mounts.iter().enumerate() {
         match &prepared.mount {
             Mount::Secret(mount) => supplies.add_secret(mount, secrets.get(&mount.id)),
             Mount::Cache(mount) => {
@@ -62,13 +67,96 @@ pub(crate) async fn all(
                     supplies.add_cache(mount, cache);
                 }
             }
-            Mount::Bind(_) | Mount::Tmpfs(_) | Mount::Ssh(_) => {
-                return Err(crate::graph::Error::Unsupported("RUN --mount".to_owned()).into());
+            Mount::Bind(mount) => {
+                if let Some(source) = &prepared.source {
+                    let source = shown(session, folder, source, number, mount.read_only).await?;
+                    supplies.mount(&mount.target, source);
+                }
+            }
+            Mount::Tmpfs(mount) => {
+                // To the kernel, nothing would be no limit.
+                let size = mount.size.filter(|size| *size > 0);
+                supplies.mount(&mount.target, MountSource::Tmpfs { size });
+            }
+            Mount::Ssh(_) => {
+                return Err(
+                    crate::graph::Error::Unsupported("RUN --mount=type=ssh".to_owned()).into(),
+                );
             }
         }
     }
     supplies.caches = caches.into_values().collect();
     Ok(supplies)
+}
+
+/// Makes the files of a bind mount ready: layers are unpacked as those of a root are; of a
+/// context, which is not the command's to change or to watch, it sees a copy.
+async fn shown(
+    session: &Shared,
+    folder: &Arc<StepFolder>,
+    source: &Source,
+    number: usize,
+    read_only: bool,
+) -> Result<MountSource, Error> {
+    let sandbox = folder.sandbox();
+    let (lowers, path) = match &source.files {
+        Files::Layers { layers, .. } => {
+            let lowers = distinct(trees(session, sandbox, layers).await?);
+            (lowers, source.selected.root.as_bytes().to_vec())
+        }
+        Files::Context(_) => {
+            let copy = copy_of(session, folder, source, number).await?;
+            let name = match source.is_folder() {
+                true => Vec::new(),
+                false => source.selected.name.clone(),
+            };
+            (vec![copy], name)
+        }
+    };
+    let writes = match read_only {
+        true => None,
+        false => Some(Writes {
+            upper: folder.child(&format!("mount-{number}-upper"))?,
+            work: folder.child(&format!("mount-{number}-work"))?,
+        }),
+    };
+    let path = PathBuf::from(OsString::from_vec([b"/", path.as_slice()].concat()));
+    Ok(MountSource::Layers {
+        lowers,
+        path,
+        writes,
+    })
+}
+
+/// Copies files of a context into the folder of the step.
+async fn copy_of(
+    session: &Shared,
+    folder: &Arc<StepFolder>,
+    source: &Source,
+    number: usize,
+) -> Result<PathBuf, Error> {
+    let dest = folder.path().join(format!("mount-{number}"));
+    let tar = dest.with_extension("tar");
+    source.write_tar(session, tar.clone()).await?;
+    let (owner, mode) = match source.is_folder() {
+        true => source.attributes(),
+        false => ((0, 0), 0o755),
+    };
+    let request = fill::Request {
+        dest: dest.clone(),
+        tar: Some(tar),
+        identity: folder.sandbox().identity().clone(),
+        owner,
+        mode,
+    };
+    let (folder, cancel) = (folder.clone(), session.cancel.clone());
+    session
+        .block(move || {
+            let sandbox = folder.sandbox().as_ref();
+            let _: () = jobs::call(sandbox, jobs::FILL, &request, &cancel)?;
+            Ok(dest)
+        })
+        .await
 }
 
 impl Supplies {

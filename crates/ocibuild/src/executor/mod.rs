@@ -119,6 +119,16 @@ pub enum MountSource {
         /// Whether the command may write to it.
         writable: bool,
     },
+    /// A file or directory of other layers than the root's.
+    Layers {
+        /// Unpacked layers, lowest first, as in [`Rootfs`].
+        lowers: Vec<PathBuf>,
+        /// Which one: absolute, symbolic links are followed inside of the layers.
+        path: PathBuf,
+        /// Where what the command writes there is kept until it is thrown away; it cannot
+        /// write where nothing is said.
+        writes: Option<Writes>,
+    },
     /// A file that exists in memory only and cannot be written: a secret, `/etc/hosts`.
     File {
         /// What is in it.
@@ -135,6 +145,15 @@ pub enum MountSource {
         /// How many bytes it may hold; half of the machine's memory where it is not said.
         size: Option<u64>,
     },
+}
+
+/// Two empty directories on the same file system as those of the root.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Writes {
+    /// Holds the changes afterwards.
+    pub upper: PathBuf,
+    /// For the kernel's own use.
+    pub work: PathBuf,
 }
 
 /// One command and everything that it sees.

@@ -231,9 +231,17 @@ fn check(spec: &RunSpec) -> Result<(), Error> {
         return wrong("a secret variable holds a NUL byte".into());
     }
     let root = &spec.rootfs;
-    let sources = spec.mounts.iter().filter_map(|mount| match &mount.source {
-        MountSource::Bind { path, .. } => Some(path),
-        _ => None,
+    let sources = spec.mounts.iter().flat_map(|mount| match &mount.source {
+        MountSource::Bind { path, .. } => vec![path],
+        MountSource::Layers {
+            lowers,
+            path,
+            writes,
+        } => {
+            let writes = writes.iter().flat_map(|to| [&to.upper, &to.work]);
+            lowers.iter().chain([path]).chain(writes).collect()
+        }
+        MountSource::File { .. } | MountSource::Tmpfs { .. } => Vec::new(),
     });
     let targets = spec.mounts.iter().map(|mount| &mount.target);
     let mut paths = root
