@@ -18,6 +18,7 @@ use crate::image::ImageConfig;
 use crate::image::manifest::Document;
 use crate::output::Output;
 use crate::registry::{Client, Descriptor, Digest, Platform, Reference};
+use crate::secret::Secret;
 use tokio_util::task::TaskTracker;
 
 /// Where the files of a build come from.
@@ -95,6 +96,8 @@ pub struct Build {
     pub(crate) names: Vec<Reference>,
     pub(crate) labels: Vec<(String, String)>,
     pub(crate) contexts: BTreeMap<String, NamedContext>,
+    pub(crate) secrets: BTreeMap<String, Secret>,
+    pub(crate) cache_scope: String,
     #[cfg(feature = "git")]
     pub(crate) git_policy: crate::git::Policy,
     pub(crate) outputs: Vec<Output>,
@@ -121,6 +124,8 @@ impl Build {
             names: Vec::new(),
             labels: Vec::new(),
             contexts: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            cache_scope: String::new(),
             #[cfg(feature = "git")]
             git_policy: crate::git::Policy::default(),
             outputs: Vec::new(),
@@ -174,6 +179,22 @@ impl Build {
     /// Lets a name in FROM and `--from` stand for something else than an image of that name.
     pub fn named_context(mut self, name: impl Into<String>, context: NamedContext) -> Self {
         self.contexts.insert(name.into(), context);
+        self
+    }
+
+    /// Gives a secret to those RUN steps that name it in `--mount=type=secret,id=ID`; the
+    /// last one of an id counts. It ends in no layer, key, record or log of ours, and its
+    /// value does not decide whether the result of a step is known.
+    pub fn secret(mut self, id: impl Into<String>, secret: Secret) -> Self {
+        self.secrets.insert(id.into(), secret);
+        self
+    }
+
+    /// Separates this build from builds of other scopes: it finds no results of their RUN
+    /// steps and gets none of their directories of `--mount=type=cache`, and they not its.
+    /// Results of COPY and ADD hold nothing but what this build has anyway, and are shared.
+    pub fn cache_scope(mut self, name: impl Into<String>) -> Self {
+        self.cache_scope = name.into();
         self
     }
 

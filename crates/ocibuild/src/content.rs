@@ -5,6 +5,7 @@
 //! tocs/<diff_id>                                 table of contents of a layer
 //! origins/<digest>                               where a blob that is not here can be had (JSON)
 //! layers/<identity>/<diff_id>/                   layers unpacked for RUN
+//! cachemounts/<identity>/<id>/<slot>/            directories of `RUN --mount=type=cache`
 //! steps/<key>                                    what a step gave (JSON)
 //! locks/<name>                                   one holder at a time, over processes
 //! tmp/<process>/                                 work in progress
@@ -129,6 +130,7 @@ impl ContentStore {
             "blobs/sha256",
             "tocs",
             "origins",
+            "cachemounts",
             "layers",
             "steps",
             "locks",
@@ -138,7 +140,7 @@ impl ContentStore {
             fs::create_dir_all(&path).at("create", &path)?;
         }
         // Trees for RUN hold set-user-id files and devices of images: nobody else's business.
-        for folder in ["layers", "tmp"] {
+        for folder in ["cachemounts", "layers", "tmp"] {
             let path = root.join(folder);
             let mode = fs::Permissions::from_mode(0o700);
             fs::set_permissions(&path, mode).at("set the mode of", &path)?;
@@ -326,6 +328,29 @@ impl ContentStore {
         let file = open_lock(&path).at("open", &path)?;
         rustix::fs::flock(file.as_fd(), FlockOperation::LockExclusive).at("lock", &path)?;
         Ok(Lock { _file: file })
+    }
+
+    /// Takes the lock on a name if nobody stands in the way: with others who share it, or
+    /// alone.
+    pub fn try_lock(&self, name: &str, shared: bool) -> Result<Option<Lock>, Error> {
+        let path = self.0.root.join("locks").join(name);
+        let file = open_lock(&path).at("open", &path)?;
+        let operation = match shared {
+            true => FlockOperation::NonBlockingLockShared,
+            false => FlockOperation::NonBlockingLockExclusive,
+        };
+        match rustix::fs::flock(file.as_fd(), operation) {
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            other => {
+                other.at("lock", &path)?;
+                Ok(Some(Lock { _file: file }))
+            }
+        }
+    }
+
+    /// Gives the folder of the directories of cache mounts for an identity.
+    pub fn cache_mounts(&self, identity: &str) -> PathBuf {
+        self.0.root.join("cachemounts").join(identity)
     }
 
     fn write_once(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {

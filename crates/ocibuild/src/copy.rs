@@ -116,6 +116,11 @@ pub fn selected_entries<'a>(
     itself.into_iter().chain(below)
 }
 
+/// Finds one source that is no pattern.
+pub fn select_path(source: &str, view: &RootView) -> Result<Selected, Error> {
+    follow(view, clean(source).as_bytes(), source)
+}
+
 fn follow(view: &RootView, path: &[u8], written: &str) -> Result<Selected, Error> {
     let not_found = || Error::NotFound {
         path: format!("/{}", clean(written)),

@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::executor::Exit;
-use crate::{content, context, copy, executor, graph, layer, output, snapshot, source};
+use crate::{content, context, copy, executor, graph, layer, output, secret, snapshot, source};
 
 /// What kind of failure an error is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,6 +136,14 @@ pub enum Error {
     /// A root file system.
     #[error(transparent)]
     Snapshot(#[from] snapshot::Error),
+    /// A secret that was given and cannot be had.
+    #[error("the secret {id:?}")]
+    Secret {
+        /// Its name.
+        id: String,
+        /// Why.
+        source: secret::Error,
+    },
     /// The sandbox.
     #[error(transparent)]
     Sandbox(#[from] executor::Error),

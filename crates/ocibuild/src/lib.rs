@@ -5,7 +5,8 @@
 //! makes stages and steps of it, [`source`] finds the bases, [`executor`] and [`copy`]
 //! carry a step out, [`snapshot`] knows root file systems, [`layer`] makes bytes of
 //! changes, [`image`] makes configuration and manifest, and [`output`] hands the image
-//! over. [`content`] is the store on disk, [`cache`] remembers there which step gave
+//! over. [`secret`] is what a command
+//! may see and nothing may keep. [`content`] is the store on disk, [`cache`] remembers there which step gave
 //! which layer, [`images`] finds what builds left there; `engine` carries a build out.
 
 pub mod build;
@@ -28,6 +29,7 @@ pub mod images;
 pub mod layer;
 pub mod net;
 pub mod output;
+pub mod secret;
 pub mod snapshot;
 pub mod source;
 #[cfg(feature = "testing")]
@@ -40,6 +42,7 @@ pub use error::{Error, ErrorKind};
 pub use event::{Event, EventSink, LayerSummary, StepId, Stream, TransferState};
 pub use ocibuild_registry as registry;
 pub use output::Output;
+pub use secret::Secret;
 
 /// Lets this program be its own sandbox helper. Must come first in `main`, before any
 /// thread is started: in a helper it does the helper's work and never returns.

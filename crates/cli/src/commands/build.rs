@@ -10,6 +10,7 @@ use ocibuild::git::GitSource;
 use ocibuild::registry::Reference;
 use ocibuild::{Build, ContextSource, DockerfileSource, Image, NamedContext, Output};
 
+use super::secrets;
 use super::surroundings::{cancel_on_signal, client, platform, reference, store_root};
 use crate::args::BuildArgs;
 use crate::error::Error;
@@ -49,6 +50,10 @@ fn to_build(args: &BuildArgs) -> Result<Build, Error> {
     }
     for (name, value) in pairs("--build-context", &args.build_context)? {
         build = build.named_context(name, named_context(&value)?);
+    }
+    for secret in &args.secret {
+        let (id, secret) = secrets::parse(secret)?;
+        build = build.secret(id, secret);
     }
     for output in outputs(args, &names)? {
         build = build.output(output);

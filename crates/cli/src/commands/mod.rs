@@ -5,6 +5,7 @@ pub(crate) mod check_host;
 pub(crate) mod inspect;
 pub(crate) mod pull;
 pub(crate) mod push;
+mod secrets;
 pub(crate) mod serve;
 mod settings;
 mod surroundings;

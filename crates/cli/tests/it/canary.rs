@@ -20,6 +20,7 @@ const REGISTRY: &str = "canary-registry-0d4f2b";
 const AWS: &str = "canary-aws-93e7c5";
 const BEARER: &str = "canary-bearer-c0ffee";
 const OTEL: &str = "canary-otel-5ca1ab";
+const PACKAGES: &str = "canary-packages-1f2e3d";
 /// `robot:canary-registry-0d4f2b` in base64.
 const LOGIN: &str = "cm9ib3Q6Y2FuYXJ5LXJlZ2lzdHJ5LTBkNGYyYg==";
 
@@ -28,7 +29,10 @@ const LOOK: &str = "env; cat /proc/self/environ; cat /proc/*/environ /proc/*/cmd
                     cat /proc/self/mountinfo; find / -xdev -type f -path '*git*'; \
                     cat /src/.git/config; true";
 
-fn canaries() -> [&'static str; 7] {
+/// Uses a secret as no command should: it prints it.
+const USE: &str = "cat /run/secrets/packages && wc -c < /run/secrets/packages";
+
+fn canaries() -> [&'static str; 8] {
     [
         GIT,
         GITHUB,
@@ -36,6 +40,7 @@ fn canaries() -> [&'static str; 7] {
         AWS,
         BEARER,
         OTEL,
+        PACKAGES,
         LOGIN.trim_end_matches('='),
     ]
 }
@@ -91,6 +96,9 @@ fn descendants(pid: u32) -> Vec<u32> {
 
 fn settings(place: &Place, git: &GitServer, registry: &Registry) -> Vec<(&'static str, String)> {
     // What the operator has is not among what is searched.
+    let secrets = place.path("operator-secrets");
+    std::fs::create_dir(&secrets).unwrap();
+    std::fs::write(secrets.join("packages"), PACKAGES).unwrap();
     let config = place.path("operator-config.json");
     let login = json!({"auths": {registry.host(): {"auth": LOGIN}}});
     std::fs::write(&config, login.to_string()).unwrap();
@@ -100,6 +108,7 @@ fn settings(place: &Place, git: &GitServer, registry: &Registry) -> Vec<(&'stati
         ("LOCAL_REGISTRY", registry.host()),
         ("OCIBUILD_DOCKER_CONFIG", config.display().to_string()),
         ("OCIBUILD_GIT_TOKENS", format!("{host}={GIT}")),
+        ("OCIBUILD_SECRETS_DIR", secrets.display().to_string()),
         ("GITHUB_TOKEN", GITHUB.to_owned()),
         ("AWS_ACCESS_KEY_ID", "AKIA0".to_owned()),
         ("AWS_SECRET_ACCESS_KEY", AWS.to_owned()),
@@ -125,7 +134,7 @@ fn no_secret_is_found_anywhere() {
     let service = Served::start(&place, "data", &vars);
     let gate = Gate::new();
     let dockerfile = format!(
-        "FROM {}/base:1\nCOPY . /src\nRUN {LOOK}\nRUN {}\n",
+        "FROM {}/base:1\nCOPY . /src\nRUN --mount=type=secret,id=packages {USE}\nRUN {LOOK}\nRUN {}\n",
         bases.host(),
         gate.command()
     );
@@ -133,8 +142,12 @@ fn no_secret_is_found_anywhere() {
     repository.file("Dockerfile", dockerfile).commit("one");
 
     let submit = |url: &str, tag: &str| {
-        let build =
-            json!({"app_name": "app", "image_tag": tag, "context": {"type": "git", "url": url}});
+        let build = json!({
+            "app_name": "app",
+            "image_tag": tag,
+            "context": {"type": "git", "url": url},
+            "secrets": [{"id": "packages"}],
+        });
         let answer = service.post("/v1/builds").bearer_auth(BEARER).json(&build);
         let answer = crate::served::json(answer);
         answer["id"]
@@ -175,6 +188,8 @@ fn no_secret_is_found_anywhere() {
     let log = read(&format!("/static/{task}.log"));
     assert_eq!(shown["status"], "completed", "{log}");
     assert!(log.contains("PATH="), "the step has looked: {log}");
+    let printed = format!(" | ****{}\n", PACKAGES.len());
+    assert!(log.contains(&printed), "the step has its secret: {log}");
 
     // A build that fails in the hands of each of the secrets.
     registry.inject(

@@ -21,7 +21,7 @@ pub mod mount;
 mod parse;
 pub mod path;
 mod span;
-mod suggest;
+pub mod suggest;
 pub mod words;
 
 pub use ast::Dockerfile;

@@ -70,7 +70,11 @@ impl Prepared {
 
 /// Gives one text for each thing that is copied: everything of it that ends in the
 /// layer, but for its time.
-fn inputs(files: &Files, selected: &[Selected], threads: usize) -> Result<Vec<Vec<u8>>, Error> {
+pub(super) fn inputs(
+    files: &Files,
+    selected: &[Selected],
+    threads: usize,
+) -> Result<Vec<Vec<u8>>, Error> {
     let view = files.view();
     let digests = digests(files, selected, threads)?;
     let mut inputs = Vec::new();

@@ -5,16 +5,19 @@
 
 mod archives;
 mod base;
+mod cache_mounts;
 mod copy_step;
 mod files;
 pub(crate) mod finish;
 pub(crate) mod jobs;
 mod layers;
+mod mounts;
 pub(crate) mod open;
 mod run_step;
 mod session;
 pub(crate) mod stage;
 mod steps;
+mod supply;
 
 /// What all parts share.
 pub(crate) type Shared = std::sync::Arc<session::Session>;

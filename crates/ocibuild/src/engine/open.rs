@@ -105,6 +105,8 @@ pub(crate) async fn session(build: Build, blocking: TaskTracker) -> Result<Share
         context,
         named: build.contexts,
         named_directories,
+        secrets: build.secrets,
+        cache_scope: build.cache_scope,
         platform: build.platform,
         names: build.names,
         labels: build.labels,

@@ -19,6 +19,7 @@ use crate::executor::{Helper, Sandbox};
 use crate::graph::Plan;
 use crate::output::Output;
 use crate::registry::{Client, Platform, Reference};
+use crate::secret::Secret;
 use crate::source::BaseImage;
 use crate::time;
 
@@ -36,6 +37,8 @@ pub(crate) struct Session {
     pub(crate) context: Arc<Context>,
     pub(crate) named: BTreeMap<String, NamedContext>,
     pub(crate) named_directories: BTreeMap<String, Arc<Context>>,
+    pub(crate) secrets: BTreeMap<String, Secret>,
+    pub(crate) cache_scope: String,
     pub(crate) platform: Platform,
     pub(crate) names: Vec<Reference>,
     pub(crate) labels: Vec<(String, String)>,

@@ -7,6 +7,7 @@ pub mod error;
 pub mod format;
 pub mod key;
 mod metadata;
+mod mounts;
 pub mod plan;
 mod ports;
 pub mod scope;

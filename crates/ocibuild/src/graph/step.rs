@@ -2,14 +2,14 @@
 //! the configuration, and perhaps a step that makes a layer.
 
 use crate::copy::InlineFile;
-use crate::dockerfile::Word;
 use crate::dockerfile::ast::{
     Add, Arg, Command, Copy, CopyFlags, Heredoc, Instruction, Invocation, Network, Run, Workdir,
 };
+use crate::dockerfile::{Mount, Word};
 use crate::executor;
 use crate::image::{History, ImageConfig};
 
-use super::{Error, Plan, Scope, metadata};
+use super::{Error, Plan, Scope, metadata, mounts};
 
 /// Where a command finds scripts that are here-documents with a `#!` line.
 pub const SCRIPTS: &str = "/dev/pipes";
@@ -44,6 +44,8 @@ pub struct RunStep {
     pub network: executor::Network,
     /// Name and text of a script that is run as a program.
     pub script: Option<(String, String)>,
+    /// What it sees beside its root, in the order in which that is mounted.
+    pub mounts: Vec<Mount>,
 }
 
 /// COPY or ADD.
@@ -170,6 +172,7 @@ impl StageConfig {
                 Network::Default | Network::Host => executor::Network::Host,
             },
             script,
+            mounts: mounts::of(run, &self.scope, &config.working_dir)?,
         });
         Ok(Applied::layer(step, format!("RUN {text} # buildkit")))
     }

@@ -13,5 +13,6 @@ mod git_policy;
 mod ignore;
 mod outputs;
 mod run;
+mod run_mounts;
 mod table;
 mod words;

@@ -96,8 +96,7 @@ impl Observation {
             TransferState::Exists => Transfer::Existing,
         };
         let before = self.pushed.entry((step, item.to_owned())).or_default();
-        self.metrics
-            .pushed(how, current.saturating_sub(*before));
+        self.metrics.pushed(how, current.saturating_sub(*before));
         *before = current.max(*before);
     }
 

@@ -1,0 +1,107 @@
+//! The mounts of RUN with everything decided that the configuration decides: variables
+//! have values, every target is absolute, of those at one place the last one is left,
+//! and what lies inside of another comes after it.
+
+use crate::dockerfile::Mount;
+use crate::dockerfile::ast::Run;
+
+use super::step::absolute;
+use super::{Error, Scope};
+
+/// Where the sockets of SSH agents are that name no target; a number follows.
+const SSH_SOCKETS: &str = "/run/buildkit/ssh_agent.";
+
+/// Gives the mounts of a command in the order in which they are to be made.
+pub(super) fn of(run: &Run, scope: &Scope, working_dir: &str) -> Result<Vec<Mount>, Error> {
+    let mut mounts: Vec<Mount> = Vec::new();
+    let mut sockets = 0;
+    for word in &run.mounts {
+        let mut mount = scope.mount(&word.text)?;
+        if let Mount::Ssh(ssh) = &mut mount {
+            let target = format!("{SSH_SOCKETS}{sockets}");
+            ssh.target.get_or_insert(target);
+            sockets += 1;
+        }
+        if let Some(target) = target_of(&mut mount) {
+            let place = absolute(working_dir, target);
+            if place == "/" {
+                return Err(Error::MountTarget(word.text.clone()));
+            }
+            *target = place;
+            let target = mount.target();
+            mounts.retain(|earlier| earlier.target() != target);
+        }
+        mounts.push(mount);
+    }
+    // The reference builder sorts so too.
+    mounts.sort_by_key(|mount| mount.target().map_or(0, |path| path.matches('/').count()));
+    Ok(mounts)
+}
+
+fn target_of(mount: &mut Mount) -> Option<&mut String> {
+    match mount {
+        Mount::Bind(mount) => Some(&mut mount.target),
+        Mount::Cache(mount) => Some(&mut mount.target),
+        Mount::Tmpfs(mount) => Some(&mut mount.target),
+        Mount::Secret(mount) => mount.target.as_mut(),
+        Mount::Ssh(mount) => mount.target.as_mut(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dockerfile::ast::Instruction;
+    use crate::dockerfile::{Escape, parse_trigger};
+
+    fn mounts(flags: &str, working_dir: &str) -> Result<Vec<String>, Error> {
+        let instruction = parse_trigger(&format!("RUN {flags} true")).expect("a command");
+        let Instruction::Run(run) = instruction else {
+            panic!("not RUN")
+        };
+        let mut scope = Scope::from_env(&[], Escape::Backslash);
+        scope.set("A", "/from/variable");
+        let mounts = of(&run, &scope, working_dir)?;
+        let targets = mounts.iter().map(|mount| mount.target().unwrap_or("-"));
+        Ok(targets.map(str::to_owned).collect())
+    }
+
+    /// B64: relative to WORKDIR, the last of a target wins; outer ones come first.
+    #[test]
+    fn b64_targets_are_absolute_and_in_order() {
+        for (flags, want) in [
+            ("--mount=target=a", vec!["/w/a"]),
+            ("--mount=target=.", vec!["/w"]),
+            ("--mount=target=$A", vec!["/from/variable"]),
+            ("--mount=type=secret,id=s", vec!["/run/secrets/s"]),
+            ("--mount=type=secret,id=s,env=S", vec!["-"]),
+            (
+                "--mount=type=ssh --mount=type=ssh,id=b",
+                vec!["/run/buildkit/ssh_agent.0", "/run/buildkit/ssh_agent.1"],
+            ),
+            (
+                "--mount=target=/a/b/c --mount=type=tmpfs,target=/a",
+                vec!["/a", "/a/b/c"],
+            ),
+            (
+                "--mount=target=/a --mount=target=/b --mount=type=tmpfs,target=/x/../a/",
+                vec!["/b", "/a"],
+            ),
+        ] {
+            assert_eq!(mounts(flags, "/w").expect(flags), want, "{flags}");
+        }
+    }
+
+    #[test]
+    fn b64_the_root_is_no_target() {
+        for (flags, working_dir) in [
+            ("--mount=target=/", "/w"),
+            ("--mount=target=..", "/w"),
+            ("--mount=type=tmpfs", ""),
+            ("--mount=type=secret,id=a,target=/.", ""),
+        ] {
+            let error = mounts(flags, working_dir).expect_err(flags);
+            assert!(matches!(error, Error::MountTarget(_)), "{flags}: {error}");
+        }
+    }
+}
