@@ -97,6 +97,7 @@ pub struct Build {
     pub(crate) labels: Vec<(String, String)>,
     pub(crate) contexts: BTreeMap<String, NamedContext>,
     pub(crate) secrets: BTreeMap<String, Secret>,
+    pub(crate) agents: BTreeMap<String, PathBuf>,
     pub(crate) cache_scope: String,
     #[cfg(feature = "git")]
     pub(crate) git_policy: crate::git::Policy,
@@ -125,6 +126,7 @@ impl Build {
             labels: Vec::new(),
             contexts: BTreeMap::new(),
             secrets: BTreeMap::new(),
+            agents: BTreeMap::new(),
             cache_scope: String::new(),
             #[cfg(feature = "git")]
             git_policy: crate::git::Policy::default(),
@@ -187,6 +189,14 @@ impl Build {
     /// value does not decide whether the result of a step is known.
     pub fn secret(mut self, id: impl Into<String>, secret: Secret) -> Self {
         self.secrets.insert(id.into(), secret);
+        self
+    }
+
+    /// Gives the SSH agent that listens at `socket` to those RUN steps that name it in
+    /// `--mount=type=ssh,id=ID`; an id that is not said there is `default`. A step can list
+    /// the agent's keys and sign with them, and change nothing.
+    pub fn ssh(mut self, id: impl Into<String>, socket: impl Into<PathBuf>) -> Self {
+        self.agents.insert(id.into(), socket.into());
         self
     }
 

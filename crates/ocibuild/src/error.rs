@@ -144,6 +144,16 @@ pub enum Error {
         /// Why.
         source: secret::Error,
     },
+    /// An SSH agent that was given and cannot be reached.
+    #[error("the SSH agent {id:?} at {path}")]
+    Agent {
+        /// Its name.
+        id: String,
+        /// Its socket.
+        path: std::path::PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The sandbox.
     #[error(transparent)]
     Sandbox(#[from] executor::Error),

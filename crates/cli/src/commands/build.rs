@@ -10,8 +10,8 @@ use ocibuild::git::GitSource;
 use ocibuild::registry::Reference;
 use ocibuild::{Build, ContextSource, DockerfileSource, Image, NamedContext, Output};
 
-use super::secrets;
 use super::surroundings::{cancel_on_signal, client, platform, reference, store_root};
+use super::{secrets, ssh};
 use crate::args::BuildArgs;
 use crate::error::Error;
 use crate::report;
@@ -54,6 +54,10 @@ fn to_build(args: &BuildArgs) -> Result<Build, Error> {
     for secret in &args.secret {
         let (id, secret) = secrets::parse(secret)?;
         build = build.secret(id, secret);
+    }
+    for agent in &args.ssh {
+        let (id, socket) = ssh::parse(agent)?;
+        build = build.ssh(id, socket);
     }
     for output in outputs(args, &names)? {
         build = build.output(output);

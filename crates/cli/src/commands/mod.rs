@@ -8,5 +8,6 @@ pub(crate) mod push;
 mod secrets;
 pub(crate) mod serve;
 mod settings;
+mod ssh;
 mod surroundings;
 pub(crate) mod worker;

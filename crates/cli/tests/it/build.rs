@@ -336,3 +336,47 @@ fn wrong_secrets_are_refused_before_anything_runs() {
     }
     assert!(!place.path("store").exists());
 }
+
+#[test]
+fn an_agent_is_a_socket() {
+    let place = Place::new();
+    let text = "FROM busybox\nRUN --mount=type=ssh,required test -S $SSH_AUTH_SOCK && echo default\n\
+        RUN --mount=type=ssh,id=other,required test -S $SSH_AUTH_SOCK && echo other\n";
+    let context = ContextDir::new().file("Dockerfile", text);
+    let socket = place.path("agent");
+    let _agent = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let flags = ["--ssh", "default", "--ssh", "other=agent"];
+    let arguments = crate::command::build_arguments(context.path().to_str().unwrap(), &flags);
+    let mut command = place.command(&arguments);
+    let ended = crate::command::ended(command.env("SSH_AUTH_SOCK", &socket).output().unwrap());
+    assert_eq!(ended.status, 0, "{}", ended.err);
+    assert!(
+        ended.err.contains(" default\n") && ended.err.contains(" other\n"),
+        "{}",
+        ended.err
+    );
+
+    std::fs::write(place.path("key"), "a key").unwrap();
+    for (flag, status, want) in [
+        (
+            "default",
+            2,
+            "--ssh \"default\": no agent runs: SSH_AUTH_SOCK is not set",
+        ),
+        ("=agent", 2, "--ssh \"=agent\": say default or ID[=SOCKET]"),
+        (
+            "a=key",
+            2,
+            "--ssh \"a=key\": key is no socket; add keys to an agent with ssh-add",
+        ),
+        (
+            "a=none",
+            1,
+            "error: the SSH agent \"a\" at none\n  caused by: No such file",
+        ),
+    ] {
+        let ended = place.build(&context, &["--ssh", flag]);
+        assert_eq!(ended.status, status, "{flag}: {}", ended.err);
+        assert!(ended.err.contains(want), "{flag}: {}", ended.err);
+    }
+}

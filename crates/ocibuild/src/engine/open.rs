@@ -106,6 +106,7 @@ pub(crate) async fn session(build: Build, blocking: TaskTracker) -> Result<Share
         named: build.contexts,
         named_directories,
         secrets: build.secrets,
+        agents: build.agents,
         cache_scope: build.cache_scope,
         platform: build.platform,
         names: build.names,

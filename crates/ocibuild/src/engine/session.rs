@@ -2,6 +2,7 @@
 //! run and to report. Nothing here is decided; it is looked up and counted.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
@@ -38,6 +39,7 @@ pub(crate) struct Session {
     pub(crate) named: BTreeMap<String, NamedContext>,
     pub(crate) named_directories: BTreeMap<String, Arc<Context>>,
     pub(crate) secrets: BTreeMap<String, Secret>,
+    pub(crate) agents: BTreeMap<String, PathBuf>,
     pub(crate) cache_scope: String,
     pub(crate) platform: Platform,
     pub(crate) names: Vec<Reference>,

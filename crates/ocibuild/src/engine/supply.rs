@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::agent::{self, Agent};
 use super::cache_mounts::{self, Cache};
 use super::files::Files;
 use super::layers::trees;
@@ -15,7 +16,7 @@ use super::run_step::{StepFolder, distinct};
 use super::session::Session;
 use super::{Shared, jobs};
 use crate::dockerfile::Mount;
-use crate::dockerfile::mount::{CacheMount, FileInfo, SecretMount};
+use crate::dockerfile::mount::{CacheMount, FileInfo, SecretMount, SshMount};
 use crate::dockerfile::suggest::nearest;
 use crate::error::Error;
 use crate::executor::{self, Identity, MountSource, Writes};
@@ -24,27 +25,35 @@ use crate::snapshot::fill;
 
 /// The mode of a secret for which none is given.
 const SECRET_MODE: u32 = 0o400;
+/// The mode of the socket of an agent for which none is given.
+const SOCKET_MODE: u32 = 0o600;
 
 /// What the sandbox is to show to a command.
 #[derive(Debug, Default)]
 pub(crate) struct Supplies {
     pub(crate) mounts: Vec<executor::Mount>,
     pub(crate) secret_env: Vec<(String, Hidden)>,
-    /// Caches in use, which go when this goes.
+    /// Caches in use and sockets of agents, which go when this goes.
     caches: Vec<Cache>,
+    agents: Vec<Agent>,
 }
 
 /// The secrets of a command that are given.
 pub(crate) type Secrets = BTreeMap<String, Hidden>;
 
-/// Reads the secrets of a command, before anything is made ready for it.
+/// Reads the secrets of a command, and sees that its agents are known, before anything
+/// is made ready for it.
 pub(crate) fn secrets(session: &Session, mounts: &[Prepared]) -> Result<Secrets, Error> {
     let mut secrets = Secrets::new();
     for prepared in mounts {
-        if let Mount::Secret(mount) = &prepared.mount
-            && let Some(content) = find_secret(session, mount)?
-        {
-            secrets.insert(mount.id.clone(), content);
+        match &prepared.mount {
+            Mount::Secret(mount) => {
+                if let Some(content) = find_secret(session, mount)? {
+                    secrets.insert(mount.id.clone(), content);
+                }
+            }
+            Mount::Ssh(mount) => drop(find_agent(session, mount)?),
+            Mount::Bind(_) | Mount::Cache(_) | Mount::Tmpfs(_) => {}
         }
     }
     Ok(secrets)
@@ -78,10 +87,11 @@ pub(crate) async fn all(
                 let size = mount.size.filter(|size| *size > 0);
                 supplies.mount(&mount.target, MountSource::Tmpfs { size });
             }
-            Mount::Ssh(_) => {
-                return Err(
-                    crate::graph::Error::Unsupported("RUN --mount=type=ssh".to_owned()).into(),
-                );
+            Mount::Ssh(mount) => {
+                if let Some(socket) = find_agent(session, mount)? {
+                    let name = format!("mount-{number}");
+                    supplies.add_agent(folder, &name, mount, socket).await?;
+                }
             }
         }
     }
@@ -179,6 +189,32 @@ impl Supplies {
         }
     }
 
+    async fn add_agent(
+        &mut self,
+        folder: &StepFolder,
+        name: &str,
+        mount: &SshMount,
+        socket: &Path,
+    ) -> Result<(), Error> {
+        let opened = agent::open(folder.path(), name, socket).await;
+        let agent = opened.map_err(|source| Error::Agent {
+            id: mount.id.clone(),
+            path: socket.to_owned(),
+            source,
+        })?;
+        self.mount(
+            mount.target.as_deref().unwrap_or_default(),
+            MountSource::Socket {
+                path: agent.path.clone(),
+                mode: mount.file.mode.unwrap_or(SOCKET_MODE),
+                uid: mount.file.uid.unwrap_or_default(),
+                gid: mount.file.gid.unwrap_or_default(),
+            },
+        );
+        self.agents.push(agent);
+        Ok(())
+    }
+
     fn add_cache(&mut self, mount: &CacheMount, cache: &Cache) {
         self.mount(
             &mount.target,
@@ -211,6 +247,22 @@ fn find_secret(session: &Session, mount: &SecretMount) -> Result<Option<Hidden>,
                 id,
                 session.secrets.keys(),
                 &format!("give it: --secret id={id},src=FILE"),
+            )),
+        }),
+        None => Ok(None),
+    }
+}
+
+fn find_agent<'a>(session: &'a Session, mount: &SshMount) -> Result<Option<&'a Path>, Error> {
+    let id = &mount.id;
+    match session.agents.get(id) {
+        Some(socket) => Ok(Some(socket)),
+        None if mount.required => Err(Error::Invalid {
+            message: format!("the SSH agent {id:?} is required and was not given"),
+            hint: Some(advice(
+                id,
+                session.agents.keys(),
+                &format!("give it: --ssh {id}[=SOCKET]"),
             )),
         }),
         None => Ok(None),

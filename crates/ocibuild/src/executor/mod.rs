@@ -140,6 +140,17 @@ pub enum MountSource {
         /// Group, as the command sees it.
         gid: u32,
     },
+    /// A socket of the builder, made for this command.
+    Socket {
+        /// Where it is on the builder.
+        path: PathBuf,
+        /// Permission bits that it gets.
+        mode: u32,
+        /// Owner that it gets, as the command sees it.
+        uid: u32,
+        /// Group that it gets, as the command sees it.
+        gid: u32,
+    },
     /// An empty directory in memory.
     Tmpfs {
         /// How many bytes it may hold; half of the machine's memory where it is not said.

@@ -9,7 +9,9 @@ use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{CWD, FileType, Gid, Mode, OFlags, Uid, fchmod, fchown, fstat, symlinkat};
+use rustix::fs::{
+    CWD, FileType, Gid, Mode, OFlags, Uid, chmod, chown, fchmod, fchown, fstat, symlinkat,
+};
 use rustix::io::Errno;
 use rustix::mount::{
     MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags, mount, move_mount, open_tree,
@@ -199,6 +201,19 @@ impl Tree {
                     flags |= MountAttrFlags::MOUNT_ATTR_NOEXEC;
                 }
                 self.show(&open_path(&file)?, mount, flags)
+            }
+            MountSource::Socket {
+                path,
+                mode,
+                uid,
+                gid,
+            } => {
+                let (user, group) = (owner(*uid, path)?, owner(*gid, path)?);
+                chown(path, Some(Uid::from_raw(user)), Some(Gid::from_raw(group)))
+                    .attempt("chown", format_args!("{uid}:{gid} {}", path.display()))?;
+                chmod(path, Mode::from_raw_mode(mode & 0o7777)).attempt("chmod", path.display())?;
+                // A socket can be talked to on a read-only mount, and not be changed.
+                self.show(&open_path(path)?, mount, access(false))
             }
             MountSource::Tmpfs { size } => {
                 let place = self.places.find_or_make(&mount.target, Kind::Directory)?;

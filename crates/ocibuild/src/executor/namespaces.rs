@@ -232,7 +232,7 @@ fn check(spec: &RunSpec) -> Result<(), Error> {
     }
     let root = &spec.rootfs;
     let sources = spec.mounts.iter().flat_map(|mount| match &mount.source {
-        MountSource::Bind { path, .. } => vec![path],
+        MountSource::Bind { path, .. } | MountSource::Socket { path, .. } => vec![path],
         MountSource::Layers {
             lowers,
             path,

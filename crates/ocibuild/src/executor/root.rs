@@ -98,7 +98,7 @@ impl Root {
             let is_file = match &mount.source {
                 MountSource::Bind { path, .. } => path.is_file(),
                 MountSource::Layers { path, .. } => !is_directory(&self.open_source(number, path)?),
-                MountSource::File { .. } => true,
+                MountSource::File { .. } | MountSource::Socket { .. } => true,
                 MountSource::Tmpfs { .. } => false,
             };
             let directory = if is_file {

@@ -11,7 +11,10 @@ use super::{Error, Scope};
 /// Where the sockets of SSH agents are that name no target; a number follows.
 const SSH_SOCKETS: &str = "/run/buildkit/ssh_agent.";
 
-/// Gives the mounts of a command in the order in which they are to be made.
+/// Where programs look for the socket of an agent (ssh-agent(1)).
+const AGENT: &str = "SSH_AUTH_SOCK";
+
+/// Gives the mounts of a command in the order in which they are declared.
 pub(super) fn of(run: &Run, scope: &Scope, working_dir: &str) -> Result<Vec<Mount>, Error> {
     let mut mounts: Vec<Mount> = Vec::new();
     let mut sockets = 0;
@@ -33,9 +36,27 @@ pub(super) fn of(run: &Run, scope: &Scope, working_dir: &str) -> Result<Vec<Moun
         }
         mounts.push(mount);
     }
-    // The reference builder sorts so too.
-    mounts.sort_by_key(|mount| mount.target().map_or(0, |path| path.matches('/').count()));
     Ok(mounts)
+}
+
+/// Puts those that lie in others behind them, as the reference builder does.
+pub(super) fn sort(mounts: &mut [Mount]) {
+    let depth = |mount: &Mount| mount.target().map_or(0, |path| path.matches('/').count());
+    mounts.sort_by_key(depth);
+}
+
+/// Gives the variables that a command sees: the first agent is where its socket is,
+/// unless the Dockerfile says where.
+pub(super) fn environment(scope: &Scope, mounts: &[Mount]) -> Vec<(String, String)> {
+    let mut variables = scope.variables().to_vec();
+    let socket = mounts.iter().find_map(|mount| match mount {
+        Mount::Ssh(mount) => mount.target.clone(),
+        _ => None,
+    });
+    if let Some(socket) = socket.filter(|_| scope.get(AGENT).is_none()) {
+        variables.push((AGENT.to_owned(), socket));
+    }
+    variables
 }
 
 fn target_of(mount: &mut Mount) -> Option<&mut String> {
@@ -61,7 +82,8 @@ mod tests {
         };
         let mut scope = Scope::from_env(&[], Escape::Backslash);
         scope.set("A", "/from/variable");
-        let mounts = of(&run, &scope, working_dir)?;
+        let mut mounts = of(&run, &scope, working_dir)?;
+        sort(&mut mounts);
         let targets = mounts.iter().map(|mount| mount.target().unwrap_or("-"));
         Ok(targets.map(str::to_owned).collect())
     }

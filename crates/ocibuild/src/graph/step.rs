@@ -161,9 +161,12 @@ impl StageConfig {
         let (argv, script) = self.run_argv(run);
         let text = run_text(&self.scope, &argv);
         let config = &self.image.config;
+        let mut mounts = mounts::of(run, &self.scope, &config.working_dir)?;
+        let env = mounts::environment(&self.scope, &mounts);
+        mounts::sort(&mut mounts);
         let step = Step::Run(RunStep {
             argv,
-            env: self.scope.variables().to_vec(),
+            env,
             silent_env: proxies(plan),
             cwd: absolute(&config.working_dir, ""),
             user: config.user.clone(),
@@ -172,7 +175,7 @@ impl StageConfig {
                 Network::Default | Network::Host => executor::Network::Host,
             },
             script,
-            mounts: mounts::of(run, &self.scope, &config.working_dir)?,
+            mounts,
         });
         Ok(Applied::layer(step, format!("RUN {text} # buildkit")))
     }

@@ -1,8 +1,8 @@
 //! Refuses what is understood and cannot be done yet, before anything is done: a build
 //! must not find out after an hour that its last line was in vain.
 
+use crate::dockerfile::Word;
 use crate::dockerfile::ast::{Add, Copy, Instruction, Origin, Run, Security, Stage};
-use crate::dockerfile::{Mount, Word, parse_mount};
 
 use super::Error;
 
@@ -32,9 +32,6 @@ fn refuse_if(refused: bool, what: impl Into<String>) -> Result<(), Error> {
 }
 
 fn check_run(run: &Run) -> Result<(), Error> {
-    let other =
-        |mount: &Word| parse_mount(&mount.text).is_ok_and(|mount| matches!(mount, Mount::Ssh(_)));
-    refuse_if(run.mounts.iter().any(other), "RUN --mount=type=ssh")?;
     refuse_if(
         run.security == Security::Insecure,
         "RUN --security=insecure",

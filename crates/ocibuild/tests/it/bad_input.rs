@@ -39,8 +39,8 @@ fn failure(dockerfile: &str) -> Error {
 fn a_dockerfile_that_cannot_be_built() {
     let cases = [
         (
-            "RUN --mount=type=ssh true",
-            "Dockerfile:2: RUN --mount=type=ssh is not supported yet",
+            "RUN --security=insecure true",
+            "Dockerfile:2: RUN --security=insecure is not supported yet",
         ),
         (
             "ADD https://example.org/f /",
@@ -87,12 +87,12 @@ fn a_dockerfile_that_cannot_be_built() {
 fn nothing_runs_before_everything_is_understood() {
     let registry = Registry::start().unwrap();
     let text = format!(
-        "FROM {}/base\nRUN echo first\nRUN --mount=type=ssh true\n",
+        "FROM {}/base\nRUN echo first\nRUN --security=insecure true\n",
         registry.host()
     );
     assert_eq!(
         failure(&text).to_string(),
-        "Dockerfile:3: RUN --mount=type=ssh is not supported yet"
+        "Dockerfile:3: RUN --security=insecure is not supported yet"
     );
     assert_eq!(registry.requests(), []);
 }

@@ -482,7 +482,7 @@ fn privileged_a_failed_command_of_a_user_leaves_nothing() {
 
 #[test]
 fn privileged_file_capabilities_survive() {
-    let Some(setcap) = setcap_with_libraries() else {
+    let Some(setcap) = with_libraries(&["/sbin/setcap", "/usr/sbin/setcap"]) else {
         skip("setcap is not installed");
         return;
     };
@@ -516,11 +516,10 @@ fn privileged_file_capabilities_survive() {
     assert_eq!(entry(4), want, "another change keeps it");
 }
 
-/// The paths of setcap and of the libraries that it is linked with.
-fn setcap_with_libraries() -> Option<Vec<String>> {
-    let program = ["/sbin/setcap", "/usr/sbin/setcap"]
-        .into_iter()
-        .find(|path| Path::new(path).exists())?;
+/// The path of a program, which is at one of these, and of the libraries that it is
+/// linked with.
+pub(crate) fn with_libraries(paths: &[&str]) -> Option<Vec<String>> {
+    let program = *paths.iter().find(|path| Path::new(path).exists())?;
     let listed = Command::new("ldd").arg(program).output().ok()?;
     let text = String::from_utf8_lossy(&listed.stdout).into_owned();
     let libraries = text.split_whitespace().filter(|word| word.starts_with('/'));
