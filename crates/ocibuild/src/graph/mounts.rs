@@ -31,12 +31,24 @@ pub(super) fn of(run: &Run, scope: &Scope, working_dir: &str) -> Result<Vec<Moun
                 return Err(Error::MountTarget(word.text.clone()));
             }
             *target = place;
-            let target = mount.target();
-            mounts.retain(|earlier| earlier.target() != target);
+            uncover(&mut mounts, mount.target());
         }
         mounts.push(mount);
     }
     Ok(mounts)
+}
+
+/// Takes away what a later mount would cover; a variable is not covered.
+fn uncover(mounts: &mut Vec<Mount>, target: Option<&str>) {
+    for earlier in mounts.iter_mut() {
+        if let Mount::Secret(secret) = earlier
+            && secret.env.is_some()
+            && secret.target.as_deref() == target
+        {
+            secret.target = None;
+        }
+    }
+    mounts.retain(|earlier| earlier.target() != target);
 }
 
 /// Puts those that lie in others behind them, as the reference builder does.
@@ -108,6 +120,10 @@ mod tests {
             (
                 "--mount=target=/a --mount=target=/b --mount=type=tmpfs,target=/x/../a/",
                 vec!["/b", "/a"],
+            ),
+            (
+                "--mount=type=secret,id=s,env=S,target=/a --mount=type=tmpfs,target=/a",
+                vec!["-", "/a"],
             ),
         ] {
             assert_eq!(mounts(flags, "/w").expect(flags), want, "{flags}");

@@ -454,6 +454,12 @@ fn privileged_users_have_mounts() {
         assert_eq!(image.text("out"), want);
         assert_eq!(image.text("cached"), "x");
         assert_eq!(image.layer(1), ["out 0644 0:0 file"]);
+        let failed = office.run(
+            &user,
+            "RUN --mount=target=/rw,rw mkdir -m 0 /rw/d; rm /rw/f; exit 7",
+        );
+        assert!(!failed.status.success());
+        assert_tidy(&office.workshop.store());
     }
     let refused = Office::new().run(&NOBODY, "RUN --mount=type=cache,target=/c,uid=3 true");
     let said = String::from_utf8_lossy(&refused.stderr);
