@@ -5,7 +5,7 @@
 use std::io::Read;
 
 use crate::context::{self, Context};
-use crate::copy::{self, Selected};
+use crate::copy::{self, Choice, Selected};
 use crate::dockerfile::ast::{Add, Instruction};
 use crate::error::Error;
 use crate::graph::{self, Plan};
@@ -41,7 +41,7 @@ fn refuse_sources(add: &Add, context: &Context) -> Result<(), Error> {
         .filter(|source| !source.text.contains('$'));
     for source in plain {
         // A source that is not there fails in its step, with the words for that.
-        let selected = copy::select(std::slice::from_ref(&source.text), context.view());
+        let selected = copy::select(&source.text, &Choice::default(), context.view());
         refuse(context, &selected.unwrap_or_default())?;
     }
     Ok(())

@@ -2,15 +2,16 @@
 //! entries; `files` makes a layer of it.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::files::{Files, Packing};
 use super::{Shared, archives, layers};
 use crate::cache::StepResult;
 use crate::content::Layer;
-use crate::copy::{self, Destination, Owner, PlacedFrom, Placement, Selected};
+use crate::copy::{self, Destination, Mode, Owner, PlacedFrom, Placement, Selected};
 use crate::error::Error;
-use crate::graph::CopyStep;
 use crate::graph::key::{KeyBuilder, StepKey};
+use crate::graph::{CopySource, CopyStep};
 use crate::layer::{Kind, TreePath};
 use crate::registry::Digest;
 use crate::snapshot::RootView;
@@ -19,32 +20,53 @@ use crate::snapshot::RootView;
 #[derive(Debug, Clone)]
 pub(crate) struct Prepared {
     step: CopyStep,
-    files: Files,
-    selected: Vec<Selected>,
+    files: Vec<Files>,
+    found: Vec<Found>,
     /// What decides over the result, one text an entry.
     inputs: Vec<Vec<u8>>,
 }
 
-/// Finds the sources of a copy and the digests of their contents.
+/// Something that is to be copied.
+#[derive(Debug, Clone)]
+struct Found {
+    /// Which of the files it is in.
+    files: usize,
+    selected: Selected,
+}
+
+/// Finds the sources of a copy and the digests of their contents. Paths are looked up in
+/// `local`.
 pub(crate) async fn prepare(
     session: &Shared,
     step: CopyStep,
-    files: Files,
+    local: Files,
 ) -> Result<Prepared, Error> {
     let threads = session.threads;
     session
         .block(move || {
-            let selected = copy::select(&step.sources, files.view())?;
-            if let (true, Files::Context(context)) = (step.extracts, &files) {
-                archives::refuse(context, &selected)?;
-            }
-            let inputs = inputs(&files, &selected, threads)?;
-            Ok(Prepared {
+            let mut prepared = Prepared {
                 step,
-                files,
-                selected,
-                inputs,
-            })
+                files: vec![local],
+                found: Vec::new(),
+                inputs: Vec::new(),
+            };
+            for source in &prepared.step.sources {
+                let CopySource::Path(path) = source else {
+                    continue;
+                };
+                let view = prepared.files[0].view();
+                let selected = copy::select(path, &prepared.step.choice, view)?;
+                if let (true, Files::Context(context)) =
+                    (prepared.step.unpack_local, &prepared.files[0])
+                {
+                    archives::refuse(context, &selected)?;
+                }
+                for selected in selected {
+                    prepared.found.push(Found { files: 0, selected });
+                }
+            }
+            prepared.inputs = inputs(&prepared, threads)?;
+            Ok(prepared)
         })
         .await
 }
@@ -70,18 +92,19 @@ impl Prepared {
 
 /// Gives one text for each thing that is copied: everything of it that ends in the
 /// layer, but for its time.
-fn inputs(files: &Files, selected: &[Selected], threads: usize) -> Result<Vec<Vec<u8>>, Error> {
-    let view = files.view();
-    let digests = digests(files, selected, threads)?;
+fn inputs(prepared: &Prepared, threads: usize) -> Result<Vec<Vec<u8>>, Error> {
+    let digests = digests(prepared, threads)?;
     let mut inputs = Vec::new();
-    for one in selected {
-        inputs.push(one.name.clone());
-        for (below, entry) in copy::selected_entries(view, one) {
+    for found in &prepared.found {
+        let view = prepared.files[found.files].view();
+        inputs.push(found.selected.name.clone());
+        for (below, entry) in found.selected.entries(view) {
             let owner = format!(" {:o} {} {} ", entry.mode, entry.uid, entry.gid);
             let mut text = [below.as_bytes(), b"\0", owner.as_bytes()].concat();
             match (&entry.kind, view.content_of(&entry.path)) {
                 (_, Some(place)) => {
-                    let digest = digests.get(&place.path).unwrap_or(&place.content.digest);
+                    let known = digests[found.files].get(&place.path);
+                    let digest = known.unwrap_or(&place.content.digest);
                     text.extend_from_slice(digest.as_bytes());
                 }
                 (Kind::Symlink { target }, None) => text.extend_from_slice(target),
@@ -96,25 +119,24 @@ fn inputs(files: &Files, selected: &[Selected], threads: usize) -> Result<Vec<Ve
     Ok(inputs)
 }
 
-/// Gives the digests of files of a context; those of layers are in their tables.
-fn digests(
-    files: &Files,
-    selected: &[Selected],
-    threads: usize,
-) -> Result<HashMap<TreePath, Digest>, Error> {
-    let Files::Context(context) = files else {
-        return Ok(HashMap::new());
-    };
-    let view = context.view();
-    let mut paths: Vec<TreePath> = selected
-        .iter()
-        .flat_map(|one| copy::selected_entries(view, one))
-        .filter_map(|(_, entry)| Some(view.content_of(&entry.path)?.path))
-        .collect();
-    paths.sort_unstable();
-    paths.dedup();
-    let digests = context.digests(&paths, threads)?;
-    Ok(paths.into_iter().zip(digests).collect())
+/// Gives the digests of files of contexts; those of layers are in their tables.
+fn digests(prepared: &Prepared, threads: usize) -> Result<Vec<HashMap<TreePath, Digest>>, Error> {
+    let digests = prepared.files.iter().enumerate().map(|(index, files)| {
+        let Files::Context(context) = files else {
+            return Ok(HashMap::new());
+        };
+        let view = context.view();
+        let found = prepared.found.iter().filter(|found| found.files == index);
+        let mut paths: Vec<TreePath> = found
+            .flat_map(|found| found.selected.entries(view))
+            .filter_map(|(_, entry)| Some(view.content_of(&entry.path)?.path))
+            .collect();
+        paths.sort_unstable();
+        paths.dedup();
+        let digests = context.digests(&paths, threads)?;
+        Ok(paths.into_iter().zip(digests).collect())
+    });
+    digests.collect()
 }
 
 /// Lays the files over the stage and writes the layer.
@@ -123,24 +145,10 @@ pub(crate) async fn run(
     prepared: Prepared,
     below: &[Layer],
 ) -> Result<StepResult, Error> {
-    let Prepared {
-        step,
-        files,
-        selected,
-        ..
-    } = prepared;
-    let below = if step.link { &[] } else { below };
+    let below = if prepared.step.link { &[] } else { below };
     let base = layers::view(session, below).await?;
-    let dest = Destination {
-        path: step.dest.clone(),
-        owner: step
-            .chown
-            .as_ref()
-            .map(|owner| copy::parse_owner(owner, &base))
-            .transpose()?,
-        mode: step.chmod.as_deref().map(copy::parse_mode).transpose()?,
-    };
-    let placement = copy::place(files.view(), &selected, &step.inline, &base, &dest)?;
+    let dest = destination(&prepared.step, &base)?;
+    let placement = place(&prepared, &base, &dest)?;
     // A directory that the copy makes is as new as the newest thing that is copied, so that the
     // same files give the same layer at any time.
     let newest = placement
@@ -149,19 +157,54 @@ pub(crate) async fn run(
         .map(|placed| placed.entry.mtime)
         .max();
     let folder_time = newest.unwrap_or_else(|| session.created());
+    let mut files = prepared.files;
+    files.push(Files::Layers {
+        layers: below.to_vec(),
+        view: base,
+    });
     let mut packing = Packing::new(session, placement, files, folder_time);
-    packing.inline = step.inline;
+    packing.inline = prepared.step.inline;
     packing.into_layer(session).await
+}
+
+fn destination(step: &CopyStep, base: &RootView) -> Result<Destination, Error> {
+    let owner = step.chown.as_ref();
+    Ok(Destination {
+        path: step.dest.clone(),
+        owner: owner
+            .map(|owner| copy::parse_owner(owner, base))
+            .transpose()?,
+        mode: step.chmod.as_deref().map(Mode::parse).transpose()?,
+    })
+}
+
+/// The stage's own files come last in the list of files.
+fn place(
+    prepared: &Prepared,
+    base: &Arc<RootView>,
+    dest: &Destination,
+) -> Result<Placement, Error> {
+    let sources: Vec<copy::Source<'_>> = prepared
+        .found
+        .iter()
+        .map(|found| copy::Source {
+            files: found.files,
+            view: prepared.files[found.files].view(),
+            selected: &found.selected,
+            archive: None,
+        })
+        .collect();
+    let (inline, base_files) = (&prepared.step.inline, prepared.files.len());
+    Ok(copy::place(&sources, inline, base, base_files, dest)?)
 }
 
 /// Writes a layer of directories that a step makes.
 pub(crate) async fn write(
     session: &Shared,
     placement: Placement,
-    files: Files,
     folder_time: i64,
 ) -> Result<StepResult, Error> {
-    Packing::new(session, placement, files, folder_time)
+    Packing::new(session, placement, Vec::new(), folder_time)
         .into_layer(session)
         .await
 }

@@ -35,14 +35,6 @@ pub(crate) enum Files {
 }
 
 impl Files {
-    /// Gives no files at all.
-    pub(crate) fn none() -> Self {
-        Self::Layers {
-            layers: Vec::new(),
-            view: Arc::new(RootView::new(&[])),
-        }
-    }
-
     pub(crate) fn view(&self) -> &Arc<RootView> {
         match self {
             Self::Context(context) => context.view(),
@@ -54,7 +46,8 @@ impl Files {
 /// A tar that is to be written.
 pub(crate) struct Packing {
     placement: Placement,
-    files: Files,
+    /// What the entries of the placement count.
+    files: Vec<Files>,
     /// Files whose content stands in the Dockerfile.
     pub(crate) inline: Vec<InlineFile>,
     /// The time of directories that the step makes.
@@ -70,7 +63,7 @@ impl Packing {
     pub(crate) fn new(
         session: &Shared,
         placement: Placement,
-        files: Files,
+        files: Vec<Files>,
         folder_time: i64,
     ) -> Self {
         Self {
@@ -111,21 +104,24 @@ impl Packing {
 
     /// Brings the layers here that files are taken from.
     async fn fetch(&self, session: &Shared) -> Result<(), Error> {
-        let Files::Layers { layers, .. } = &self.files else {
-            return Ok(());
-        };
-        for index in self.needed_layers().into_keys() {
-            layers::fetch(session, &layers[index]).await?;
+        for (index, files) in self.files.iter().enumerate() {
+            let Files::Layers { layers, .. } = files else {
+                continue;
+            };
+            for layer in self.needed_layers(index).into_keys() {
+                layers::fetch(session, &layers[layer]).await?;
+            }
         }
         Ok(())
     }
 
-    /// Gives the files that are wanted out of each layer.
-    fn needed_layers(&self) -> BTreeMap<usize, Vec<TreePath>> {
-        let view = self.files.view();
+    /// Gives the files that are wanted out of each layer of one of the sources.
+    fn needed_layers(&self, files: usize) -> BTreeMap<usize, Vec<TreePath>> {
+        let view = self.files[files].view();
         let mut needed: BTreeMap<usize, Vec<TreePath>> = BTreeMap::new();
         for placed in self.placement.values() {
-            if let Bytes::Source(path) = &placed.bytes
+            if let Bytes::Source(index, path) = &placed.bytes
+                && *index == files
                 && let Some(place) = view.content_of(path)
             {
                 needed.entry(place.layer).or_default().push(place.path);
@@ -150,7 +146,7 @@ impl Packing {
     }
 
     fn write(&self, scratch: &Path, file: File) -> Result<Finished, Error> {
-        let opener = self.opener(scratch)?;
+        let openers = self.openers(scratch)?;
         let mut writer = LayerWriter::new(self.options.clone(), file)?;
         for placed in self.placement.values() {
             let mut meta = placed.entry.to_meta();
@@ -159,7 +155,7 @@ impl Packing {
                 PlacedFrom::Made => meta.mtime = self.folder_time,
                 PlacedFrom::Dockerfile => meta.mtime = self.build_time,
             }
-            let mut content = self.content(&opener, &placed.bytes)?;
+            let mut content = self.content(&openers, &placed.bytes)?;
             let content = content.as_mut().map(|content| content as &mut dyn Read);
             writer.append(&meta, content)?;
         }
@@ -168,34 +164,40 @@ impl Packing {
 
     fn content<'a>(
         &'a self,
-        opener: &Opener,
+        openers: &[Opener],
         bytes: &Bytes,
     ) -> Result<Option<Box<dyn Read + 'a>>, Error> {
         Ok(match bytes {
-            Bytes::None => None,
+            Bytes::None | Bytes::Member(..) => None,
             Bytes::Inline(index) => {
                 let text = self.inline.get(*index).map(|file| &file.content[..]);
                 Some(Box::new(text.unwrap_or_default()))
             }
-            Bytes::Source(path) => Some(Box::new(opener.open(path)?)),
+            Bytes::Source(index, path) => match openers.get(*index) {
+                Some(opener) => Some(Box::new(opener.open(path)?)),
+                None => None,
+            },
         })
     }
 
-    fn opener(&self, scratch: &Path) -> Result<Opener, Error> {
-        match &self.files {
-            Files::Context(context) => Ok(Opener::Context(context.clone())),
-            Files::Layers { layers, view } => {
-                let mut sources = HashMap::new();
-                for (index, wanted) in self.needed_layers() {
-                    let source = LayerFiles::open(&self.store, &layers[index], wanted, scratch)?;
-                    sources.insert(index, source);
-                }
-                Ok(Opener::Layers {
-                    view: view.clone(),
-                    sources,
-                })
+    fn openers(&self, scratch: &Path) -> Result<Vec<Opener>, Error> {
+        let openers = self.files.iter().enumerate().map(|(index, files)| {
+            let (layers, view) = match files {
+                Files::Context(context) => return Ok(Opener::Context(context.clone())),
+                Files::Layers { layers, view } => (layers, view),
+            };
+            let mut sources = HashMap::new();
+            let scratch = scratch.join(format!("files-{index}"));
+            for (layer, wanted) in self.needed_layers(index) {
+                let source = LayerFiles::open(&self.store, &layers[layer], wanted, &scratch)?;
+                sources.insert(layer, source);
             }
-        }
+            Ok(Opener::Layers {
+                view: view.clone(),
+                sources,
+            })
+        });
+        openers.collect()
     }
 }
 

@@ -47,8 +47,12 @@ fn a_dockerfile_that_cannot_be_built() {
             "Dockerfile:2: ADD of the remote source \"https://example.org/f\" is not supported yet",
         ),
         (
-            "COPY --parents f /",
-            "Dockerfile:2: COPY --parents is not supported yet",
+            "COPY https://example.org/f /",
+            "Dockerfile:2: COPY takes paths only, not \"https://example.org/f\": use ADD",
+        ),
+        (
+            "ADD --checksum=1 f /",
+            "Dockerfile:2: --checksum needs the URL of a file or repository",
         ),
         ("COPY missing /", "Dockerfile:2: \"/missing\": not found"),
         (
@@ -69,7 +73,7 @@ fn a_dockerfile_that_cannot_be_built() {
         ),
         (
             "COPY --chmod=99 f /",
-            "Dockerfile:2: invalid mode \"99\": want an octal number of at most 7777",
+            "Dockerfile:2: invalid mode \"99\": want an octal number of at most 7777, or changes such as u=rwX,go=rX",
         ),
         (
             "LABEL a=${x:?gone}",

@@ -6,6 +6,8 @@ mod bad_input;
 mod build;
 mod built;
 mod cache;
+mod copy_choice;
+mod copy_files;
 mod dockerfile;
 mod git;
 mod git_context;
