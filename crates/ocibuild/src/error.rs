@@ -117,6 +117,14 @@ pub enum Error {
     /// COPY or ADD.
     #[error(transparent)]
     Copy(#[from] copy::Error),
+    /// An archive that ADD extracts.
+    #[error("cannot extract the archive {name:?}")]
+    Archive {
+        /// Its name.
+        name: String,
+        /// Why.
+        source: layer::Error,
+    },
     /// The context.
     #[error(transparent)]
     Context(#[from] context::Error),
@@ -217,6 +225,7 @@ impl Error {
             Self::Sandbox(error) if error.is_users() => ErrorKind::Command,
             Self::Sandbox(_) | Self::NoSandbox(_) => ErrorKind::Sandbox,
             Self::Cancelled => ErrorKind::Cancelled,
+            Self::Layer(layer::Error::Unrepresentable { .. }) => ErrorKind::User,
             Self::Store(_)
             | Self::Layer(_)
             | Self::Snapshot(_)

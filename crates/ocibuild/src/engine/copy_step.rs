@@ -4,15 +4,16 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::archives::Extracted;
 use super::files::{Files, Packing};
-use super::{Shared, archives, layers};
+use super::{Shared, layers};
 use crate::cache::StepResult;
 use crate::content::Layer;
 use crate::copy::{self, Destination, Mode, Owner, PlacedFrom, Placement, Selected};
 use crate::error::Error;
 use crate::graph::key::{KeyBuilder, StepKey};
 use crate::graph::{CopySource, CopyStep};
-use crate::layer::{Kind, TreePath};
+use crate::layer::{Kind, TreePath, is_archive};
 use crate::registry::Digest;
 use crate::snapshot::RootView;
 
@@ -32,6 +33,28 @@ struct Found {
     /// Which of the files it is in.
     files: usize,
     selected: Selected,
+    /// It is an archive to be extracted.
+    is_archive: bool,
+}
+
+impl Found {
+    /// Looks whether something is an archive where archives are to be extracted; the
+    /// content decides, not the name.
+    fn new(all: &[Files], files: usize, selected: Selected, unpack: bool) -> Result<Self, Error> {
+        let file = match unpack {
+            true => all[files].open(&selected.root)?,
+            false => None,
+        };
+        Ok(Self {
+            files,
+            selected,
+            is_archive: file.is_some_and(is_archive),
+        })
+    }
+
+    fn name(&self) -> String {
+        String::from_utf8_lossy(&self.selected.name).into_owned()
+    }
 }
 
 /// Finds the sources of a copy and the digests of their contents. Paths are looked up in
@@ -56,13 +79,10 @@ pub(crate) async fn prepare(
                 };
                 let view = prepared.files[0].view();
                 let selected = copy::select(path, &prepared.step.choice, view)?;
-                if let (true, Files::Context(context)) =
-                    (prepared.step.unpack_local, &prepared.files[0])
-                {
-                    archives::refuse(context, &selected)?;
-                }
+                let unpack = prepared.step.unpack_local;
                 for selected in selected {
-                    prepared.found.push(Found { files: 0, selected });
+                    let found = Found::new(&prepared.files, 0, selected, unpack)?;
+                    prepared.found.push(found);
                 }
             }
             prepared.inputs = inputs(&prepared, threads)?;
@@ -98,6 +118,7 @@ fn inputs(prepared: &Prepared, threads: usize) -> Result<Vec<Vec<u8>>, Error> {
     for found in &prepared.found {
         let view = prepared.files[found.files].view();
         inputs.push(found.selected.name.clone());
+        inputs.extend(found.is_archive.then(|| b"extracted".to_vec()));
         for (below, entry) in found.selected.entries(view) {
             let owner = format!(" {:o} {} {} ", entry.mode, entry.uid, entry.gid);
             let mut text = [below.as_bytes(), b"\0", owner.as_bytes()].concat();
@@ -148,7 +169,8 @@ pub(crate) async fn run(
     let below = if prepared.step.link { &[] } else { below };
     let base = layers::view(session, below).await?;
     let dest = destination(&prepared.step, &base)?;
-    let placement = place(&prepared, &base, &dest)?;
+    let extracted = extract(session, &prepared).await?;
+    let placement = place(&prepared, &extracted, &base, &dest)?;
     // A directory that the copy makes is as new as the newest thing that is copied, so that the
     // same files give the same layer at any time.
     let newest = placement
@@ -164,7 +186,27 @@ pub(crate) async fn run(
     });
     let mut packing = Packing::new(session, placement, files, folder_time);
     packing.inline = prepared.step.inline;
+    packing.archives = extracted;
     packing.into_layer(session).await
+}
+
+/// Reads the archives among the sources, in their order.
+async fn extract(session: &Shared, prepared: &Prepared) -> Result<Vec<Extracted>, Error> {
+    let archives = prepared.found.iter().filter(|found| found.is_archive);
+    let mut extracted = Vec::new();
+    for (index, found) in archives.enumerate() {
+        let (found, files) = (found.clone(), prepared.files[found.files].clone());
+        let (store, cancel) = (session.store.clone(), session.cancel.clone());
+        let read = session.block(move || {
+            let name = found.name();
+            match files.open(&found.selected.root)? {
+                Some(file) => Extracted::read(file, index, &name, &store, &cancel).map(Some),
+                None => Ok(None),
+            }
+        });
+        extracted.extend(read.await?);
+    }
+    Ok(extracted)
 }
 
 fn destination(step: &CopyStep, base: &RootView) -> Result<Destination, Error> {
@@ -181,9 +223,11 @@ fn destination(step: &CopyStep, base: &RootView) -> Result<Destination, Error> {
 /// The stage's own files come last in the list of files.
 fn place(
     prepared: &Prepared,
+    extracted: &[Extracted],
     base: &Arc<RootView>,
     dest: &Destination,
 ) -> Result<Placement, Error> {
+    let mut archives = extracted.iter().map(|extracted| &extracted.archive);
     let sources: Vec<copy::Source<'_>> = prepared
         .found
         .iter()
@@ -191,7 +235,7 @@ fn place(
             files: found.files,
             view: prepared.files[found.files].view(),
             selected: &found.selected,
-            archive: None,
+            archive: found.is_archive.then(|| archives.next()).flatten(),
         })
         .collect();
     let (inline, base_files) = (&prepared.step.inline, prepared.files.len());

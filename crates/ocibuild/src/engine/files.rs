@@ -7,6 +7,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::archives::Extracted;
 use super::{Shared, layers};
 use crate::cache::StepResult;
 use crate::content::ContentStore;
@@ -41,6 +42,17 @@ impl Files {
             Self::Layers { view, .. } => view,
         }
     }
+
+    /// Opens a file that lies on this machine as it is; none that is in a layer.
+    pub(crate) fn open(&self, path: &TreePath) -> Result<Option<File>, Error> {
+        match self {
+            Self::Context(context) => match context.view().content_of(path) {
+                Some(place) => Ok(Some(context.open(&place.path)?)),
+                None => Ok(None),
+            },
+            Self::Layers { .. } => Ok(None),
+        }
+    }
 }
 
 /// A tar that is to be written.
@@ -50,6 +62,8 @@ pub(crate) struct Packing {
     files: Vec<Files>,
     /// Files whose content stands in the Dockerfile.
     pub(crate) inline: Vec<InlineFile>,
+    /// Archives whose members are in the placement.
+    pub(crate) archives: Vec<Extracted>,
     /// The time of directories that the step makes.
     folder_time: i64,
     /// The time of files whose content stands in the Dockerfile.
@@ -70,6 +84,7 @@ impl Packing {
             placement,
             files,
             inline: Vec::new(),
+            archives: Vec::new(),
             folder_time,
             build_time: session.created(),
             options: Options {
@@ -168,7 +183,12 @@ impl Packing {
         bytes: &Bytes,
     ) -> Result<Option<Box<dyn Read + 'a>>, Error> {
         Ok(match bytes {
-            Bytes::None | Bytes::Member(..) => None,
+            Bytes::None => None,
+            Bytes::Member(archive, member) => {
+                let archive = self.archives.get(*archive);
+                let content = archive.and_then(|archive| archive.content(*member));
+                content.map(|content| Box::new(content) as _)
+            }
             Bytes::Inline(index) => {
                 let text = self.inline.get(*index).map(|file| &file.content[..]);
                 Some(Box::new(text.unwrap_or_default()))

@@ -11,11 +11,11 @@ use tempfile::TempDir;
 use tokio::sync::{OnceCell, Semaphore};
 use tokio_util::task::TaskTracker;
 
+use super::Shared;
 use super::session::Session;
 #[cfg(feature = "git")]
 use super::steps::Meter;
 use super::steps::Steps;
-use super::{Shared, archives};
 use crate::Cancel;
 use crate::build::{Build, ContextSource, DockerfileSource, NamedContext};
 use crate::content::ContentStore;
@@ -168,7 +168,6 @@ fn prepare(sources: Sources) -> Result<Prepared, Error> {
     let commit = opened.commit.clone();
     let (context, named_directories) =
         scan_all(&store, opened, text.path.as_deref(), &sources.named)?;
-    archives::refuse_named(&plan, &context)?;
     Ok(Prepared {
         store,
         plan,

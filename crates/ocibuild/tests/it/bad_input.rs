@@ -102,20 +102,6 @@ fn nothing_runs_before_everything_is_understood() {
 }
 
 #[test]
-fn an_archive_is_known_before_anything_runs() {
-    let (workshop, registry) = (Workshop::new(), Registry::start().unwrap());
-    let text = format!("FROM {}/base\nRUN true\nADD *.tgz /\n", registry.host());
-    let context = ContextDir::new()
-        .file("a.tgz", b"\x1f\x8b\x08rest")
-        .file("Dockerfile", text);
-    assert_eq!(
-        workshop.fails(workshop.build(&context)).to_string(),
-        "Dockerfile:3: ADD of the archive \"a.tgz\" with extraction is not supported yet"
-    );
-    assert_eq!(registry.requests(), []);
-}
-
-#[test]
 fn an_unknown_instruction_has_a_suggestion() {
     let error = failure("FROM scratch\n\nCOPPY f /\n");
     assert_eq!(

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod add_archive;
 mod bad_input;
 mod build;
 mod built;
