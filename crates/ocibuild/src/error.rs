@@ -132,6 +132,10 @@ pub enum Error {
     #[cfg(feature = "git")]
     #[error(transparent)]
     Git(#[from] crate::git::GitError),
+    /// A file that ADD downloads.
+    #[cfg(feature = "git")]
+    #[error(transparent)]
+    Download(#[from] crate::download::DownloadError),
     /// A base image.
     #[error(transparent)]
     Source(#[from] source::Error),
@@ -222,6 +226,10 @@ impl Error {
             Self::Git(error) if error.is_forbidden() => ErrorKind::User,
             #[cfg(feature = "git")]
             Self::Git(_) => ErrorKind::Registry,
+            #[cfg(feature = "git")]
+            Self::Download(error) if error.is_users() => ErrorKind::User,
+            #[cfg(feature = "git")]
+            Self::Download(_) => ErrorKind::Registry,
             Self::Sandbox(error) if error.is_users() => ErrorKind::Command,
             Self::Sandbox(_) | Self::NoSandbox(_) => ErrorKind::Sandbox,
             Self::Cancelled => ErrorKind::Cancelled,

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use super::archives::Extracted;
 use super::files::{Files, Packing};
+#[cfg(feature = "git")]
+use super::remote;
 use super::{Shared, layers};
 use crate::cache::StepResult;
 use crate::content::Layer;
@@ -58,37 +60,73 @@ impl Found {
 }
 
 /// Finds the sources of a copy and the digests of their contents. Paths are looked up in
-/// `local`.
+/// `local`; what comes from a server is fetched.
 pub(crate) async fn prepare(
     session: &Shared,
     step: CopyStep,
     local: Files,
 ) -> Result<Prepared, Error> {
+    let mut prepared = Prepared {
+        files: vec![local],
+        found: Vec::new(),
+        inputs: Vec::new(),
+        step,
+    };
+    for source in prepared.step.sources.clone() {
+        prepared = prepared.with(session, &source).await?;
+    }
     let threads = session.threads;
     session
         .block(move || {
-            let mut prepared = Prepared {
-                step,
-                files: vec![local],
-                found: Vec::new(),
-                inputs: Vec::new(),
-            };
-            for source in &prepared.step.sources {
-                let CopySource::Path(path) = source else {
-                    continue;
-                };
-                let view = prepared.files[0].view();
-                let selected = copy::select(path, &prepared.step.choice, view)?;
-                let unpack = prepared.step.unpack_local;
-                for selected in selected {
-                    let found = Found::new(&prepared.files, 0, selected, unpack)?;
-                    prepared.found.push(found);
-                }
-            }
             prepared.inputs = inputs(&prepared, threads)?;
             Ok(prepared)
         })
         .await
+}
+
+impl Prepared {
+    /// Adds what one source gives.
+    async fn with(mut self, session: &Shared, source: &CopySource) -> Result<Self, Error> {
+        let path = match source {
+            CopySource::Path(path) => path.clone(),
+            remote => return self.with_remote(session, remote).await,
+        };
+        session
+            .block(move || {
+                let selected = copy::select(&path, &self.step.choice, self.files[0].view())?;
+                let unpack = self.step.unpack_local;
+                for selected in selected {
+                    let found = Found::new(&self.files, 0, selected, unpack)?;
+                    self.found.push(found);
+                }
+                Ok(self)
+            })
+            .await
+    }
+
+    #[cfg(feature = "git")]
+    async fn with_remote(mut self, session: &Shared, source: &CopySource) -> Result<Self, Error> {
+        let checksum = self.step.checksum.as_deref();
+        let (files, selected) = match source {
+            CopySource::Http(url) => remote::file(session, url, checksum).await?,
+            CopySource::Git(_) | CopySource::Path(_) => return Ok(self),
+        };
+        self.files.push(files);
+        session
+            .block(move || {
+                let (last, unpack) = (self.files.len() - 1, self.step.unpack_remote);
+                let found = Found::new(&self.files, last, selected, unpack)?;
+                self.found.push(found);
+                Ok(self)
+            })
+            .await
+    }
+
+    #[cfg(not(feature = "git"))]
+    async fn with_remote(self, _: &Shared, source: &CopySource) -> Result<Self, Error> {
+        let text = format!("ADD of the remote source {:?}", source.text());
+        Err(crate::graph::Error::Unsupported(text).into())
+    }
 }
 
 impl Prepared {

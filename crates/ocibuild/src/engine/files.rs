@@ -33,6 +33,14 @@ pub(crate) enum Files {
         layers: Vec<Layer>,
         view: Arc<RootView>,
     },
+    /// A blob of the store under a name.
+    #[cfg(feature = "git")]
+    Blob {
+        /// The file in its directory.
+        view: Arc<RootView>,
+        /// The blob.
+        path: PathBuf,
+    },
 }
 
 impl Files {
@@ -40,6 +48,8 @@ impl Files {
         match self {
             Self::Context(context) => context.view(),
             Self::Layers { view, .. } => view,
+            #[cfg(feature = "git")]
+            Self::Blob { view, .. } => view,
         }
     }
 
@@ -51,8 +61,19 @@ impl Files {
                 None => Ok(None),
             },
             Self::Layers { .. } => Ok(None),
+            #[cfg(feature = "git")]
+            Self::Blob { path: blob, .. } => Ok(Some(open_blob(blob, path)?)),
         }
     }
+}
+
+#[cfg(feature = "git")]
+fn open_blob(blob: &Path, path: &TreePath) -> Result<File, Error> {
+    let opened = File::open(blob).map_err(|source| layer::Error::Content {
+        path: path.clone(),
+        source,
+    });
+    Ok(opened?)
 }
 
 /// A tar that is to be written.
@@ -205,6 +226,8 @@ impl Packing {
             let (layers, view) = match files {
                 Files::Context(context) => return Ok(Opener::Context(context.clone())),
                 Files::Layers { layers, view } => (layers, view),
+                #[cfg(feature = "git")]
+                Files::Blob { path, .. } => return Ok(Opener::Blob(path.clone())),
             };
             let mut sources = HashMap::new();
             let scratch = scratch.join(format!("files-{index}"));
@@ -224,6 +247,8 @@ impl Packing {
 /// Opens the content of a source.
 enum Opener {
     Context(Arc<Context>),
+    #[cfg(feature = "git")]
+    Blob(PathBuf),
     Layers {
         view: Arc<RootView>,
         sources: HashMap<usize, LayerFiles>,
@@ -243,6 +268,8 @@ impl Opener {
                 let place = context.view().content_of(path).ok_or_else(missing)?;
                 Ok(context.open(&place.path)?)
             }
+            #[cfg(feature = "git")]
+            Self::Blob(blob) => open_blob(blob, path),
             Self::Layers { view, sources } => {
                 let place = view.content_of(path).ok_or_else(missing)?;
                 let source = sources.get(&place.layer).ok_or_else(missing)?;

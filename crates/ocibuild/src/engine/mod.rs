@@ -11,6 +11,8 @@ pub(crate) mod finish;
 pub(crate) mod jobs;
 mod layers;
 pub(crate) mod open;
+#[cfg(feature = "git")]
+mod remote;
 mod run_step;
 mod session;
 pub(crate) mod stage;

@@ -75,7 +75,7 @@ pub(crate) async fn session(build: Build, blocking: TaskTracker) -> Result<Share
     let sources = Sources {
         context: build.context,
         #[cfg(feature = "git")]
-        git_policy: build.git_policy,
+        git_policy: build.git_policy.clone(),
         root: build.root,
         dockerfile: build.dockerfile,
         named: build.contexts.clone(),
@@ -105,6 +105,8 @@ pub(crate) async fn session(build: Build, blocking: TaskTracker) -> Result<Share
         context,
         named: build.contexts,
         named_directories,
+        #[cfg(feature = "git")]
+        git_policy: build.git_policy,
         platform: build.platform,
         names: build.names,
         labels: build.labels,

@@ -36,6 +36,9 @@ pub(crate) struct Session {
     pub(crate) context: Arc<Context>,
     pub(crate) named: BTreeMap<String, NamedContext>,
     pub(crate) named_directories: BTreeMap<String, Arc<Context>>,
+    /// From which servers ADD may fetch.
+    #[cfg(feature = "git")]
+    pub(crate) git_policy: crate::git::Policy,
     pub(crate) platform: Platform,
     pub(crate) names: Vec<Reference>,
     pub(crate) labels: Vec<(String, String)>,

@@ -229,7 +229,7 @@ impl GitError {
 }
 
 /// Shows a URL without anything that may be secret.
-pub(super) fn public_url(url: &Url) -> String {
+pub(crate) fn public_url(url: &Url) -> String {
     let mut url = url.clone();
     // Both fail only for URLs that cannot have user information at all.
     let _ = url.set_username("");
@@ -240,7 +240,7 @@ pub(super) fn public_url(url: &Url) -> String {
 }
 
 /// Gives `host` or `host:port`.
-pub(super) fn host_and_port(url: &Url) -> String {
+pub(crate) fn host_and_port(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     match url.port() {
         Some(port) => format!("{host}:{port}"),

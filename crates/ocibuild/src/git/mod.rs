@@ -29,13 +29,15 @@ use url::Url;
 use crate::Cancel;
 use crate::net::Refused;
 use fetch::Watch;
-use limits::Budget;
 use refs::Wanted;
-use remote::{Credentials, Endpoint, Tls};
+use remote::{Credentials, Endpoint};
 
 pub use error::GitError;
+pub(crate) use error::{host_and_port, public_url};
+pub(crate) use limits::Budget;
 pub use limits::{Excess, Limits};
 pub use policy::{Forbidden, HostPattern, InvalidHostPattern, Policy};
+pub(crate) use remote::{Tls, configure};
 pub use snapshot::{GitSnapshot, SnapshotAnswer};
 pub use source::GitSource;
 

@@ -213,11 +213,19 @@ fn check_commit(checksum: &str) -> Result<(), Error> {
 
 /// Refuses what cannot be fetched, whatever is there.
 pub(super) fn check_source(source: &CopySource) -> Result<(), Error> {
-    if source.is_remote() {
-        return Err(Error::Unsupported(format!(
-            "ADD of the remote source {:?}",
-            source.text()
-        )));
+    match source {
+        CopySource::Path(_) => {}
+        #[cfg(feature = "git")]
+        CopySource::Http(text) => {
+            let parsed = crate::download::parse_url(text);
+            parsed.map_err(|error| Error::Invalid(error.to_string()))?;
+        }
+        remote => {
+            return Err(Error::Unsupported(format!(
+                "ADD of the remote source {:?}",
+                remote.text()
+            )));
+        }
     }
     Ok(())
 }

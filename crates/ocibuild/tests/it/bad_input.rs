@@ -43,10 +43,6 @@ fn a_dockerfile_that_cannot_be_built() {
             "Dockerfile:2: RUN --mount is not supported yet",
         ),
         (
-            "ADD https://example.org/f /",
-            "Dockerfile:2: ADD of the remote source \"https://example.org/f\" is not supported yet",
-        ),
-        (
             "COPY https://example.org/f /",
             "Dockerfile:2: COPY takes paths only, not \"https://example.org/f\": use ADD",
         ),
