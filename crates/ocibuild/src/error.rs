@@ -223,7 +223,7 @@ impl Error {
             | Self::Output(output::Error::Push { .. })
             | Self::Client(_) => ErrorKind::Registry,
             #[cfg(feature = "git")]
-            Self::Git(error) if error.is_forbidden() => ErrorKind::User,
+            Self::Git(error) if error.is_users() => ErrorKind::User,
             #[cfg(feature = "git")]
             Self::Git(_) => ErrorKind::Registry,
             #[cfg(feature = "git")]

@@ -37,6 +37,8 @@ struct Found {
     selected: Selected,
     /// It is an archive to be extracted.
     is_archive: bool,
+    /// Stands for the contents in the key of the step.
+    identity: Option<String>,
 }
 
 impl Found {
@@ -51,6 +53,7 @@ impl Found {
             files,
             selected,
             is_archive: file.is_some_and(is_archive),
+            identity: None,
         })
     }
 
@@ -107,15 +110,19 @@ impl Prepared {
     #[cfg(feature = "git")]
     async fn with_remote(mut self, session: &Shared, source: &CopySource) -> Result<Self, Error> {
         let checksum = self.step.checksum.as_deref();
-        let (files, selected) = match source {
-            CopySource::Http(url) => remote::file(session, url, checksum).await?,
-            CopySource::Git(_) | CopySource::Path(_) => return Ok(self),
+        let (files, selected, identity) = match source {
+            CopySource::Git(url) => remote::repository(session, url, &self.step).await?,
+            other => {
+                let (files, selected) = remote::file(session, other.text(), checksum).await?;
+                (files, selected, None)
+            }
         };
         self.files.push(files);
         session
             .block(move || {
                 let (last, unpack) = (self.files.len() - 1, self.step.unpack_remote);
-                let found = Found::new(&self.files, last, selected, unpack)?;
+                let mut found = Found::new(&self.files, last, selected, unpack)?;
+                found.identity = identity;
                 self.found.push(found);
                 Ok(self)
             })
@@ -157,6 +164,11 @@ fn inputs(prepared: &Prepared, threads: usize) -> Result<Vec<Vec<u8>>, Error> {
         let view = prepared.files[found.files].view();
         inputs.push(found.selected.name.clone());
         inputs.extend(found.is_archive.then(|| b"extracted".to_vec()));
+        if let Some(identity) = &found.identity {
+            let exclude = &prepared.step.choice.exclude;
+            inputs.push(format!("{identity} {exclude:?}").into_bytes());
+            continue;
+        }
         for (below, entry) in found.selected.entries(view) {
             let owner = format!(" {:o} {} {} ", entry.mode, entry.uid, entry.gid);
             let mut text = [below.as_bytes(), b"\0", owner.as_bytes()].concat();
@@ -185,7 +197,8 @@ fn digests(prepared: &Prepared, threads: usize) -> Result<Vec<HashMap<TreePath, 
             return Ok(HashMap::new());
         };
         let view = context.view();
-        let found = prepared.found.iter().filter(|found| found.files == index);
+        let found = prepared.found.iter();
+        let found = found.filter(|found| found.files == index && found.identity.is_none());
         let mut paths: Vec<TreePath> = found
             .flat_map(|found| found.selected.entries(view))
             .filter_map(|(_, entry)| Some(view.content_of(&entry.path)?.path))

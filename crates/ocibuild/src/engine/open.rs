@@ -12,6 +12,8 @@ use tokio::sync::{OnceCell, Semaphore};
 use tokio_util::task::TaskTracker;
 
 use super::Shared;
+#[cfg(feature = "git")]
+use super::remote;
 use super::session::Session;
 #[cfg(feature = "git")]
 use super::steps::Meter;
@@ -235,13 +237,8 @@ impl Loader<'_> {
 
     #[cfg(feature = "git")]
     fn check_out(&self, source: &GitSource, meter: &Meter) -> Result<Opened, Error> {
-        let folder = self.store.scratch()?;
-        let dest = folder.path().join("tree");
-        let tell = |progress: git::Progress| {
-            let total = progress.total.unwrap_or_default();
-            meter.moved(&progress.task, progress.current, total);
-        };
-        let checkout = git::checkout(source, self.policy, &dest, self.cancel, &tell)?;
+        let (checkout, folder) =
+            remote::check_out(source, self.policy, self.store, self.cancel, meter)?;
         Ok(Opened {
             root: checkout.tree,
             commit: Some(checkout.commit),

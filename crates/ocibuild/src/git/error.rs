@@ -105,6 +105,16 @@ pub enum GitError {
         /// What the policy says.
         reason: Forbidden,
     },
+    /// The commit is not the one that was meant.
+    #[error("the commit of {url} is {found}, not {expected}")]
+    Checksum {
+        /// The repository.
+        url: String,
+        /// The id that was asked for, or the begin of it.
+        expected: String,
+        /// The commit that came.
+        found: String,
+    },
     /// The repository is larger or slower than the policy of the build allows.
     #[error("{url} is refused: {excess}")]
     TooMuch {
@@ -213,6 +223,18 @@ impl GitError {
             Self::Submodule { source, .. } => source.is_forbidden(),
             _ => false,
         }
+    }
+
+    /// Tells whether the Dockerfile or whoever builds asks for what cannot be or must not be.
+    pub fn is_users(&self) -> bool {
+        let is_wrong = matches!(
+            self,
+            Self::InvalidUrl { .. }
+                | Self::UnsupportedTransport { .. }
+                | Self::InvalidReference { .. }
+                | Self::Checksum { .. }
+        );
+        is_wrong || self.is_forbidden()
     }
 
     /// Tells whether trying again may help: the network failed, or the server said that it is busy.

@@ -201,14 +201,14 @@ fn check_digest(checksum: &str) -> Result<(), Error> {
 
 /// The begin of a commit's id, or all of it.
 fn check_commit(checksum: &str) -> Result<(), Error> {
-    let is_commit =
-        (1..=64).contains(&checksum.len()) && checksum.bytes().all(|byte| byte.is_ascii_hexdigit());
-    match is_commit {
-        true => Ok(()),
-        false => Err(Error::Invalid(format!(
+    #[cfg(feature = "git")]
+    if !crate::git::is_commit(checksum) {
+        return Err(Error::Invalid(format!(
             "invalid checksum {checksum:?} of a repository: want the id of a commit"
-        ))),
+        )));
     }
+    let _ = checksum;
+    Ok(())
 }
 
 /// Refuses what cannot be fetched, whatever is there.
@@ -220,6 +220,12 @@ pub(super) fn check_source(source: &CopySource) -> Result<(), Error> {
             let parsed = crate::download::parse_url(text);
             parsed.map_err(|error| Error::Invalid(error.to_string()))?;
         }
+        #[cfg(feature = "git")]
+        CopySource::Git(text) => {
+            let parsed = crate::git::GitSource::parse(text);
+            parsed.map_err(|error| Error::Invalid(error.to_string()))?;
+        }
+        #[cfg(not(feature = "git"))]
         remote => {
             return Err(Error::Unsupported(format!(
                 "ADD of the remote source {:?}",

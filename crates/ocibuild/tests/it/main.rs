@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod add_archive;
+mod add_git;
 mod add_http;
 mod bad_input;
 mod build;
