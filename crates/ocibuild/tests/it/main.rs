@@ -16,6 +16,7 @@ mod git;
 mod git_context;
 mod git_policy;
 mod ignore;
+mod ignored;
 mod outputs;
 mod run;
 mod table;
