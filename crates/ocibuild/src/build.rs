@@ -208,7 +208,8 @@ impl Build {
         self
     }
 
-    /// Sets from which servers repositories may come, and how much of them may.
+    /// Sets from which servers repositories and files that ADD names may come, and how
+    /// much of them may.
     #[cfg(feature = "git")]
     pub fn git_policy(mut self, policy: crate::git::Policy) -> Self {
         self.git_policy = policy;

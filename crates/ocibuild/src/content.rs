@@ -7,6 +7,7 @@
 //! layers/<identity>/<diff_id>/                   layers unpacked for RUN
 //! cachemounts/<identity>/<id>/<slot>/            directories of `RUN --mount=type=cache`
 //! steps/<key>                                    what a step gave (JSON)
+//! downloads/<digest of URL>                      which blob a file of ADD is, and its validators (JSON)
 //! locks/<name>                                   one holder at a time, over processes
 //! tmp/<process>/                                 work in progress
 //! ```
@@ -179,8 +180,13 @@ impl ContentStore {
 
     /// Tells whether a blob is there with the size that its descriptor names.
     pub fn has_blob(&self, descriptor: &Descriptor) -> bool {
-        fs::metadata(self.blob_path(&descriptor.digest))
-            .is_ok_and(|found| found.is_file() && found.len() == descriptor.size)
+        self.has_content(&descriptor.digest, descriptor.size)
+    }
+
+    /// Tells whether a blob is there with a size.
+    pub fn has_content(&self, digest: &Digest, size: u64) -> bool {
+        fs::metadata(self.blob_path(digest))
+            .is_ok_and(|found| found.is_file() && found.len() == size)
     }
 
     /// Opens a blob.
@@ -285,6 +291,16 @@ impl ContentStore {
     /// Remembers what a step gave.
     pub fn put_step<T: Serialize>(&self, key: &Digest, step: &T) -> Result<(), Error> {
         self.write_json(&self.0.root.join("steps").join(key.hex()), step)
+    }
+
+    /// Gives what is known of a download, by the digest of its URL.
+    pub fn download<T: DeserializeOwned>(&self, key: &Digest) -> Option<T> {
+        read_json(&self.0.root.join("downloads").join(key.hex()))
+    }
+
+    /// Remembers a download.
+    pub fn put_download<T: Serialize>(&self, key: &Digest, file: &T) -> Result<(), Error> {
+        self.write_json(&self.0.root.join("downloads").join(key.hex()), file)
     }
 
     /// Remembers where blobs can be had again that are not here.

@@ -117,6 +117,14 @@ pub enum Error {
     /// COPY or ADD.
     #[error(transparent)]
     Copy(#[from] copy::Error),
+    /// An archive that ADD extracts.
+    #[error("cannot extract the archive {name:?}")]
+    Archive {
+        /// Its name.
+        name: String,
+        /// Why.
+        source: layer::Error,
+    },
     /// The context.
     #[error(transparent)]
     Context(#[from] context::Error),
@@ -124,6 +132,10 @@ pub enum Error {
     #[cfg(feature = "git")]
     #[error(transparent)]
     Git(#[from] crate::git::GitError),
+    /// A file that ADD downloads.
+    #[cfg(feature = "git")]
+    #[error(transparent)]
+    Download(#[from] crate::download::DownloadError),
     /// A base image.
     #[error(transparent)]
     Source(#[from] source::Error),
@@ -229,12 +241,17 @@ impl Error {
             | Self::Output(output::Error::Push { .. })
             | Self::Client(_) => ErrorKind::Registry,
             #[cfg(feature = "git")]
-            Self::Git(error) if error.is_forbidden() => ErrorKind::User,
+            Self::Git(error) if error.is_users() => ErrorKind::User,
             #[cfg(feature = "git")]
             Self::Git(_) => ErrorKind::Registry,
+            #[cfg(feature = "git")]
+            Self::Download(error) if error.is_users() => ErrorKind::User,
+            #[cfg(feature = "git")]
+            Self::Download(_) => ErrorKind::Registry,
             Self::Sandbox(error) if error.is_users() => ErrorKind::Command,
             Self::Sandbox(_) | Self::NoSandbox(_) => ErrorKind::Sandbox,
             Self::Cancelled => ErrorKind::Cancelled,
+            Self::Layer(layer::Error::Unrepresentable { .. }) => ErrorKind::User,
             Self::Store(_)
             | Self::Layer(_)
             | Self::Snapshot(_)

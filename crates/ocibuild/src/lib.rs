@@ -2,11 +2,11 @@
 //!
 //! [`Build`] is the way in. The path behind it, in the order in which data passes:
 //! [`git`] and [`context`] give the files, [`dockerfile`] parses the text, [`graph`]
-//! makes stages and steps of it, [`source`] finds the bases, [`executor`] and [`copy`]
-//! carry a step out, [`snapshot`] knows root file systems, [`layer`] makes bytes of
-//! changes, [`image`] makes configuration and manifest, and [`output`] hands the image
-//! over. [`secret`] is what a command
-//! may see and nothing may keep. [`content`] is the store on disk, [`cache`] remembers there which step gave
+//! makes stages and steps of it, [`source`] finds the bases, [`download`] brings what ADD
+//! names, [`executor`] and [`copy`] carry a step out, [`snapshot`] knows root file
+//! systems, [`layer`] makes bytes of changes, [`image`] makes configuration and manifest,
+//! and [`output`] hands the image over. [`secret`] is what a command may see and nothing
+//! may keep. [`content`] is the store on disk, [`cache`] remembers there which step gave
 //! which layer, [`images`] finds what builds left there; `engine` carries a build out.
 
 pub mod build;
@@ -17,6 +17,8 @@ pub mod content;
 pub mod context;
 pub mod copy;
 pub mod dockerfile;
+#[cfg(feature = "git")]
+pub mod download;
 mod engine;
 pub mod error;
 pub mod event;

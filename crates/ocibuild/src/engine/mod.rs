@@ -14,6 +14,8 @@ pub(crate) mod jobs;
 mod layers;
 mod mounts;
 pub(crate) mod open;
+#[cfg(feature = "git")]
+mod remote;
 mod run_step;
 mod session;
 pub(crate) mod stage;

@@ -79,9 +79,15 @@ impl Source {
             mode: None,
         };
         let nothing = RootView::new(&[]);
-        let selected = std::slice::from_ref(&self.selected);
-        let placement = copy::place(self.files.view(), selected, &[], &nothing, &dest)?;
-        let mut packing = Packing::new(session, placement, self.files.clone(), session.created());
+        let source = copy::Source {
+            files: 0,
+            view: self.files.view(),
+            selected: &self.selected,
+            archive: None,
+        };
+        let placement = copy::place(&[source], &[], &nothing, 1, &dest)?;
+        let files = vec![self.files.clone()];
+        let mut packing = Packing::new(session, placement, files, session.created());
         packing.options = Options {
             compression: Compression::None,
             clamp_mtime: None,
@@ -94,14 +100,14 @@ impl Source {
 
 /// One text for everything that is seen, and one for the directory itself.
 fn inputs(files: &Files, selected: &Selected, threads: usize) -> Result<Vec<Vec<u8>>, Error> {
-    let selected = std::slice::from_ref(selected);
-    let mut inputs = copy_step::inputs(files, selected, threads)?;
-    for one in selected {
-        if let Some(found) = files.view().lookup(&one.root) {
-            let entry = found.entry;
-            let text = format!("{:o} {} {}", entry.mode, entry.uid, entry.gid);
-            inputs.push(text.into_bytes());
-        }
+    let view = files.view();
+    let digests = copy_step::digests(files, std::iter::once(selected), threads)?;
+    let mut inputs = vec![selected.name.clone()];
+    inputs.extend(copy_step::contents(view, selected, &digests));
+    if let Some(found) = view.lookup(&selected.root) {
+        let entry = found.entry;
+        let text = format!("{:o} {} {}", entry.mode, entry.uid, entry.gid);
+        inputs.push(text.into_bytes());
     }
     Ok(inputs)
 }

@@ -41,6 +41,9 @@ pub(crate) struct Session {
     pub(crate) secrets: BTreeMap<String, Secret>,
     pub(crate) agents: BTreeMap<String, PathBuf>,
     pub(crate) cache_scope: String,
+    /// From which servers ADD may fetch.
+    #[cfg(feature = "git")]
+    pub(crate) git_policy: crate::git::Policy,
     pub(crate) platform: Platform,
     pub(crate) names: Vec<Reference>,
     pub(crate) labels: Vec<(String, String)>,

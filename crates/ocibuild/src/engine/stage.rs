@@ -259,7 +259,7 @@ impl Work<'_> {
             let view = layers::view(session, &layers).await?;
             let owner = copy_step::owner_of_user(&user, &view)?;
             let placement = copy::place_folder(&view, path, owner)?;
-            copy_step::write(session, placement, files::Files::none(), session.created()).await
+            copy_step::write(session, placement, session.created()).await
         })
         .await
     }

@@ -114,7 +114,7 @@ async fn shown(
             let lowers = distinct(trees(session, sandbox, layers).await?);
             (lowers, source.selected.root.as_bytes().to_vec())
         }
-        Files::Context(_) => {
+        _ => {
             let copy = copy_of(session, folder, source, number).await?;
             let name = match source.is_folder() {
                 true => Vec::new(),

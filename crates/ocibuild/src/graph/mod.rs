@@ -3,6 +3,7 @@
 //! instruction asks for once the configuration below it is known, and [`key`] names
 //! a step for the cache.
 
+mod copy;
 pub mod error;
 pub mod format;
 pub mod key;
@@ -14,7 +15,8 @@ pub mod scope;
 pub mod step;
 pub mod supported;
 
+pub use copy::{CopySource, CopyStep};
 pub use error::Error;
 pub use plan::{Base, Plan, PlannedStage, Request, StageRef, plan};
 pub use scope::Scope;
-pub use step::{Applied, CopyStep, RunStep, StageConfig, Step};
+pub use step::{Applied, RunStep, StageConfig, Step};
