@@ -15,7 +15,6 @@ mod steps;
 mod task;
 mod usage;
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -46,7 +45,6 @@ pub(crate) struct Worker {
     registry: Option<std::net::SocketAddr>,
     /// Since when the database has answered every time.
     contact: Mutex<Instant>,
-    recovered_own: AtomicBool,
 }
 
 /// How a worker ends: it first takes no more tasks, then stops those that it has.
@@ -72,7 +70,6 @@ impl Worker {
             name_is_ours: name.1,
             registry,
             contact: Mutex::new(Instant::now()),
-            recovered_own: AtomicBool::new(false),
         }
     }
 
@@ -82,6 +79,7 @@ impl Worker {
         let builds = TaskTracker::new();
         let upkeep = CancellationToken::new();
         let claims = async {
+            worker.recover_own(&ending).await;
             worker.claim_all(&builds, &ending).await;
             builds.close();
             builds.wait().await;
@@ -92,6 +90,28 @@ impl Worker {
             worker.recover_abandoned(&upkeep),
             worker.pass_on_cancels(&upkeep)
         );
+    }
+
+    /// Puts the tasks back that an earlier process under this name was building. Nothing is
+    /// claimed before: what is claimed has the same name.
+    async fn recover_own(&self, ending: &Ending) {
+        if !self.name_is_ours {
+            return;
+        }
+        let max_attempts = self.app.config.limits.max_attempts;
+        loop {
+            match self.app.store.recover_owner(&self.name, max_attempts).await {
+                Ok(recovered) => return self.tell(&recovered),
+                Err(error) => {
+                    self.lost_contact();
+                    log_store_error("recover tasks of an earlier process", &error);
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(self.options.timing.poll) => {}
+                () = ending.drain.cancelled() => return,
+            }
+        }
     }
 
     /// Claims one task after the other as long as there is room for it.
@@ -173,21 +193,12 @@ impl Worker {
     }
 
     async fn recover(&self, lease: Duration) -> Result<Recovered, StoreError> {
-        let max_attempts = self.app.config.limits.max_attempts;
-        if self.name_is_ours && !self.recovered_own.load(Ordering::Relaxed) {
-            let recovered = self
-                .app
-                .store
-                .recover_owner(&self.name, max_attempts)
-                .await?;
-            self.recovered_own.store(true, Ordering::Relaxed);
-            return Ok(recovered);
-        }
         let contact = *self.contact.lock().unwrap_or_else(PoisonError::into_inner);
         if contact.elapsed() < lease {
             self.app.store.ping().await?;
             return Ok(Recovered::default());
         }
+        let max_attempts = self.app.config.limits.max_attempts;
         self.app.store.recover(max_attempts).await
     }
 
