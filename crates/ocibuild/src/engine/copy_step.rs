@@ -9,7 +9,7 @@ use super::files::{Files, Packing};
 #[cfg(feature = "git")]
 use super::remote;
 use super::{Shared, layers};
-use crate::cache::StepResult;
+use crate::cache::{self, StepResult};
 use crate::content::Layer;
 use crate::copy::{self, Destination, Mode, Owner, PlacedFrom, Placement, Selected};
 use crate::error::Error;
@@ -209,6 +209,23 @@ fn digests(prepared: &Prepared, threads: usize) -> Result<Vec<HashMap<TreePath, 
         Ok(paths.into_iter().zip(digests).collect())
     });
     digests.collect()
+}
+
+/// Copies onto nothing, unless it is known what that gives; tells whether it was.
+pub(crate) async fn made(
+    session: &Shared,
+    step: CopyStep,
+    files: Files,
+) -> Result<(bool, StepResult), Error> {
+    let prepared = prepare(session, step, files).await?;
+    let key = prepared.key("scratch", session.epoch);
+    let known = cache::lookup(&session.store, &key).filter(|_| session.use_cache);
+    if let Some(known) = known {
+        return Ok((true, known));
+    }
+    let made = run(session, prepared, &[]).await?;
+    cache::remember(&session.store, &key, &made)?;
+    Ok((false, made))
 }
 
 /// Lays the files over the stage and writes the layer.
