@@ -4,7 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::content::{self, ContentStore};
+use crate::content::{self, ContentStore, Layer, Origin};
+use crate::event::LayerSummary;
 use crate::graph::key::StepKey;
 use crate::layer::DiffId;
 use crate::registry::Descriptor;
@@ -21,6 +22,26 @@ pub struct StepResult {
     pub single_id: bool,
     /// RFC 3339 time at which it was made; it goes into the history again on a hit.
     pub created: String,
+}
+
+impl StepResult {
+    /// Gives the layer, which is in the store.
+    pub(crate) fn into_layer(self) -> Layer {
+        Layer {
+            diff_id: self.diff_id,
+            blob: self.blob,
+            origin: Origin::Store,
+        }
+    }
+
+    /// Gives what an event says of the layer.
+    pub(crate) fn summary(&self) -> LayerSummary {
+        LayerSummary {
+            digest: self.blob.digest,
+            size: self.blob.size,
+            diff_id: self.diff_id.0,
+        }
+    }
 }
 
 /// Finds what a step gave before, if all of it is still there.

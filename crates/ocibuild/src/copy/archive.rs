@@ -92,8 +92,19 @@ impl Extracting<'_, '_> {
             kind => self.own_contents(number, kind),
         };
         self.clear(&at, &kind).map_err(failed)?;
+        let placed = Placed {
+            entry: self.entry(meta, at.clone(), kind),
+            origin: PlacedFrom::Source,
+            bytes,
+            inode,
+        };
+        self.placing.placed.insert(at, placed);
+        Ok(())
+    }
+
+    fn entry(&self, meta: &EntryMeta, at: TreePath, kind: Kind<Content>) -> Entry {
         let mut entry = Entry {
-            path: at.clone(),
+            path: at,
             kind,
             mode: meta.mode,
             uid: meta.uid,
@@ -104,14 +115,7 @@ impl Extracting<'_, '_> {
         };
         entry.xattrs.retain(|(name, _)| name == CAPABILITY);
         self.placing.own(&mut entry);
-        let placed = Placed {
-            entry,
-            origin: PlacedFrom::Source,
-            bytes,
-            inode,
-        };
-        self.placing.placed.insert(at, placed);
-        Ok(())
+        entry
     }
 
     fn own_contents(&self, number: usize, kind: &Kind<u64>) -> Contents {

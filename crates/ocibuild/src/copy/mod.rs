@@ -19,7 +19,7 @@ pub use archive::{Archive, Member};
 pub use mode::{Change, Mode};
 pub use owner::{Owner, parse_owner};
 pub use place::{Source, place, place_folder};
-pub use select::{Choice, Selected, select, select_path};
+pub use select::{Choice, Selected, check_exclude, select, select_path};
 
 /// What went wrong with a copy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -200,6 +200,11 @@ struct Judged {
     exclude: Verdict,
 }
 
+/// Fails if one of the patterns of `--exclude` is none.
+pub fn check_exclude<'a>(patterns: impl Iterator<Item = &'a str>) -> Result<(), Error> {
+    matcher(patterns).map(drop)
+}
+
 fn matcher<'a>(patterns: impl Iterator<Item = &'a str>) -> Result<IgnoreMatcher, Error> {
     IgnoreMatcher::from_patterns(patterns).map_err(|error| Error::Exclude(error.without_line()))
 }

@@ -39,6 +39,7 @@ impl Extracted {
         let mut contents = Contents {
             file: BufWriter::with_capacity(BUFFER, create(&path)?),
             size: 0,
+            buffer: vec![0; BUFFER],
             cancel,
         };
         let mut archive = Archive {
@@ -90,23 +91,24 @@ fn create(path: &std::path::Path) -> Result<File, Error> {
 struct Contents<'a> {
     file: BufWriter<File>,
     size: u64,
+    /// One for all files, most of which are small.
+    buffer: Vec<u8>,
     cancel: &'a Cancel,
 }
 
 impl Contents<'_> {
     fn add(&mut self, content: &mut dyn Read) -> Result<(), layer::Error> {
-        let mut buffer = vec![0; BUFFER];
         loop {
             if self.cancel.is_cancelled() {
                 return Err(layer::Error::Read(io::ErrorKind::Interrupted.into()));
             }
-            let count = match content.read(&mut buffer) {
+            let count = match content.read(&mut self.buffer) {
                 Ok(0) => return Ok(()),
                 Ok(count) => count,
                 Err(error) => return Err(layer::Error::from_content(error)),
             };
             self.file
-                .write_all(&buffer[..count])
+                .write_all(&self.buffer[..count])
                 .map_err(layer::Error::Write)?;
             self.size += count as u64;
         }

@@ -3,13 +3,14 @@
 
 use std::sync::Arc;
 
-use super::Shared;
+use super::files::Files;
 use super::stage::{StageState, stage};
+use super::{Shared, copy_step};
 use crate::build::NamedContext;
 use crate::error::Error;
-use crate::graph::{Base, PlannedStage, Scope, StageConfig};
-use crate::image::ImageConfig;
+use crate::graph::{Base, CopySource, CopyStep, PlannedStage, Scope, StageConfig};
 use crate::image::manifest::Document;
+use crate::image::{History, ImageConfig};
 use crate::registry::{Platform, Reference, media_type};
 use crate::source::{self, BaseImage};
 
@@ -34,6 +35,9 @@ pub(crate) async fn begin(
             let step = session.step(step_name);
             step.end_plain(image(session, reference, Some(platform)).await)?
         }
+        Base::Context(name) if session.named_directories.contains_key(name) => {
+            return directory(session, name, platform, step_name).await;
+        }
         Base::Context(name) => {
             let step = session.step(step_name);
             step.end_plain(named(session, name, Some(platform)).await)?
@@ -55,6 +59,34 @@ fn scratch(session: &Shared, platform: &Platform) -> Begun {
         manifest: Document::new(media_type::MANIFEST, Vec::new()),
     };
     from_image(session, image)
+}
+
+/// The files of a directory as the first layer of an image that has nothing else.
+async fn directory(
+    session: &Shared,
+    name: &str,
+    platform: &Platform,
+    step_name: &str,
+) -> Result<Begun, Error> {
+    let mut begun = scratch(session, platform);
+    let Some(context) = session.named_directories.get(name) else {
+        return Ok(begun);
+    };
+    let everything = CopyStep {
+        sources: vec![CopySource::Path("/".to_owned())],
+        dest: "/".to_owned(),
+        ..CopyStep::default()
+    };
+    let step = session.step(step_name);
+    let made = copy_step::made(session, everything, Files::Context(context.clone())).await;
+    let (_, made) = step.end(made, |(cached, made)| (*cached, Some(made.summary())))?;
+    let history = History {
+        created: Some(made.created.clone()),
+        ..History::of(format!("FROM {name}"), true)
+    };
+    begun.state.config.image.history.push(history);
+    begun.state.layers.push(made.into_layer());
+    Ok(begun)
 }
 
 async fn child(session: &Shared, index: usize) -> Result<Begun, Error> {
@@ -115,8 +147,8 @@ pub(crate) async fn named(
                 .block(move || Ok(source::from_layout(&path, name.as_deref(), &platform)?))
                 .await
         }
-        Some(NamedContext::Directory(_)) => Err(Error::from(crate::graph::Error::Unsupported(
-            format!("FROM {name} where the name stands for a directory"),
+        Some(NamedContext::Directory(_)) => Err(Error::invalid(format!(
+            "the name {name:?} stands for a directory, not for an image"
         ))),
         None => Err(Error::invalid(format!(
             "nothing stands for the name {name:?}"

@@ -9,7 +9,7 @@ use super::files::{Files, Packing};
 #[cfg(feature = "git")]
 use super::remote;
 use super::{Shared, layers};
-use crate::cache::StepResult;
+use crate::cache::{self, StepResult};
 use crate::content::Layer;
 use crate::copy::{self, Destination, Mode, Owner, PlacedFrom, Placement, Selected};
 use crate::error::Error;
@@ -225,6 +225,23 @@ pub(super) fn digests<'a>(
     paths.dedup();
     let digests = context.digests(&paths, threads)?;
     Ok(paths.into_iter().zip(digests).collect())
+}
+
+/// Copies onto nothing, unless it is known what that gives; tells whether it was.
+pub(crate) async fn made(
+    session: &Shared,
+    step: CopyStep,
+    files: Files,
+) -> Result<(bool, StepResult), Error> {
+    let prepared = prepare(session, step, files).await?;
+    let key = prepared.key("scratch", session.epoch);
+    let known = cache::lookup(&session.store, &key).filter(|_| session.use_cache);
+    if let Some(known) = known {
+        return Ok((true, known));
+    }
+    let made = run(session, prepared, &[]).await?;
+    cache::remember(&session.store, &key, &made)?;
+    Ok((false, made))
 }
 
 /// Lays the files over the stage and writes the layer.

@@ -10,12 +10,12 @@ use super::mounts::{Prepared, Source};
 use super::session::{Located, StageResult};
 use super::{Shared, base, copy_step, files, layers, run_step};
 use crate::cache::{self, StepResult};
-use crate::content::{Layer, Origin};
+use crate::content::Layer;
 use crate::copy;
 use crate::dockerfile::ast::Instruction;
 use crate::dockerfile::{Mount, parse_trigger};
 use crate::error::Error;
-use crate::event::{LayerSummary, StepId};
+use crate::event::StepId;
 use crate::executor::Identity;
 use crate::graph::key::{KeyBuilder, StepKey};
 use crate::graph::{
@@ -195,11 +195,7 @@ impl Work<'_> {
 
     fn push(&mut self, result: StepResult) {
         self.view = None;
-        self.state.layers.push(Layer {
-            diff_id: result.diff_id,
-            blob: result.blob,
-            origin: Origin::Store,
-        });
+        self.state.layers.push(result.into_layer());
     }
 
     async fn run(&mut self, line: &str, run: RunStep) -> Result<StepResult, Error> {
@@ -320,14 +316,7 @@ impl Work<'_> {
         if let Ok((false, made)) = &result {
             cache::remember(&session.store, &key, made)?;
         }
-        let ended = step.end(result, |(cached, result)| {
-            let summary = LayerSummary {
-                digest: result.blob.digest,
-                size: result.blob.size,
-                diff_id: result.diff_id.0,
-            };
-            (*cached, Some(summary))
-        });
+        let ended = step.end(result, |(cached, result)| (*cached, Some(result.summary())));
         ended.map(|(_, result)| result)
     }
 

@@ -83,12 +83,7 @@ impl StageConfig {
     pub(super) fn copy(&self, copy: &Copy) -> Result<Applied, Error> {
         let flags = &copy.flags;
         let step = self.copy_step(flags, &copy.sources, &copy.heredocs, &copy.destination)?;
-        if let Some(remote) = step.sources.iter().find(|source| source.is_remote()) {
-            return Err(Error::Invalid(format!(
-                "COPY takes paths only, not {:?}: use ADD",
-                remote.text()
-            )));
-        }
+        check_paths(&step.sources)?;
         self.applied("COPY", step, &copy.heredocs, &copy.destination)
     }
 
@@ -177,8 +172,19 @@ impl StageConfig {
     }
 }
 
+/// COPY asks no server.
+pub(super) fn check_paths(sources: &[CopySource]) -> Result<(), Error> {
+    match sources.iter().find(|source| source.is_remote()) {
+        Some(remote) => Err(Error::Invalid(format!(
+            "COPY takes paths only, not {:?}: use ADD",
+            remote.text()
+        ))),
+        None => Ok(()),
+    }
+}
+
 /// A checksum belongs to one source, which is not a path.
-fn check_checksum(checksum: &str, sources: &[CopySource]) -> Result<(), Error> {
+pub(super) fn check_checksum(checksum: &str, sources: &[CopySource]) -> Result<(), Error> {
     let invalid = |text: &str| Err(Error::Invalid(text.to_owned()));
     match (checksum, sources) {
         ("", _) => Ok(()),

@@ -1,7 +1,7 @@
 //! Refuses what cannot be done, or not yet, before anything is done: a build must not
 //! find out after an hour that its last line was in vain.
 
-use crate::copy::Mode;
+use crate::copy::{self, Mode};
 use crate::dockerfile::Word;
 use crate::dockerfile::ast::{Add, Copy, Instruction, Origin, Run, Security, Stage};
 
@@ -41,25 +41,32 @@ fn check_run(run: &Run) -> Result<(), Error> {
 }
 
 fn check_copy(copy: &Copy) -> Result<(), Error> {
-    check_mode(copy.flags.chmod.as_ref())
+    let flags = &copy.flags;
+    check_flags(flags.chmod.as_ref(), &flags.exclude)?;
+    let plain = copy.sources.iter().filter(|source| is_plain(source));
+    let sources: Vec<CopySource> = plain.map(|word| CopySource::of(&word.text)).collect();
+    super::copy::check_paths(&sources)
 }
 
 fn check_add(add: &Add) -> Result<(), Error> {
-    check_mode(add.flags.chmod.as_ref())?;
+    let flags = &add.flags;
+    check_flags(flags.chmod.as_ref(), &flags.exclude)?;
     let plain = add.sources.iter().filter(|source| is_plain(source));
-    for source in plain {
-        super::copy::check_source(&CopySource::of(&source.text))?;
+    let sources: Vec<CopySource> = plain.map(|word| CopySource::of(&word.text)).collect();
+    if let Some(checksum) = flags.checksum.as_ref().filter(|word| is_plain(word))
+        && sources.len() == add.sources.len()
+    {
+        super::copy::check_checksum(&checksum.text, &sources)?;
     }
-    Ok(())
+    sources.iter().try_for_each(super::copy::check_source)
 }
 
-fn check_mode(mode: Option<&Word>) -> Result<(), Error> {
-    match mode.filter(|mode| is_plain(mode)) {
-        Some(mode) => Mode::parse(&mode.text)
-            .map(drop)
-            .map_err(|error| Error::Invalid(error.to_string())),
-        None => Ok(()),
+fn check_flags(mode: Option<&Word>, exclude: &[Word]) -> Result<(), Error> {
+    let invalid = |error: copy::Error| Error::Invalid(error.to_string());
+    if let Some(mode) = mode.filter(|mode| is_plain(mode)) {
+        Mode::parse(&mode.text).map_err(invalid)?;
     }
+    copy::check_exclude(exclude.iter().map(|word| word.text.as_str())).map_err(invalid)
 }
 
 /// Tells whether a word is what it will be once it is expanded.

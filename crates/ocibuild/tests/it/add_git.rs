@@ -181,8 +181,11 @@ fn b55_transports_that_are_not_offered_are_said_before_anything_runs() {
     // Only a context may be named so.
     let (_, text) = failure("ADD github.com/o/r /d");
     assert_eq!(text, "Dockerfile:2: \"/github.com/o/r\": not found");
-    let (_, text) = failure("COPY https://h/r.git /d");
-    assert!(text.contains("COPY takes paths only"), "{text}");
+    let (_, text) = failure("RUN true\nCOPY https://h/r.git /d");
+    assert!(
+        text.starts_with("Dockerfile:3: COPY takes paths only"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -335,7 +335,7 @@ fn b54_a_checksum_is_kept_to() {
         ),
         ("1", "f", "--checksum needs the URL of a file or repository"),
     ] {
-        let instruction = format!("ADD --checksum={flag} {sources} /d/");
+        let instruction = format!("RUN true\nADD --checksum={flag} {sources} /d/");
         let (kind, text) = failure(|workshop| build(workshop, &instruction));
         assert!(text.contains(want), "{text}");
         assert_eq!(kind, ErrorKind::User);

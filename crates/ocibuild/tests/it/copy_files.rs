@@ -337,3 +337,33 @@ fn b56_times_are_whole_seconds_of_the_source() {
     // Unlike the reference builder, which takes the time of the build.
     assert_eq!(mtime(&image, "d"), CONTEXT_TIME);
 }
+
+#[test]
+fn a_stage_may_begin_with_a_directory() {
+    let workshop = Workshop::new();
+    let named = ContextDir::new()
+        .file("etc/passwd", "ann:x:7:8::/:/bin/sh\n")
+        .file("skip", "")
+        .file(".dockerignore", "skip\n.dockerignore");
+    let text = "FROM files\nCOPY --chown=ann f /home/f\n";
+    let context = ContextDir::new().file("f", "").file("Dockerfile", text);
+    let build = || {
+        let directory = ocibuild::NamedContext::Directory(named.path().to_owned());
+        workshop.built(workshop.build(&context).named_context("files", directory))
+    };
+    let image = build();
+    let want = [
+        "etc 0755 0:0 dir",
+        "etc/passwd 0644 0:0 file",
+        "home 0755 7:8 dir",
+        "home/f 0644 7:8 file",
+    ];
+    assert_eq!(image.list(""), want);
+    assert_eq!(image.config.config.working_dir, "/");
+    let history = ["FROM files", "COPY --chown=ann f /home/f # buildkit"];
+    assert_eq!(image.history(), history);
+    let again = build();
+    let cached = [("FROM files", true), ("COPY --chown=ann f /home/f", true)];
+    assert_eq!(again.cached(), cached);
+    assert_eq!(again.digest(), image.digest());
+}
