@@ -12,6 +12,7 @@ pub mod build;
 pub mod cache;
 pub mod cancel;
 pub mod causes;
+pub mod check;
 pub mod content;
 pub mod context;
 pub mod copy;
@@ -37,7 +38,7 @@ mod time;
 pub use build::{Build, ContextSource, DockerfileSource, Image, NamedContext, StepRecord};
 pub use cancel::Cancel;
 pub use error::{Error, ErrorKind};
-pub use event::{Event, EventSink, LayerSummary, StepId, Stream};
+pub use event::{CheckWarning, Event, EventSink, LayerSummary, StepId, Stream};
 pub use ocibuild_registry as registry;
 pub use output::Output;
 

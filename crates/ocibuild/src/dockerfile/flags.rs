@@ -53,6 +53,14 @@ fn unquote(text: &str, escape: char) -> (String, usize) {
 }
 
 impl RawFlag {
+    /// Gives the flag without quotes and escapes: `--name=value`.
+    pub(super) fn text(&self) -> String {
+        match &self.value {
+            Some(value) => format!("--{}={}", self.name, value.text),
+            None => format!("--{}", self.name),
+        }
+    }
+
     fn new(text: &str, written: Fragment<'_>) -> Self {
         let span = written.span();
         let Some((name, value)) = text.split_once('=') else {

@@ -200,6 +200,11 @@ impl<'a> LineReader<'a> {
         }
     }
 
+    /// Gives the offset behind the lines that were read.
+    pub(super) fn position(&self) -> usize {
+        self.position
+    }
+
     fn next_physical(&mut self) -> Result<Option<PhysicalLine<'a>>, ParseError> {
         let rest = self.source.get(self.position..).unwrap_or_default();
         let Some(raw) = rest.split_inclusive('\n').next() else {

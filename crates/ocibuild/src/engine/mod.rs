@@ -5,6 +5,7 @@
 
 mod archives;
 mod base;
+pub(crate) mod check;
 mod copy_step;
 mod files;
 pub(crate) mod finish;

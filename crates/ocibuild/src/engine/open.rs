@@ -15,11 +15,13 @@ use super::session::Session;
 #[cfg(feature = "git")]
 use super::steps::Meter;
 use super::steps::Steps;
-use super::{Shared, archives};
+use super::{Shared, archives, check};
 use crate::Cancel;
 use crate::build::{Build, ContextSource, DockerfileSource, NamedContext};
 use crate::content::ContentStore;
+use crate::context::ignore::IgnoreMatcher;
 use crate::context::{self, Context};
+use crate::dockerfile::lint::Settings;
 use crate::dockerfile::{self, Dockerfile};
 use crate::error::{Error, Location};
 use crate::event::Event;
@@ -27,6 +29,9 @@ use crate::event::Event;
 use crate::git::{self, GitSource};
 use crate::graph::{self, Plan};
 use crate::registry::{Client, Digest, Platform};
+
+/// The Dockerfile of a context where none is named.
+const DEFAULT_NAME: &str = "Dockerfile";
 
 /// Longer files are no Dockerfiles.
 const MAX_DOCKERFILE: u64 = 4 << 20;
@@ -64,7 +69,9 @@ struct Text {
 struct Prepared {
     store: ContentStore,
     plan: Plan,
+    checks: Settings,
     context: Arc<Context>,
+    ignored: Option<Arc<IgnoreMatcher>>,
     named_directories: BTreeMap<String, Arc<Context>>,
     commit: Option<String>,
 }
@@ -89,7 +96,9 @@ pub(crate) async fn session(build: Build, blocking: TaskTracker) -> Result<Share
     let Prepared {
         store,
         plan,
+        checks,
         context,
+        ignored,
         named_directories,
         commit,
     } = prepared.map_err(|lost| Error::Lost(lost.to_string()))??;
@@ -103,9 +112,12 @@ pub(crate) async fn session(build: Build, blocking: TaskTracker) -> Result<Share
         store,
         client,
         context,
+        ignored,
+        checks,
         named: build.contexts,
         named_directories,
         platform: build.platform,
+        platform_given: build.platform_given,
         names: build.names,
         labels: build.labels,
         outputs: build.outputs,
@@ -165,14 +177,17 @@ fn prepare(sources: Sources) -> Result<Prepared, Error> {
         contexts: sources.named.keys().cloned().collect(),
     };
     let plan = make_plan(&text, request)?;
+    let checks = check::settings(&plan)?;
     let commit = opened.commit.clone();
-    let (context, named_directories) =
-        scan_all(&store, opened, text.path.as_deref(), &sources.named)?;
+    let ignored = context::read_ignore(&opened.root, text.path.as_deref())?;
+    let (context, named_directories) = scan_all(&store, opened, ignored.as_ref(), &sources.named)?;
     archives::refuse_named(&plan, &context)?;
     Ok(Prepared {
         store,
         plan,
+        checks,
         context,
+        ignored: ignored.map(Arc::new),
         named_directories,
         commit,
     })
@@ -260,8 +275,17 @@ fn read_dockerfile(source: &DockerfileSource, root: &Path) -> Result<Text, Error
             read_file(&path.display().to_string(), path, fs::File::open(path))
         }
         DockerfileSource::InContext(name) => {
-            let opened = context::open_in(root, name);
-            read_file(name, &root.join(name), opened)
+            let read = |name: &str| read_file(name, &root.join(name), context::open_in(root, name));
+            match read(name) {
+                // Docker has always taken the lower case for the name that nobody gave.
+                Err(missing @ Error::NoDockerfile(_)) if name == DEFAULT_NAME => {
+                    read(&DEFAULT_NAME.to_lowercase()).map_err(|error| match error {
+                        Error::NoDockerfile(_) => missing,
+                        error => error,
+                    })
+                }
+                found => found,
+            }
         }
     }
 }
@@ -310,15 +334,14 @@ type Contexts = (Arc<Context>, BTreeMap<String, Arc<Context>>);
 fn scan_all(
     store: &ContentStore,
     opened: Opened,
-    dockerfile: Option<&Path>,
+    ignore: Option<&IgnoreMatcher>,
     named: &BTreeMap<String, NamedContext>,
 ) -> Result<Contexts, Error> {
     let Opened {
         root, guard, lasts, ..
     } = opened;
-    let ignore = context::read_ignore(&root, dockerfile)?;
     let memory = lasts.then(|| memory_file(store, &root));
-    let main = Context::scan(&root, ignore.as_ref(), memory, guard)?;
+    let main = Context::scan(&root, ignore, memory, guard)?;
     let mut directories = BTreeMap::new();
     for (name, context) in named {
         let NamedContext::Directory(root) = context else {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use futures::future::{BoxFuture, FutureExt, try_join, try_join_all};
 
 use super::session::{Located, StageResult};
-use super::{Shared, base, copy_step, files, layers, run_step};
+use super::{Shared, base, check, copy_step, files, layers, run_step};
 use crate::cache::{self, StepResult};
 use crate::content::{Layer, Origin};
 use crate::copy;
@@ -80,6 +80,11 @@ async fn build(session: &Shared, index: usize) -> Result<StageState, Error> {
     let begin = async {
         let begun = base::begin(session, planned, &namer.first()).await;
         begun.located(&from)
+    };
+    let begin = async {
+        let begun = begin.await?;
+        check::stage(session, index, planned, &begun)?;
+        Ok(begun)
     };
     let (begun, _) = try_join(begin, used).await?;
     let mut work = Work {

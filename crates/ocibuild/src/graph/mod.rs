@@ -3,15 +3,19 @@
 //! instruction asks for once the configuration below it is known, and [`key`] names
 //! a step for the cache.
 
+pub mod check;
+mod cycle;
 pub mod error;
 pub mod format;
 pub mod key;
 mod metadata;
+pub mod outline;
 pub mod plan;
 mod ports;
 pub mod scope;
 pub mod step;
 pub mod supported;
+pub mod walk;
 
 pub use error::Error;
 pub use plan::{Base, Plan, PlannedStage, Request, StageRef, plan};

@@ -6,6 +6,8 @@ mod bad_input;
 mod build;
 mod built;
 mod cache;
+mod checks;
+mod config;
 mod dockerfile;
 mod git;
 mod git_context;
