@@ -11,12 +11,15 @@ use ocibuild::registry::Reference;
 use ocibuild::{Build, ContextSource, DockerfileSource, Image, NamedContext, Output};
 
 use super::surroundings::{cancel_on_signal, client, platform, reference, store_root};
-use crate::args::BuildArgs;
+use crate::args::{BuildArgs, RegistryArgs};
 use crate::error::Error;
 use crate::report;
 
 /// Runs the command.
 pub(crate) async fn run(args: BuildArgs) -> Result<ExitCode, Error> {
+    if let Some(status) = super::check::called(&args).await? {
+        return Ok(status);
+    }
     let image = to_build(&args)?.cancel(cancel_on_signal()).run().await?;
     if let Some(file) = &args.iidfile {
         write(file, image.config_descriptor.digest.to_string().as_bytes())?;
@@ -29,38 +32,76 @@ pub(crate) async fn run(args: BuildArgs) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What decides over a Dockerfile, be it built or only looked at.
+pub(crate) struct CheckedBuild {
+    /// `--file`.
+    pub(crate) file: Option<String>,
+    /// The context.
+    pub(crate) context: String,
+    /// `--target`.
+    pub(crate) target: Option<String>,
+    /// `--build-arg`.
+    pub(crate) build_arg: Vec<String>,
+    /// `--platform`.
+    pub(crate) platform: Option<String>,
+    /// `--build-context`.
+    pub(crate) build_context: Vec<String>,
+    /// How registries are spoken to.
+    pub(crate) registry: RegistryArgs,
+}
+
+impl CheckedBuild {
+    /// Takes them from the flags of `build`.
+    pub(crate) fn of(args: &BuildArgs) -> Self {
+        Self {
+            file: args.file.clone(),
+            context: args.context.clone(),
+            target: args.target.clone(),
+            build_arg: args.build_arg.clone(),
+            platform: args.platform.clone(),
+            build_context: args.build_context.clone(),
+            registry: args.registry.clone(),
+        }
+    }
+}
+
+/// Begins a build with a store in a folder.
+pub(crate) fn to_check(args: CheckedBuild, root: &Path) -> Result<Build, Error> {
+    let mut build = Build::new(context(&args)?, root).client(client(&args.registry)?);
+    if let Some(source) = dockerfile(&args)? {
+        build = build.dockerfile(source);
+    }
+    for (name, value) in build_args(&args.build_arg)? {
+        build = build.build_arg(name, value);
+    }
+    for (name, value) in pairs("--build-context", &args.build_context)? {
+        build = build.named_context(name, named_context(&value)?);
+    }
+    if let Some(target) = args.target {
+        build = build.target(target);
+    }
+    if let Some(platform) = &args.platform {
+        build = build.platform(self::platform(platform)?);
+    }
+    Ok(build)
+}
+
 fn to_build(args: &BuildArgs) -> Result<Build, Error> {
     let names: Vec<Reference> = args
         .tag
         .iter()
         .map(|name| reference(name))
         .collect::<Result<_, _>>()?;
-    let mut build = Build::new(context(args)?, store_root(&args.store)?)
-        .client(client(&args.registry)?)
+    let mut build = to_check(CheckedBuild::of(args), &store_root(&args.store)?)?
         .events(report::sink(args.progress, args.quiet));
-    if let Some(source) = dockerfile(args)? {
-        build = build.dockerfile(source);
-    }
-    for (name, value) in build_args(&args.build_arg)? {
-        build = build.build_arg(name, value);
-    }
     for (name, value) in pairs("--label", &args.label)? {
         build = build.label(name, value);
-    }
-    for (name, value) in pairs("--build-context", &args.build_context)? {
-        build = build.named_context(name, named_context(&value)?);
     }
     for output in outputs(args, &names)? {
         build = build.output(output);
     }
     for name in names {
         build = build.tag(name);
-    }
-    if let Some(target) = &args.target {
-        build = build.target(target);
-    }
-    if let Some(platform) = &args.platform {
-        build = build.platform(self::platform(platform)?);
     }
     if args.no_cache {
         build = build.no_cache();
@@ -71,7 +112,7 @@ fn to_build(args: &BuildArgs) -> Result<Build, Error> {
     Ok(build)
 }
 
-fn context(args: &BuildArgs) -> Result<ContextSource, Error> {
+fn context(args: &CheckedBuild) -> Result<ContextSource, Error> {
     if args.context == "-" {
         if args.file.as_deref() == Some("-") {
             return Err(Error::Usage(
@@ -97,7 +138,7 @@ fn context(args: &BuildArgs) -> Result<ContextSource, Error> {
 
 /// A Dockerfile is looked for beside the caller, as `docker buildx build` does; for a
 /// context that is no directory it is a path in the context.
-fn dockerfile(args: &BuildArgs) -> Result<Option<DockerfileSource>, Error> {
+fn dockerfile(args: &CheckedBuild) -> Result<Option<DockerfileSource>, Error> {
     let Some(file) = &args.file else {
         return Ok(None);
     };
