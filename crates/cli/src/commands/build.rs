@@ -71,7 +71,8 @@ pub(crate) fn to_check(args: CheckedBuild, root: &Path) -> Result<Build, Error> 
     if let Some(source) = dockerfile(&args)? {
         build = build.dockerfile(source);
     }
-    for (name, value) in build_args(&args.build_arg)? {
+    let given = build_args(&args.build_arg)?;
+    for (name, value) in epoch(&given).into_iter().chain(given) {
         build = build.build_arg(name, value);
     }
     for (name, value) in pairs("--build-context", &args.build_context)? {
@@ -105,9 +106,6 @@ fn to_build(args: &BuildArgs) -> Result<Build, Error> {
     }
     if args.no_cache {
         build = build.no_cache();
-    }
-    if let Some(epoch) = epoch(args)? {
-        build = build.source_date_epoch(epoch);
     }
     Ok(build)
 }
@@ -271,22 +269,12 @@ fn output(spec: &str, names: &[Reference]) -> Result<Vec<Output>, Error> {
     })
 }
 
-/// `SOURCE_DATE_EPOCH` as a build argument wins over the environment.
-fn epoch(args: &BuildArgs) -> Result<Option<i64>, Error> {
-    let name = "SOURCE_DATE_EPOCH";
-    let given = build_args(&args.build_arg)?
-        .into_iter()
-        .rfind(|(key, _)| key == name)
-        .map(|(_, value)| value);
-    let Some(text) = given.or_else(|| std::env::var(name).ok()) else {
-        return Ok(None);
-    };
-    if text.is_empty() {
-        return Ok(None);
-    }
-    text.parse()
-        .map(Some)
-        .map_err(|_| Error::Usage(format!("{name} {text:?}: want seconds since 1970")))
+/// `SOURCE_DATE_EPOCH` of the environment is a build argument where none is given.
+fn epoch(given: &[(String, String)]) -> Option<(String, String)> {
+    const NAME: &str = "SOURCE_DATE_EPOCH";
+    let value = std::env::var(NAME).ok().filter(|value| !value.is_empty())?;
+    let is_given = given.iter().any(|(name, _)| name == NAME);
+    (!is_given).then(|| (NAME.to_owned(), value))
 }
 
 /// Gives what buildx writes too, so that scripts find the keys that they know.

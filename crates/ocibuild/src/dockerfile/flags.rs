@@ -9,6 +9,7 @@ use super::error::{ParseError, ParseErrorKind};
 use super::lines::Fragment;
 use super::span::{Span, Word};
 use super::suggest;
+use super::work;
 
 /// A flag as it is written, without quotes and escapes.
 pub(super) struct RawFlag {
@@ -41,6 +42,7 @@ fn unquote(text: &str, escape: char) -> (String, usize) {
     let mut quote = None;
     let mut chars = text.char_indices();
     while let Some((at, c)) = chars.next() {
+        work::count(1);
         match quote {
             None if c.is_whitespace() => return (word, at),
             None if matches!(c, '\'' | '"') => quote = Some(c),

@@ -25,6 +25,10 @@ mod sexp;
 mod span;
 pub(crate) mod suggest;
 pub mod words;
+#[cfg(feature = "testing")]
+pub mod work;
+#[cfg(not(feature = "testing"))]
+mod work;
 
 pub use ast::Dockerfile;
 pub use directive::{Directives, Escape, detect_syntax};

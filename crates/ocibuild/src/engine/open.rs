@@ -27,6 +27,7 @@ use crate::error::{Error, Location};
 use crate::event::Event;
 #[cfg(feature = "git")]
 use crate::git::{self, GitSource};
+use crate::graph::epoch::Epoch;
 use crate::graph::{self, Plan};
 use crate::registry::{Client, Digest, Platform};
 
@@ -41,6 +42,8 @@ struct Opened {
     root: PathBuf,
     guard: Option<Arc<TempDir>>,
     commit: Option<String>,
+    /// The time of the files as a whole, in seconds since 1970.
+    time: Option<i64>,
     /// The tree lasts, so that digests of its files are worth remembering.
     lasts: bool,
 }
@@ -52,6 +55,7 @@ impl Opened {
             root: folder.path().to_owned(),
             guard: Some(Arc::new(folder)),
             commit: None,
+            time: None,
             lasts: false,
         }
     }
@@ -69,6 +73,7 @@ struct Text {
 struct Prepared {
     store: ContentStore,
     plan: Plan,
+    epoch: Option<i64>,
     checks: Settings,
     context: Arc<Context>,
     ignored: Option<Arc<IgnoreMatcher>>,
@@ -89,6 +94,7 @@ pub(crate) async fn session(build: Build, blocking: TaskTracker) -> Result<Share
         args: build.args,
         target: build.target,
         platform: build.platform.clone(),
+        epoch: build.epoch,
         cancel: build.cancel.clone(),
         steps: steps.clone(),
     };
@@ -96,6 +102,7 @@ pub(crate) async fn session(build: Build, blocking: TaskTracker) -> Result<Share
     let Prepared {
         store,
         plan,
+        epoch,
         checks,
         context,
         ignored,
@@ -122,7 +129,7 @@ pub(crate) async fn session(build: Build, blocking: TaskTracker) -> Result<Share
         labels: build.labels,
         outputs: build.outputs,
         use_cache: build.use_cache,
-        epoch: build.epoch,
+        epoch,
         now: build.now,
         threads: build.threads,
         commit,
@@ -147,6 +154,7 @@ struct Sources {
     args: BTreeMap<String, String>,
     target: Option<String>,
     platform: Platform,
+    epoch: Option<i64>,
     cancel: Cancel,
     steps: Arc<Steps>,
 }
@@ -176,7 +184,9 @@ fn prepare(sources: Sources) -> Result<Prepared, Error> {
         platform: sources.platform,
         contexts: sources.named.keys().cloned().collect(),
     };
-    let plan = make_plan(&text, request)?;
+    let mut plan = make_plan(&text, request)?;
+    let epoch = sources.epoch.or(epoch_of(&plan, opened.time)?);
+    plan.set_epoch(epoch);
     let checks = check::settings(&plan)?;
     let commit = opened.commit.clone();
     let ignored = context::read_ignore(&opened.root, text.path.as_deref())?;
@@ -185,11 +195,20 @@ fn prepare(sources: Sources) -> Result<Prepared, Error> {
     Ok(Prepared {
         store,
         plan,
+        epoch,
         checks,
         context,
         ignored: ignored.map(Arc::new),
         named_directories,
         commit,
+    })
+}
+
+fn epoch_of(plan: &Plan, of_context: Option<i64>) -> Result<Option<i64>, Error> {
+    Ok(match plan.epoch()? {
+        None => None,
+        Some(Epoch::Seconds(seconds)) => Some(seconds),
+        Some(Epoch::Context) => of_context,
     })
 }
 
@@ -224,6 +243,7 @@ impl Loader<'_> {
                 root,
                 guard: None,
                 commit: None,
+                time: None,
                 lasts: true,
             }),
             ContextSource::Tar(reader) => {
@@ -259,6 +279,7 @@ impl Loader<'_> {
         Ok(Opened {
             root: checkout.tree,
             commit: Some(checkout.commit),
+            time: Some(checkout.time),
             ..Opened::in_folder(folder)
         })
     }

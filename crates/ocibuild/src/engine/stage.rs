@@ -39,7 +39,14 @@ impl StageState {
 }
 
 /// Builds the stage that is wanted, with everything that it needs.
+///
+/// All of it begins at once, the lowest stage first: each then finds the stages below it
+/// begun and only waits for them, so that no chain of stages is too long for the stack.
 pub(crate) async fn target(session: &Shared) -> Result<Arc<StageState>, Error> {
+    let needed = session.plan.reachable();
+    let needed = needed.map_err(|(location, error)| Error::from(error).at(&location))?;
+    let stages = needed.into_iter().map(|index| stage(session, index));
+    try_join_all(stages).await.map_err(Error::Shared)?;
     stage(session, session.plan.target)
         .await
         .map_err(Error::Shared)

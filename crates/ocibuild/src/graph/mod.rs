@@ -5,6 +5,7 @@
 
 pub mod check;
 mod cycle;
+pub mod epoch;
 pub mod error;
 pub mod format;
 pub mod key;

@@ -94,6 +94,13 @@ fn last_run(stage: &WalkedStage) -> RunStep {
     Vec::from_iter(runs).pop().unwrap()
 }
 
+fn epoch_of(text: &str, args: &str) -> String {
+    match plan_of(text, args).unwrap().epoch() {
+        Ok(epoch) => format!("{epoch:?}"),
+        Err(error) => format!("error: {error}"),
+    }
+}
+
 #[test]
 fn instructions_do_what_the_table_says() {
     let rows = table::rows("config.txt");
@@ -107,7 +114,8 @@ fn instructions_do_what_the_table_says() {
         if !text.starts_with("FROM ") && !text.starts_with("ARG G") && !text.starts_with('#') {
             text = format!("FROM scratch\n{text}");
         }
-        let found = match target_of(&(text + "\n"), args) {
+        let found = match target_of(&(text.clone() + "\n"), args) {
+            _ if query == "epoch" => epoch_of(&text, args),
             Ok(stage) => answer(&stage, query),
             Err(error) => format!("error: {error}"),
         };

@@ -8,6 +8,7 @@ use crate::dockerfile::directive::Escape;
 use crate::dockerfile::error::{ParseError, ParseErrorKind};
 use crate::dockerfile::lines::Fragment;
 use crate::dockerfile::span::Word;
+use crate::dockerfile::work;
 
 /// Tells whether arguments are in the JSON form, be it right or wrong inside.
 pub(in crate::dockerfile) fn is_json(arguments: Fragment<'_>) -> bool {
@@ -16,6 +17,7 @@ pub(in crate::dockerfile) fn is_json(arguments: Fragment<'_>) -> bool {
 
 fn parse_values(arguments: Fragment<'_>) -> Option<Vec<Value>> {
     let text = arguments.as_str();
+    work::count(text.len());
     text.trim_start()
         .starts_with('[')
         .then(|| serde_json::from_str(text).ok())
@@ -88,6 +90,7 @@ pub(in crate::dockerfile) fn quoted_words(
     let mut quote = None;
     let mut chars = text.char_indices();
     while let Some((at, c)) = chars.next() {
+        work::count(1);
         if quote.is_none() && c.is_whitespace() {
             words.extend(start.take().map(|start| arguments.slice(start..at)));
             continue;
