@@ -119,7 +119,7 @@ pub(crate) struct BuildArgs {
     pub(crate) store: StoreArgs,
     #[command(flatten)]
     pub(crate) registry: RegistryArgs,
-    /// A directory, a Git URL, or `-` for a tar on standard input
+    /// A directory, a Git URL, or `-` for a tar or a Dockerfile on standard input
     pub(crate) context: String,
 }
 
@@ -152,7 +152,7 @@ pub(crate) struct CheckArgs {
     pub(crate) offline: bool,
     #[command(flatten)]
     pub(crate) registry: RegistryArgs,
-    /// A directory, a Dockerfile, a Git URL, or `-` for a tar on standard input
+    /// A directory, a Dockerfile, a Git URL, or `-` for a tar or a Dockerfile on standard input
     #[arg(default_value = ".")]
     pub(crate) context: String,
 }

@@ -2,7 +2,7 @@
 //! into the files that were asked for.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -10,6 +10,7 @@ use ocibuild::git::GitSource;
 use ocibuild::registry::Reference;
 use ocibuild::{Build, ContextSource, DockerfileSource, Image, NamedContext, Output};
 
+use super::stdin;
 use super::surroundings::{cancel_on_signal, client, platform, reference, store_root};
 use crate::args::{BuildArgs, RegistryArgs};
 use crate::error::Error;
@@ -67,8 +68,9 @@ impl CheckedBuild {
 
 /// Begins a build with a store in a folder.
 pub(crate) fn to_check(args: CheckedBuild, root: &Path) -> Result<Build, Error> {
-    let mut build = Build::new(context(&args)?, root).client(client(&args.registry)?);
-    if let Some(source) = dockerfile(&args)? {
+    let (context, dockerfile) = sources(&args)?;
+    let mut build = Build::new(context, root).client(client(&args.registry)?);
+    if let Some(source) = dockerfile {
         build = build.dockerfile(source);
     }
     let given = build_args(&args.build_arg)?;
@@ -110,50 +112,62 @@ fn to_build(args: &BuildArgs) -> Result<Build, Error> {
     Ok(build)
 }
 
-fn context(args: &CheckedBuild) -> Result<ContextSource, Error> {
-    if args.context == "-" {
-        if args.file.as_deref() == Some("-") {
-            return Err(Error::Usage(
-                "the Dockerfile and the context cannot both come from standard input".to_owned(),
-            ));
-        }
-        return Ok(ContextSource::Tar(Box::new(std::io::stdin())));
-    }
-    if GitSource::is_git_url(&args.context) {
-        let source =
-            GitSource::parse(&args.context).map_err(|error| Error::Usage(error.to_string()))?;
-        return Ok(ContextSource::Git(source));
-    }
-    let folder = PathBuf::from(&args.context);
-    if !folder.is_dir() {
-        return Err(Error::Usage(format!(
-            "the context {:?} is not a directory",
-            args.context
-        )));
-    }
-    Ok(ContextSource::Directory(folder))
-}
+/// The context, and the Dockerfile where it is not the one of the context.
+type Sources = (ContextSource, Option<DockerfileSource>);
 
 /// A Dockerfile is looked for beside the caller, as `docker buildx build` does; for a
 /// context that is no directory it is a path in the context.
-fn dockerfile(args: &CheckedBuild) -> Result<Option<DockerfileSource>, Error> {
-    let Some(file) = &args.file else {
-        return Ok(None);
+fn sources(args: &CheckedBuild) -> Result<Sources, Error> {
+    let (file, context) = (args.file.as_deref(), args.context.as_str());
+    if context == "-" {
+        return from_stdin(file);
+    }
+    let is_directory = Path::new(context).is_dir();
+    let source = if GitSource::is_git_url(context) {
+        let source = GitSource::parse(context).map_err(|error| Error::Usage(error.to_string()))?;
+        ContextSource::Git(source)
+    } else if is_directory {
+        ContextSource::Directory(context.into())
+    } else {
+        return Err(Error::Usage(format!(
+            "the context {context:?} is not a directory"
+        )));
     };
-    if file == "-" {
-        let mut text = String::new();
-        std::io::stdin()
-            .read_to_string(&mut text)
-            .map_err(|error| Error::failed("read the Dockerfile from standard input", error))?;
-        return Ok(Some(DockerfileSource::Text {
-            name: "Dockerfile".to_owned(),
-            text,
-        }));
+    let dockerfile = match file {
+        None => None,
+        Some("-") => Some(dockerfile_text(stdin::text(std::io::stdin())?)),
+        Some(file) if is_directory => Some(DockerfileSource::File(file.into())),
+        Some(file) => Some(DockerfileSource::InContext(file.to_owned())),
+    };
+    Ok((source, dockerfile))
+}
+
+/// `build -` takes the archive of a context, or a Dockerfile that needs none.
+fn from_stdin(file: Option<&str>) -> Result<Sources, Error> {
+    if file == Some("-") {
+        return Err(Error::Usage(
+            "the Dockerfile and the context cannot both come from standard input".to_owned(),
+        ));
     }
-    if Path::new(&args.context).is_dir() {
-        return Ok(Some(DockerfileSource::File(file.into())));
+    match (stdin::read(std::io::stdin())?, file) {
+        (stdin::Input::Archive(tar), file) => {
+            let dockerfile = file.map(|file| DockerfileSource::InContext(file.to_owned()));
+            Ok((ContextSource::Tar(tar), dockerfile))
+        }
+        (stdin::Input::Dockerfile(text), None) => {
+            Ok((ContextSource::Empty, Some(dockerfile_text(text))))
+        }
+        (stdin::Input::Dockerfile(_), Some(file)) => Err(Error::Usage(format!(
+            "standard input holds no archive, in which {file:?} could be"
+        ))),
     }
-    Ok(Some(DockerfileSource::InContext(file.clone())))
+}
+
+fn dockerfile_text(text: String) -> DockerfileSource {
+    DockerfileSource::Text {
+        name: "Dockerfile".to_owned(),
+        text,
+    }
 }
 
 fn build_args(texts: &[String]) -> Result<Vec<(String, String)>, Error> {

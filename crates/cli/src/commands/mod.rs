@@ -9,5 +9,6 @@ pub(crate) mod pull;
 pub(crate) mod push;
 pub(crate) mod serve;
 mod settings;
+mod stdin;
 mod surroundings;
 pub(crate) mod worker;
