@@ -6,7 +6,8 @@
 //! carry a step out, [`snapshot`] knows root file systems, [`layer`] makes bytes of
 //! changes, [`image`] makes configuration and manifest, and [`output`] hands the image
 //! over. [`content`] is the store on disk, [`cache`] remembers there which step gave
-//! which layer, [`check`] says what can be said without building, [`images`] finds what builds left there; `engine` carries a build out.
+//! which layer, [`images`] finds what builds left there; `engine` carries a build out.
+//! [`check`] says what can be said of a Dockerfile without building it.
 
 pub mod build;
 pub mod cache;
