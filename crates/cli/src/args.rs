@@ -18,6 +18,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Build an image from a Dockerfile
     Build(Box<BuildArgs>),
+    /// Check a Dockerfile without building it
+    Check(CheckArgs),
     /// Push an image of the store to a registry
     Push(PushArgs),
     /// Pull an image from a registry into the store
@@ -28,6 +30,9 @@ pub(crate) enum Command {
     CheckHost(CheckHostArgs),
     /// Run the build service
     Serve(ServeArgs),
+    /// Show how Dockerfiles are read, for comparisons with other builders
+    #[command(hide = true, subcommand)]
+    Dockerfile(DockerfileCommand),
     /// Carry out one build of the service: a specification on standard input, events on standard output
     #[command(hide = true)]
     Worker,
@@ -42,7 +47,7 @@ pub(crate) struct StoreArgs {
 }
 
 /// How registries are spoken to.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct RegistryArgs {
     /// Speak plain HTTP to this registry; loopback addresses need no flag
     #[arg(long, value_name = "HOST[:PORT]")]
@@ -106,12 +111,109 @@ pub(crate) struct BuildArgs {
     /// Show nothing but the digest of the image
     #[arg(short, long)]
     pub(crate) quiet: bool,
+    /// Check the Dockerfile in place of building it: the same as --call=check
+    #[arg(long, conflicts_with = "call")]
+    pub(crate) check: bool,
+    /// What to do with the Dockerfile: build it, check it, show the parameters of a target or all targets
+    #[arg(
+        long,
+        value_name = "build|check|outline|targets[,format=FORMAT]",
+        default_value = "build"
+    )]
+    pub(crate) call: String,
     #[command(flatten)]
     pub(crate) store: StoreArgs,
     #[command(flatten)]
     pub(crate) registry: RegistryArgs,
-    /// A directory, a Git URL, or `-` for a tar on standard input
+    /// A directory, a Git URL, or `-` for a tar or a Dockerfile on standard input
     pub(crate) context: String,
+}
+
+/// Flags of `check`.
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// The Dockerfile, `-` for standard input [default: CONTEXT/Dockerfile]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: Option<String>,
+    /// How the result is shown
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: CheckFormat,
+    /// Check this stage and what it needs in place of all stages
+    #[arg(long, value_name = "STAGE")]
+    pub(crate) target: Option<String>,
+    /// Set a build argument; without a value it is taken from the environment
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    pub(crate) build_arg: Vec<String>,
+    /// Check for this platform
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub(crate) platform: Option<String>,
+    /// Let a name in FROM and --from stand for a directory, an image layout or another image
+    #[arg(
+        long,
+        value_name = "NAME=PATH|oci-layout://DIR[:TAG]|docker-image://REF"
+    )]
+    pub(crate) build_context: Vec<String>,
+    /// Ask no registry: variables of base images are taken for set
+    #[arg(long)]
+    pub(crate) offline: bool,
+    #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
+    /// A directory, a Dockerfile, a Git URL, or `-` for a tar or a Dockerfile on standard input
+    #[arg(default_value = ".")]
+    pub(crate) context: String,
+}
+
+/// How the result of a check is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum CheckFormat {
+    /// Each warning with the lines that it is about
+    #[default]
+    Text,
+    /// A JSON object, as BuildKit gives it
+    Json,
+    /// Static Analysis Results Interchange Format 2.1.0, which code hosts read
+    Sarif,
+}
+
+/// Views of the parser.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DockerfileCommand {
+    /// Print the parse tree of a Dockerfile
+    Parse {
+        /// How it is printed
+        #[arg(long, value_enum, default_value_t)]
+        format: TreeFormat,
+        /// The file, `-` for standard input
+        file: String,
+    },
+    /// Print a word with its variables replaced
+    Expand {
+        /// Set a variable
+        #[arg(long, value_name = "NAME=VALUE")]
+        env: Vec<String>,
+        /// Escape with a backtick
+        #[arg(long)]
+        backtick: bool,
+        /// The word
+        word: String,
+    },
+    /// Say of each path whether the rules of an ignore file leave it out
+    Match {
+        /// The ignore file
+        rules: PathBuf,
+        /// Paths relative to the context
+        paths: Vec<String>,
+    },
+}
+
+/// How a parse tree is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum TreeFormat {
+    /// A list in parentheses for each instruction, as in the tests of BuildKit's parser
+    #[default]
+    Sexp,
+    /// A JSON object for each instruction, in an array
+    Json,
 }
 
 /// How progress is shown.

@@ -6,6 +6,7 @@ mod commands;
 mod error;
 mod logging;
 mod report;
+mod warnings;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -44,6 +45,8 @@ fn run(command: Command) -> Result<ExitCode, Error> {
     runtime.block_on(async {
         match command {
             Command::Build(args) => commands::build::run(*args).await,
+            Command::Check(args) => commands::check::run(args).await,
+            Command::Dockerfile(command) => commands::dockerfile::run(command),
             Command::Push(args) => commands::push::run(args).await,
             Command::Pull(args) => commands::pull::run(args).await,
             Command::Inspect(args) => commands::inspect::run(args).await,

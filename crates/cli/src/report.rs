@@ -9,6 +9,7 @@ use std::time::Instant;
 use ocibuild::{Event, EventSink, LayerSummary, StepId};
 
 use crate::args::Progress;
+use crate::warnings;
 
 /// Gives a sink that shows events as asked for.
 pub(crate) fn sink(progress: Progress, quiet: bool) -> EventSink {
@@ -95,6 +96,10 @@ impl Lines {
             }
             Event::Commit { id } => Some(format!("commit {id}")),
             Event::Warning { message } => Some(format!("warning: {message}")),
+            Event::Check(warning) => {
+                let text = warnings::render(warning, self.terminal);
+                Some(text.trim_end().to_owned())
+            }
             Event::Pushed { reference, digest } => Some(format!("pushed {reference}@{digest}")),
             _ => None,
         }

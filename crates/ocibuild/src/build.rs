@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use crate::Cancel;
-use crate::engine::{finish, open, stage};
+use crate::engine::{check, finish, open, stage};
 use crate::error::Error;
 use crate::event::{EventSink, LayerSummary, StepId};
 use crate::executor::Helper;
@@ -93,6 +93,8 @@ pub struct Build {
     pub(crate) args: BTreeMap<String, String>,
     pub(crate) target: Option<String>,
     pub(crate) platform: Platform,
+    /// The platform was asked for, so that it wins over the one of the base.
+    pub(crate) platform_given: bool,
     pub(crate) names: Vec<Reference>,
     pub(crate) labels: Vec<(String, String)>,
     pub(crate) contexts: BTreeMap<String, NamedContext>,
@@ -122,6 +124,7 @@ impl Build {
             args: BTreeMap::new(),
             target: None,
             platform: Platform::host(),
+            platform_given: false,
             names: Vec::new(),
             labels: Vec::new(),
             contexts: BTreeMap::new(),
@@ -163,6 +166,7 @@ impl Build {
     /// Builds for this platform in place of the machine's.
     pub fn platform(mut self, platform: Platform) -> Self {
         self.platform = platform;
+        self.platform_given = true;
         self
     }
 
@@ -289,6 +293,7 @@ impl Build {
 /// The whole path.
 async fn walk(build: Build, blocking: TaskTracker) -> Result<Image, Error> {
     let session = open::session(build, blocking).await?;
+    check::file(&session)?;
     let target = stage::target(&session).await?;
     finish::image(&session, &target).await
 }

@@ -82,6 +82,14 @@ pub enum Error {
         /// What may have been meant.
         hint: Option<String>,
     },
+    /// The Dockerfile asks that warnings of its checks stop the build, and has some.
+    #[error("{location}: lint violation found for rules: {rules}")]
+    Check {
+        /// The first of them.
+        location: Location,
+        /// The rules, each once.
+        rules: String,
+    },
     /// The Dockerfile is not there.
     #[error("the Dockerfile {0:?} is not there")]
     NoDockerfile(String),
@@ -217,7 +225,10 @@ impl Error {
     /// Adds the place in the Dockerfile; the innermost place stays.
     pub(crate) fn at(self, location: &Location) -> Self {
         match self {
-            Self::Instruction { .. } | Self::Parse { .. } | Self::Cancelled => self,
+            Self::Instruction { .. }
+            | Self::Parse { .. }
+            | Self::Check { .. }
+            | Self::Cancelled => self,
             // Another stage's error has its place; that of a base that several share has none.
             Self::Shared(error) if error.location().is_some() => Self::Shared(error),
             source => Self::Instruction {
@@ -264,7 +275,9 @@ impl Error {
     /// Gives the place in the Dockerfile, where there is one.
     pub fn location(&self) -> Option<&Location> {
         match self {
-            Self::Instruction { location, .. } | Self::Parse { location, .. } => Some(location),
+            Self::Instruction { location, .. }
+            | Self::Parse { location, .. }
+            | Self::Check { location, .. } => Some(location),
             Self::Shared(error) => error.location(),
             _ => None,
         }
@@ -277,6 +290,9 @@ impl Error {
             Self::Shared(error) => error.hint(),
             Self::Parse { hint, .. } | Self::Invalid { hint, .. } => hint.as_deref(),
             Self::Graph(error) => error.hint(),
+            Self::Check { .. } => {
+                Some("repair what the warnings say, or take error=true out of # check=")
+            }
             Self::NoSandbox(_) => Some("run `ocibuild check-host` to see what this machine allows"),
             _ => None,
         }

@@ -105,6 +105,8 @@ pub enum Event {
         /// The text, with its place where it has one.
         message: String,
     },
+    /// A build check found something in the Dockerfile.
+    Check(CheckWarning),
     /// A registry has confirmed this digest for this reference.
     Pushed {
         /// The name that was pushed.
@@ -112,6 +114,39 @@ pub enum Event {
         /// The digest of its manifest.
         digest: Digest,
     },
+}
+
+/// What a build check found. Lines and columns count from one, columns in characters.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckWarning {
+    /// The name of the rule, such as `JSONArgsRecommended`.
+    pub rule: String,
+    /// What is wrong, in BuildKit's words.
+    pub message: String,
+    /// Where the rule is explained.
+    pub url: Option<String>,
+    /// The name of the Dockerfile.
+    pub file: String,
+    /// The first line of the instruction.
+    pub line: usize,
+    /// The last line of the instruction.
+    pub end_line: usize,
+    /// The line of the part that is meant.
+    pub at_line: usize,
+    /// The column at which that part begins.
+    pub at_column: usize,
+    /// How many characters of that line are meant, at least one.
+    pub at_width: usize,
+    /// The text of that line.
+    pub text: String,
+}
+
+/// Place, rule and message on one line: `Dockerfile:3: JSONArgsRecommended: …`.
+impl std::fmt::Display for CheckWarning {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { file, line, .. } = self;
+        write!(f, "{file}:{line}: {}: {}", self.rule, self.message)
+    }
 }
 
 /// The size and digests of a layer that a step made.

@@ -8,11 +8,13 @@
 //! and [`output`] hands the image over. [`secret`] is what a command may see and nothing
 //! may keep. [`content`] is the store on disk, [`cache`] remembers there which step gave
 //! which layer, [`images`] finds what builds left there; `engine` carries a build out.
+//! [`check`] says what can be said of a Dockerfile without building it.
 
 pub mod build;
 pub mod cache;
 pub mod cancel;
 pub mod causes;
+pub mod check;
 pub mod content;
 pub mod context;
 pub mod copy;
@@ -41,7 +43,7 @@ mod time;
 pub use build::{Build, ContextSource, DockerfileSource, Image, NamedContext, StepRecord};
 pub use cancel::Cancel;
 pub use error::{Error, ErrorKind};
-pub use event::{Event, EventSink, LayerSummary, StepId, Stream, TransferState};
+pub use event::{CheckWarning, Event, EventSink, LayerSummary, StepId, Stream, TransferState};
 pub use ocibuild_registry as registry;
 pub use output::Output;
 pub use secret::Secret;

@@ -186,6 +186,33 @@ impl Platform {
                 || self.canonical_variant().is_none())
     }
 
+    /// Gives this platform with what `asked` says in its place. A variant or version that
+    /// `asked` leaves open stays, as long as system and architecture do.
+    #[must_use]
+    pub fn overridden(&self, asked: &Self) -> Self {
+        let is_same = self.os == asked.os && self.architecture == asked.architecture;
+        let kept = |old: &Option<String>, new: &Option<String>| match (new, is_same) {
+            (None, true) => old.clone(),
+            _ => new.clone(),
+        };
+        Self {
+            architecture: asked.architecture.clone(),
+            os: asked.os.clone(),
+            os_version: kept(&self.os_version, &asked.os_version),
+            variant: kept(&self.variant, &asked.variant),
+        }
+    }
+
+    /// Gives the usual spelling: `arm64/v8` and `amd64/v1` have no variant, `arm` has `v7`.
+    #[must_use]
+    pub fn normalized(mut self) -> Self {
+        self.variant = match (self.architecture.as_str(), self.canonical_variant()) {
+            ("arm", None) => Some("v7".to_owned()),
+            (_, variant) => variant.map(str::to_owned),
+        };
+        self
+    }
+
     fn canonical_variant(&self) -> Option<&str> {
         match (self.architecture.as_str(), self.variant.as_deref()) {
             ("arm64", Some("v8")) | ("amd64", Some("v1")) => None,
@@ -274,6 +301,27 @@ mod tests {
         for text in ["", "a/b/c/d", "linux/", "linux/a b"] {
             assert!(text.parse::<Platform>().is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_platform_that_is_asked_for_wins() {
+        let platform = |text: &str| text.parse::<Platform>().unwrap();
+        let base = Platform {
+            os_version: Some("10".to_owned()),
+            ..platform("linux/arm/v6")
+        };
+        let kept = base.overridden(&Platform::linux("arm"));
+        assert_eq!(
+            (kept.variant.as_deref(), kept.os_version.as_deref()),
+            (Some("v6"), Some("10"))
+        );
+        let other = base.overridden(&platform("linux/amd64"));
+        assert_eq!(other, platform("linux/amd64"));
+        assert_eq!(platform("linux/arm64/v8").normalized().variant, None);
+        assert_eq!(
+            Platform::linux("arm").normalized().variant.as_deref(),
+            Some("v7")
+        );
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! into the files that were asked for.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -10,14 +10,18 @@ use ocibuild::git::GitSource;
 use ocibuild::registry::Reference;
 use ocibuild::{Build, ContextSource, DockerfileSource, Image, NamedContext, Output};
 
+use super::stdin;
 use super::surroundings::{cancel_on_signal, client, platform, reference, store_root};
 use super::{secrets, ssh};
-use crate::args::BuildArgs;
+use crate::args::{BuildArgs, RegistryArgs};
 use crate::error::Error;
 use crate::report;
 
 /// Runs the command.
 pub(crate) async fn run(args: BuildArgs) -> Result<ExitCode, Error> {
+    if let Some(status) = super::check::called(&args).await? {
+        return Ok(status);
+    }
     let image = to_build(&args)?.cancel(cancel_on_signal()).run().await?;
     if let Some(file) = &args.iidfile {
         write(file, image.config_descriptor.digest.to_string().as_bytes())?;
@@ -30,26 +34,72 @@ pub(crate) async fn run(args: BuildArgs) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What decides over a Dockerfile, be it built or only looked at.
+pub(crate) struct CheckedBuild {
+    /// `--file`.
+    pub(crate) file: Option<String>,
+    /// The context.
+    pub(crate) context: String,
+    /// `--target`.
+    pub(crate) target: Option<String>,
+    /// `--build-arg`.
+    pub(crate) build_arg: Vec<String>,
+    /// `--platform`.
+    pub(crate) platform: Option<String>,
+    /// `--build-context`.
+    pub(crate) build_context: Vec<String>,
+    /// How registries are spoken to.
+    pub(crate) registry: RegistryArgs,
+}
+
+impl CheckedBuild {
+    /// Takes them from the flags of `build`.
+    pub(crate) fn of(args: &BuildArgs) -> Self {
+        Self {
+            file: args.file.clone(),
+            context: args.context.clone(),
+            target: args.target.clone(),
+            build_arg: args.build_arg.clone(),
+            platform: args.platform.clone(),
+            build_context: args.build_context.clone(),
+            registry: args.registry.clone(),
+        }
+    }
+}
+
+/// Begins a build with a store in a folder.
+pub(crate) fn to_check(args: CheckedBuild, root: &Path) -> Result<Build, Error> {
+    let (context, dockerfile) = sources(&args)?;
+    let mut build = Build::new(context, root).client(client(&args.registry)?);
+    if let Some(source) = dockerfile {
+        build = build.dockerfile(source);
+    }
+    let given = build_args(&args.build_arg)?;
+    for (name, value) in epoch(&given).into_iter().chain(given) {
+        build = build.build_arg(name, value);
+    }
+    for (name, value) in pairs("--build-context", &args.build_context)? {
+        build = build.named_context(name, named_context(&value)?);
+    }
+    if let Some(target) = args.target {
+        build = build.target(target);
+    }
+    if let Some(platform) = &args.platform {
+        build = build.platform(self::platform(platform)?);
+    }
+    Ok(build)
+}
+
 fn to_build(args: &BuildArgs) -> Result<Build, Error> {
     let names: Vec<Reference> = args
         .tag
         .iter()
         .map(|name| reference(name))
         .collect::<Result<_, _>>()?;
-    let mut build = Build::new(context(args)?, store_root(&args.store)?)
-        .client(client(&args.registry)?)
+    let mut build = to_check(CheckedBuild::of(args), &store_root(&args.store)?)?
         .events(report::sink(args.progress, args.quiet));
-    if let Some(source) = dockerfile(args)? {
-        build = build.dockerfile(source);
-    }
-    for (name, value) in build_args(&args.build_arg)? {
-        build = build.build_arg(name, value);
-    }
     for (name, value) in pairs("--label", &args.label)? {
         build = build.label(name, value);
-    }
-    for (name, value) in pairs("--build-context", &args.build_context)? {
-        build = build.named_context(name, named_context(&value)?);
     }
     for secret in &args.secret {
         let (id, secret) = secrets::parse(secret)?;
@@ -65,65 +115,68 @@ fn to_build(args: &BuildArgs) -> Result<Build, Error> {
     for name in names {
         build = build.tag(name);
     }
-    if let Some(target) = &args.target {
-        build = build.target(target);
-    }
-    if let Some(platform) = &args.platform {
-        build = build.platform(self::platform(platform)?);
-    }
     if args.no_cache {
         build = build.no_cache();
-    }
-    if let Some(epoch) = epoch(args)? {
-        build = build.source_date_epoch(epoch);
     }
     Ok(build)
 }
 
-fn context(args: &BuildArgs) -> Result<ContextSource, Error> {
-    if args.context == "-" {
-        if args.file.as_deref() == Some("-") {
-            return Err(Error::Usage(
-                "the Dockerfile and the context cannot both come from standard input".to_owned(),
-            ));
-        }
-        return Ok(ContextSource::Tar(Box::new(std::io::stdin())));
-    }
-    if GitSource::is_git_url(&args.context) {
-        let source =
-            GitSource::parse(&args.context).map_err(|error| Error::Usage(error.to_string()))?;
-        return Ok(ContextSource::Git(source));
-    }
-    let folder = PathBuf::from(&args.context);
-    if !folder.is_dir() {
-        return Err(Error::Usage(format!(
-            "the context {:?} is not a directory",
-            args.context
-        )));
-    }
-    Ok(ContextSource::Directory(folder))
-}
+/// The context, and the Dockerfile where it is not the one of the context.
+type Sources = (ContextSource, Option<DockerfileSource>);
 
 /// A Dockerfile is looked for beside the caller, as `docker buildx build` does; for a
 /// context that is no directory it is a path in the context.
-fn dockerfile(args: &BuildArgs) -> Result<Option<DockerfileSource>, Error> {
-    let Some(file) = &args.file else {
-        return Ok(None);
+fn sources(args: &CheckedBuild) -> Result<Sources, Error> {
+    let (file, context) = (args.file.as_deref(), args.context.as_str());
+    if context == "-" {
+        return from_stdin(file);
+    }
+    let is_directory = Path::new(context).is_dir();
+    let source = if GitSource::is_git_url(context) {
+        let source = GitSource::parse(context).map_err(|error| Error::Usage(error.to_string()))?;
+        ContextSource::Git(source)
+    } else if is_directory {
+        ContextSource::Directory(context.into())
+    } else {
+        return Err(Error::Usage(format!(
+            "the context {context:?} is not a directory"
+        )));
     };
-    if file == "-" {
-        let mut text = String::new();
-        std::io::stdin()
-            .read_to_string(&mut text)
-            .map_err(|error| Error::failed("read the Dockerfile from standard input", error))?;
-        return Ok(Some(DockerfileSource::Text {
-            name: "Dockerfile".to_owned(),
-            text,
-        }));
+    let dockerfile = match file {
+        None => None,
+        Some("-") => Some(dockerfile_text(stdin::text(std::io::stdin())?)),
+        Some(file) if is_directory => Some(DockerfileSource::File(file.into())),
+        Some(file) => Some(DockerfileSource::InContext(file.to_owned())),
+    };
+    Ok((source, dockerfile))
+}
+
+/// `build -` takes the archive of a context, or a Dockerfile that needs none.
+fn from_stdin(file: Option<&str>) -> Result<Sources, Error> {
+    if file == Some("-") {
+        return Err(Error::Usage(
+            "the Dockerfile and the context cannot both come from standard input".to_owned(),
+        ));
     }
-    if Path::new(&args.context).is_dir() {
-        return Ok(Some(DockerfileSource::File(file.into())));
+    match (stdin::read(std::io::stdin())?, file) {
+        (stdin::Input::Archive(tar), file) => {
+            let dockerfile = file.map(|file| DockerfileSource::InContext(file.to_owned()));
+            Ok((ContextSource::Tar(tar), dockerfile))
+        }
+        (stdin::Input::Dockerfile(text), None) => {
+            Ok((ContextSource::Empty, Some(dockerfile_text(text))))
+        }
+        (stdin::Input::Dockerfile(_), Some(file)) => Err(Error::Usage(format!(
+            "standard input holds no archive, in which {file:?} could be"
+        ))),
     }
-    Ok(Some(DockerfileSource::InContext(file.clone())))
+}
+
+fn dockerfile_text(text: String) -> DockerfileSource {
+    DockerfileSource::Text {
+        name: "Dockerfile".to_owned(),
+        text,
+    }
 }
 
 fn build_args(texts: &[String]) -> Result<Vec<(String, String)>, Error> {
@@ -239,22 +292,12 @@ fn output(spec: &str, names: &[Reference]) -> Result<Vec<Output>, Error> {
     })
 }
 
-/// `SOURCE_DATE_EPOCH` as a build argument wins over the environment.
-fn epoch(args: &BuildArgs) -> Result<Option<i64>, Error> {
-    let name = "SOURCE_DATE_EPOCH";
-    let given = build_args(&args.build_arg)?
-        .into_iter()
-        .rfind(|(key, _)| key == name)
-        .map(|(_, value)| value);
-    let Some(text) = given.or_else(|| std::env::var(name).ok()) else {
-        return Ok(None);
-    };
-    if text.is_empty() {
-        return Ok(None);
-    }
-    text.parse()
-        .map(Some)
-        .map_err(|_| Error::Usage(format!("{name} {text:?}: want seconds since 1970")))
+/// `SOURCE_DATE_EPOCH` of the environment is a build argument where none is given.
+fn epoch(given: &[(String, String)]) -> Option<(String, String)> {
+    const NAME: &str = "SOURCE_DATE_EPOCH";
+    let value = std::env::var(NAME).ok().filter(|value| !value.is_empty())?;
+    let is_given = given.iter().any(|(name, _)| name == NAME);
+    (!is_given).then(|| (NAME.to_owned(), value))
 }
 
 /// Gives what buildx writes too, so that scripts find the keys that they know.

@@ -1,7 +1,9 @@
 //! One file a verb: arguments in, calls of the library, an exit status out.
 
 pub(crate) mod build;
+pub(crate) mod check;
 pub(crate) mod check_host;
+pub(crate) mod dockerfile;
 pub(crate) mod inspect;
 pub(crate) mod pull;
 pub(crate) mod push;
@@ -9,5 +11,6 @@ mod secrets;
 pub(crate) mod serve;
 mod settings;
 mod ssh;
+mod stdin;
 mod surroundings;
 pub(crate) mod worker;

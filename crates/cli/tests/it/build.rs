@@ -380,3 +380,18 @@ fn an_agent_is_a_socket() {
         assert!(ended.err.contains(want), "{flag}: {}", ended.err);
     }
 }
+
+#[test]
+fn row_67_a_dockerfile_alone_comes_from_standard_input() {
+    let place = Place::new();
+    let text = b"FROM busybox\nLABEL from=stdin\n";
+    let arguments = crate::command::build_arguments("-", &["-t", "app:1"]);
+    let ended = place.run_with(text, &arguments);
+    assert_eq!(ended.status, 0, "{}", ended.err);
+    let config = &place.verify("app:1")["config"]["config"];
+    assert_eq!(config["Labels"]["from"], "stdin");
+    let ended = place.run_with(text, &["build", "--root", "s", "-f", "other", "-"]);
+    assert_eq!(ended.status, 2);
+    let want = "error: standard input holds no archive, in which \"other\" could be\n";
+    assert_eq!(ended.err, want);
+}

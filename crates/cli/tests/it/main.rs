@@ -4,6 +4,7 @@
 
 mod build;
 mod canary;
+mod check;
 mod command;
 mod git_faults;
 mod interrupt;

@@ -117,6 +117,11 @@ impl IgnoreMatcher {
         self.rules.is_empty()
     }
 
+    /// Tells whether some rule brings back what others leave out.
+    pub fn has_exceptions(&self) -> bool {
+        self.rules.iter().any(|rule| rule.brings_back)
+    }
+
     /// Tells whether a path, relative to the context and without `.` and `..`, is left
     /// out. Rules do not distinguish files from directories.
     pub fn matches(&self, path: &str) -> bool {

@@ -22,8 +22,9 @@ pub struct Dockerfile {
     pub global_args: Vec<Arg>,
     /// The stages, in order; there is at least one.
     pub stages: Vec<Stage>,
-    /// Blank lines inside continued instructions, which are deprecated.
-    pub blank_continuations: Vec<Span>,
+    /// Blank lines inside continued instructions, which are deprecated: of each such
+    /// instruction the first.
+    pub blank_continuations: Vec<BlankContinuation>,
 }
 
 impl Dockerfile {
@@ -31,6 +32,15 @@ impl Dockerfile {
     pub fn escape(&self) -> Escape {
         self.directives.escape()
     }
+}
+
+/// A blank line inside a continued instruction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlankContinuation {
+    /// The blank line.
+    pub blank: Span,
+    /// An offset in the last line of the instruction.
+    pub last: usize,
 }
 
 /// A stage: its `FROM` and the instructions below it.

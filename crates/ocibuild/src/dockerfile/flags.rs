@@ -9,6 +9,7 @@ use super::error::{ParseError, ParseErrorKind};
 use super::lines::Fragment;
 use super::span::{Span, Word};
 use super::suggest;
+use super::work;
 
 /// A flag as it is written, without quotes and escapes.
 pub(super) struct RawFlag {
@@ -41,6 +42,7 @@ fn unquote(text: &str, escape: char) -> (String, usize) {
     let mut quote = None;
     let mut chars = text.char_indices();
     while let Some((at, c)) = chars.next() {
+        work::count(1);
         match quote {
             None if c.is_whitespace() => return (word, at),
             None if matches!(c, '\'' | '"') => quote = Some(c),
@@ -53,6 +55,14 @@ fn unquote(text: &str, escape: char) -> (String, usize) {
 }
 
 impl RawFlag {
+    /// Gives the flag without quotes and escapes: `--name=value`.
+    pub(super) fn text(&self) -> String {
+        match &self.value {
+            Some(value) => format!("--{}={}", self.name, value.text),
+            None => format!("--{}", self.name),
+        }
+    }
+
     fn new(text: &str, written: Fragment<'_>) -> Self {
         let span = written.span();
         let Some((name, value)) = text.split_once('=') else {

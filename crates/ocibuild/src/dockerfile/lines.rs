@@ -9,6 +9,7 @@ use std::ops::Range;
 use super::directive::Escape;
 use super::error::{ParseError, ParseErrorKind};
 use super::span::{Span, Word};
+use super::work;
 
 /// The longest line, without its line end, that is accepted.
 pub const MAX_LINE: usize = 64 * 1024 - 1;
@@ -150,8 +151,10 @@ impl<'a> Fragment<'a> {
     pub(super) fn split_first(&self) -> (Self, Option<Self>) {
         let text = self.as_str();
         let Some(end) = text.find(is_separator) else {
+            work::count(text.len());
             return (*self, None);
         };
+        work::count(end + 1);
         let rest = text.get(end..).unwrap_or_default();
         let next = text.len() - rest.trim_start_matches(is_separator).len();
         (self.slice(0..end), Some(self.from(next)))
@@ -200,6 +203,11 @@ impl<'a> LineReader<'a> {
         }
     }
 
+    /// Gives the offset behind the lines that were read.
+    pub(super) fn position(&self) -> usize {
+        self.position
+    }
+
     fn next_physical(&mut self) -> Result<Option<PhysicalLine<'a>>, ParseError> {
         let rest = self.source.get(self.position..).unwrap_or_default();
         let Some(raw) = rest.split_inclusive('\n').next() else {
@@ -213,6 +221,7 @@ impl<'a> LineReader<'a> {
             return Err(ParseError::new(ParseErrorKind::LineTooLong, line.span()));
         }
         self.position += raw.len();
+        work::count(raw.len());
         Ok(Some(line))
     }
 

@@ -20,9 +20,15 @@ pub mod lint;
 pub mod mount;
 mod parse;
 pub mod path;
+pub(crate) mod quote;
+mod sexp;
 mod span;
 pub mod suggest;
 pub mod words;
+#[cfg(feature = "testing")]
+pub mod work;
+#[cfg(not(feature = "testing"))]
+mod work;
 
 pub use ast::Dockerfile;
 pub use directive::{Directives, Escape, detect_syntax};
@@ -30,5 +36,6 @@ pub use dump::{dump, dump_instruction};
 pub use error::{ParseError, ParseErrorKind};
 pub use lines::MAX_LINE;
 pub use mount::{Mount, parse_mount};
-pub use parse::{parse, parse_bytes, parse_trigger};
-pub use span::{LineColumn, SourceMap, Span, Word};
+pub use parse::{parse, parse_bytes, parse_prefix, parse_trigger};
+pub use sexp::{Node, parse_tree};
+pub use span::{LineColumn, LineStarts, SourceMap, Span, Word};

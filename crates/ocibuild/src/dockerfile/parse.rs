@@ -3,14 +3,16 @@
 //! For each logical line: cut off the keyword, cut off the flags, let the keyword's
 //! own parser read the arguments, and read the here-documents that they begin.
 
-mod arguments;
+pub(super) mod arguments;
 mod health;
 mod instruction;
 
 use std::ops::Range;
 
-use super::ast::{Arg, Dockerfile, From, Heredoc, Instruction, Keyword, Onbuild, Origin, Stage};
-use super::directive::{self, Escape};
+use super::ast::{
+    Arg, BlankContinuation, Dockerfile, From, Heredoc, Instruction, Keyword, Onbuild, Origin, Stage,
+};
+use super::directive::{self, Directives, Escape};
 use super::error::{ParseError, ParseErrorKind};
 use super::flags::{self, Flags, RawFlag};
 use super::heredoc::{self, Redirect};
@@ -98,13 +100,38 @@ fn parse_single(text: &str, escape: Escape) -> Result<Instruction> {
     }
 }
 
+/// Parses as far as it can: what stands before the first error, and that error. Build
+/// checks say what they know about a file that cannot be built.
+pub fn parse_prefix(source: &str) -> (Dockerfile, Option<ParseError>) {
+    let located = |error: ParseError| Some(error.located(source));
+    let empty = |directives| Dockerfile {
+        source: source.to_owned(),
+        directives,
+        global_args: Vec::new(),
+        stages: Vec::new(),
+        blank_continuations: Vec::new(),
+    };
+    let head = match directive::parse_head(source) {
+        Ok(head) => head,
+        Err(error) => return (empty(Directives::default()), located(error)),
+    };
+    let mut parser = Parser::new(source, head.end, head.directives.escape());
+    let mut stages = Stages::default();
+    let error = stages.add_all(&mut parser).err();
+    let prefix = Dockerfile {
+        global_args: stages.global_args,
+        stages: stages.stages,
+        blank_continuations: parser.blanks,
+        ..empty(head.directives)
+    };
+    (prefix, error.and_then(located))
+}
+
 fn parse_source(source: &str) -> Result<Dockerfile> {
     let head = directive::parse_head(source)?;
     let mut parser = Parser::new(source, head.end, head.directives.escape());
     let mut stages = Stages::default();
-    while let Some(statement) = parser.next_statement()? {
-        stages.add(statement)?;
-    }
+    stages.add_all(&mut parser)?;
     let whole = Span::new(head.end, source.len());
     if stages.stages.is_empty() {
         let kind = match stages.global_args.is_empty() {
@@ -122,6 +149,68 @@ fn parse_source(source: &str) -> Result<Dockerfile> {
     })
 }
 
+/// An instruction before it is known which one: its keyword, flags and arguments.
+pub(super) struct Raw<'l> {
+    pub(super) keyword: Fragment<'l>,
+    /// As they are written, without quotes and escapes.
+    pub(super) flags: Vec<String>,
+    pub(super) arguments: Fragment<'l>,
+    pub(super) escape: Escape,
+}
+
+impl<'l> Raw<'l> {
+    fn of(whole: Fragment<'l>, escape: Escape) -> Self {
+        let (keyword, rest) = split_keyword(whole);
+        let (flags, arguments) = flags::split(rest, escape);
+        Self {
+            keyword,
+            flags: flags.iter().map(RawFlag::text).collect(),
+            arguments,
+            escape,
+        }
+    }
+
+    /// Reads the arguments as an instruction themselves, where there are any.
+    pub(super) fn inner(&self) -> Option<Self> {
+        let is_empty = self.arguments.as_str().is_empty();
+        (!is_empty).then(|| Self::of(self.arguments, self.escape))
+    }
+}
+
+/// Reads a file line by line without looking into instructions further than their
+/// here-documents demand.
+pub(super) fn raw_lines(source: &str, visit: &mut dyn FnMut(&Raw<'_>) -> Result<()>) -> Result<()> {
+    read_raw_lines(source, visit).map_err(|error| error.located(source))
+}
+
+fn read_raw_lines(source: &str, visit: &mut dyn FnMut(&Raw<'_>) -> Result<()>) -> Result<()> {
+    let head = directive::parse_head(source)?;
+    let escape = head.directives.escape();
+    let mut parser = Parser::new(source, head.end, escape);
+    let mut is_empty = true;
+    while let Some(line) = parser.lines.next_logical()? {
+        is_empty = false;
+        let raw = Raw::of(line.fragment().trim(), escape);
+        visit(&raw)?;
+        let inner = match Keyword::parse(raw.keyword.as_str()) {
+            Some(Keyword::Onbuild) => raw.inner(),
+            _ => Some(raw),
+        };
+        let Some(inner) = inner else { continue };
+        if let Some(keyword) = Keyword::parse(inner.keyword.as_str()) {
+            let mut span = Span::default();
+            parser.read_heredocs(keyword, &line, inner.arguments, &mut span)?;
+        }
+    }
+    match is_empty {
+        true => Err(ParseError::new(
+            ParseErrorKind::Empty,
+            Span::new(head.end, source.len()),
+        )),
+        false => Ok(()),
+    }
+}
+
 /// An instruction, or the begin of a stage.
 enum Statement {
     From(From),
@@ -136,6 +225,13 @@ struct Stages {
 }
 
 impl Stages {
+    fn add_all(&mut self, parser: &mut Parser<'_>) -> Result<()> {
+        while let Some(statement) = parser.next_statement()? {
+            self.add(statement)?;
+        }
+        Ok(())
+    }
+
     fn add(&mut self, statement: Statement) -> Result<()> {
         match (statement, self.stages.last_mut()) {
             (Statement::From(from), _) => self.stages.push(begin_stage(from)?),
@@ -189,7 +285,7 @@ struct Parser<'a> {
     lines: LineReader<'a>,
     escape: Escape,
     /// Blank lines inside continued instructions.
-    blanks: Vec<Span>,
+    blanks: Vec<BlankContinuation>,
 }
 
 impl<'a> Parser<'a> {
@@ -205,7 +301,10 @@ impl<'a> Parser<'a> {
         let Some(mut line) = self.lines.next_logical()? else {
             return Ok(None);
         };
-        self.blanks.extend(line.blank_inside);
+        let last = self.lines.position().saturating_sub(1);
+        let blank = line.blank_inside.take();
+        self.blanks
+            .extend(blank.map(|blank| BlankContinuation { blank, last }));
         let comments = std::mem::take(&mut line.comments);
         let whole = line.fragment().trim();
         let (name, arguments) = split_keyword(whole);

@@ -79,40 +79,24 @@ impl std::fmt::Display for LineColumn {
     }
 }
 
-/// Knows where the lines of a text begin, so that offsets become lines and columns.
-#[derive(Debug, Clone)]
-pub struct SourceMap<'a> {
-    source: &'a str,
-    starts: Vec<usize>,
-}
+/// Where the lines of a text begin, so that offsets become lines.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LineStarts(Vec<usize>);
 
-impl<'a> SourceMap<'a> {
+impl LineStarts {
     /// Reads the line starts of a text.
-    pub fn new(source: &'a str) -> Self {
+    pub fn new(source: &str) -> Self {
         let ends = source
             .bytes()
             .enumerate()
             .filter(|(_, byte)| *byte == b'\n');
-        let starts = std::iter::once(0)
-            .chain(ends.map(|(at, _)| at + 1))
-            .collect();
-        Self { source, starts }
+        let first = std::iter::once(0);
+        Self(first.chain(ends.map(|(at, _)| at + 1)).collect())
     }
 
     /// Gives the line, from one, that holds the byte at `offset`.
     pub fn line(&self, offset: usize) -> usize {
-        self.starts.partition_point(|start| *start <= offset)
-    }
-
-    /// Gives line and column of the byte at `offset`.
-    pub fn line_col(&self, offset: usize) -> LineColumn {
-        let line = self.line(offset);
-        let start = self.starts.get(line - 1).copied().unwrap_or_default();
-        let before = Span::new(start, offset).slice(self.source);
-        LineColumn {
-            line,
-            column: before.chars().count() + 1,
-        }
+        self.0.partition_point(|start| *start <= offset)
     }
 
     /// Gives the lines that a span touches.
@@ -121,12 +105,63 @@ impl<'a> SourceMap<'a> {
         self.line(span.start)..=self.line(last)
     }
 
+    /// Gives line and column of the byte at `offset` of the same text.
+    pub fn line_col(&self, source: &str, offset: usize) -> LineColumn {
+        let line = self.line(offset);
+        let start = self.start(line).unwrap_or_default();
+        let before = Span::new(start, offset).slice(source);
+        LineColumn {
+            line,
+            column: before.chars().count() + 1,
+        }
+    }
+
+    /// Gives the text of a line of the same text, without its line end.
+    pub fn text<'s>(&self, source: &'s str, line: usize) -> &'s str {
+        let start = self.start(line);
+        let end = self.start(line.saturating_add(1)).unwrap_or(source.len());
+        let text = start.map_or("", |start| Span::new(start, end).slice(source));
+        text.trim_end_matches(['\r', '\n'])
+    }
+
+    /// Gives the offset at which a line begins, where there is such a line.
+    fn start(&self, line: usize) -> Option<usize> {
+        self.0.get(line.checked_sub(1)?).copied()
+    }
+}
+
+/// A text that knows its lines, so that offsets become lines and columns.
+#[derive(Debug, Clone)]
+pub struct SourceMap<'a> {
+    source: &'a str,
+    starts: LineStarts,
+}
+
+impl<'a> SourceMap<'a> {
+    /// Reads the line starts of a text.
+    pub fn new(source: &'a str) -> Self {
+        let starts = LineStarts::new(source);
+        Self { source, starts }
+    }
+
+    /// Gives the line, from one, that holds the byte at `offset`.
+    pub fn line(&self, offset: usize) -> usize {
+        self.starts.line(offset)
+    }
+
+    /// Gives line and column of the byte at `offset`.
+    pub fn line_col(&self, offset: usize) -> LineColumn {
+        self.starts.line_col(self.source, offset)
+    }
+
+    /// Gives the lines that a span touches.
+    pub fn lines(&self, span: Span) -> RangeInclusive<usize> {
+        self.starts.lines(span)
+    }
+
     /// Gives the text of a line, without its line end.
     pub fn text(&self, line: usize) -> &'a str {
-        let start = line.checked_sub(1).and_then(|index| self.starts.get(index));
-        let end = self.starts.get(line).copied().unwrap_or(self.source.len());
-        let text = start.map_or("", |start| Span::new(*start, end).slice(self.source));
-        text.trim_end_matches(['\r', '\n'])
+        self.starts.text(self.source, line)
     }
 }
 

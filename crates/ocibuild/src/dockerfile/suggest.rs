@@ -20,6 +20,41 @@ pub fn nearest<'a>(word: &str, options: &[&'a str]) -> Option<&'a str> {
         .map(|(_, option)| option)
 }
 
+/// The most edits that lead from what BuildKit's builder suggests to what was written.
+const MAX_EDITS: usize = 2;
+
+/// Finds the option that BuildKit's builder would suggest for `word`, for messages that
+/// are compared with its own: the first of those at the least distance.
+pub(crate) fn search<'a>(word: &str, options: &[&'a str]) -> Option<&'a str> {
+    if word.len() > MAX_INPUT || options.contains(&word) {
+        return None;
+    }
+    let word: Vec<char> = word.chars().collect();
+    let near = options.iter().map(|option| {
+        let letters: Vec<char> = option.chars().take(MAX_INPUT + MAX_EDITS).collect();
+        (plain_distance(&word, &letters), *option)
+    });
+    near.filter(|(edits, _)| *edits <= MAX_EDITS)
+        .min_by_key(|(edits, _)| *edits)
+        .map(|(_, option)| option)
+}
+
+/// Counts insertions, deletions and replacements (Levenshtein).
+fn plain_distance(from: &[char], to: &[char]) -> usize {
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (y, a) in from.iter().enumerate() {
+        let mut next = vec![y + 1];
+        for (x, b) in to.iter().enumerate() {
+            let edits = (row[x] + usize::from(a != b))
+                .min(row[x + 1] + 1)
+                .min(next[x] + 1);
+            next.push(edits);
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or_default()
+}
+
 /// Counts the insertions, deletions, replacements and swaps of neighbours that lead
 /// from one word to the other.
 fn distance(from: &[char], to: &[char]) -> usize {
@@ -62,6 +97,20 @@ mod tests {
             let (from, to): (Vec<char>, Vec<char>) = (from.chars().collect(), to.chars().collect());
             assert_eq!(distance(&from, &to), edits, "{from:?} {to:?}");
         }
+    }
+
+    #[test]
+    fn searches_as_buildkit_does() {
+        let options = ["PATH", "DIR_ASSETS", "MY_ARCH", "BUILDPLATFORM"];
+        assert_eq!(search("PAHT", &options), Some("PATH"));
+        assert_eq!(search("MYARCH", &options), Some("MY_ARCH"));
+        assert_eq!(search("BULIDPLATFORM", &options), Some("BUILDPLATFORM"));
+        assert_eq!(
+            search("PATH", &options),
+            None,
+            "a name that is there needs none"
+        );
+        assert_eq!(search("foo", &options), None);
     }
 
     #[test]

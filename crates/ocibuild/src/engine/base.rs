@@ -8,7 +8,7 @@ use super::stage::{StageState, stage};
 use super::{Shared, copy_step};
 use crate::build::NamedContext;
 use crate::error::Error;
-use crate::graph::{Base, CopySource, CopyStep, PlannedStage, Scope, StageConfig};
+use crate::graph::{Base, CopySource, CopyStep, PlannedStage, StageConfig};
 use crate::image::manifest::Document;
 use crate::image::{History, ImageConfig};
 use crate::registry::{Platform, Reference, media_type};
@@ -43,12 +43,6 @@ pub(crate) async fn begin(
             step.end_plain(named(session, name, Some(platform)).await)?
         }
     };
-    if !platform.matches(&image.config.platform) {
-        session.warn(format!(
-            "base image {} is for {}, not for {platform}",
-            planned.base_name, image.config.platform
-        ));
-    }
     Ok(from_image(session, image))
 }
 
@@ -91,27 +85,17 @@ async fn directory(
 
 async fn child(session: &Shared, index: usize) -> Result<Begun, Error> {
     let parent = stage(session, index).await.map_err(Error::Shared)?;
-    let mut state = StageState::clone(&parent);
-    state.config.has_cmd = false;
-    let triggers = std::mem::take(&mut state.config.image.config.on_build);
+    let (config, triggers) = parent.config.child();
+    let layers = parent.layers.clone();
+    let state = StageState { layers, config };
     Ok(Begun { state, triggers })
 }
 
 fn from_image(session: &Shared, image: BaseImage) -> Begun {
-    let mut config = image.config;
-    config.created = None;
-    let triggers = std::mem::take(&mut config.config.on_build);
-    config.config.ensure_path();
-    let scope = Scope::from_env(&config.config.env, session.plan.dockerfile.escape());
+    let (config, triggers) = StageConfig::of_image(&session.plan, image.config);
+    let layers = image.layers;
     Begun {
-        state: StageState {
-            layers: image.layers,
-            config: StageConfig {
-                image: config,
-                scope,
-                has_cmd: false,
-            },
-        },
+        state: StageState { layers, config },
         triggers,
     }
 }

@@ -56,7 +56,10 @@ fn summary(layer: &Layer) -> LayerSummary {
 
 fn config(session: &Session, target: &StageState) -> ImageConfig {
     let mut image = target.config.image.clone();
-    image.platform = session.platform.clone();
+    if session.platform_given {
+        image.platform = image.platform.overridden(&session.platform);
+    }
+    image.platform = image.platform.normalized();
     image.rootfs.diff_ids = target.layers.iter().map(|layer| layer.diff_id).collect();
     image.config.ensure_path();
     let labels = session.labels.iter().cloned();

@@ -7,6 +7,7 @@ mod agent;
 mod archives;
 mod base;
 mod cache_mounts;
+pub(crate) mod check;
 mod copy_step;
 mod files;
 pub(crate) mod finish;

@@ -12,6 +12,7 @@ use tokio::sync::{OnceCell, Semaphore};
 use tokio_util::task::TaskTracker;
 
 use super::Shared;
+use super::check;
 #[cfg(feature = "git")]
 use super::remote;
 use super::session::Session;
@@ -21,14 +22,20 @@ use super::steps::Steps;
 use crate::Cancel;
 use crate::build::{Build, ContextSource, DockerfileSource, NamedContext};
 use crate::content::ContentStore;
+use crate::context::ignore::IgnoreMatcher;
 use crate::context::{self, Context};
+use crate::dockerfile::lint::Settings;
 use crate::dockerfile::{self, Dockerfile};
 use crate::error::{Error, Location};
 use crate::event::Event;
 #[cfg(feature = "git")]
 use crate::git::{self, GitSource};
+use crate::graph::epoch::Epoch;
 use crate::graph::{self, Plan};
 use crate::registry::{Client, Digest, Platform};
+
+/// The Dockerfile of a context where none is named.
+const DEFAULT_NAME: &str = "Dockerfile";
 
 /// Longer files are no Dockerfiles.
 const MAX_DOCKERFILE: u64 = 4 << 20;
@@ -38,6 +45,8 @@ struct Opened {
     root: PathBuf,
     guard: Option<Arc<TempDir>>,
     commit: Option<String>,
+    /// The time of the files as a whole, in seconds since 1970.
+    time: Option<i64>,
     /// The tree lasts, so that digests of its files are worth remembering.
     lasts: bool,
 }
@@ -49,6 +58,7 @@ impl Opened {
             root: folder.path().to_owned(),
             guard: Some(Arc::new(folder)),
             commit: None,
+            time: None,
             lasts: false,
         }
     }
@@ -66,7 +76,10 @@ struct Text {
 struct Prepared {
     store: ContentStore,
     plan: Plan,
+    epoch: Option<i64>,
+    checks: Settings,
     context: Arc<Context>,
+    ignored: Option<Arc<IgnoreMatcher>>,
     named_directories: BTreeMap<String, Arc<Context>>,
     commit: Option<String>,
 }
@@ -84,6 +97,7 @@ pub(crate) async fn session(build: Build, blocking: TaskTracker) -> Result<Share
         args: build.args,
         target: build.target,
         platform: build.platform.clone(),
+        epoch: build.epoch,
         cancel: build.cancel.clone(),
         steps: steps.clone(),
     };
@@ -91,7 +105,10 @@ pub(crate) async fn session(build: Build, blocking: TaskTracker) -> Result<Share
     let Prepared {
         store,
         plan,
+        epoch,
+        checks,
         context,
+        ignored,
         named_directories,
         commit,
     } = prepared.map_err(|lost| Error::Lost(lost.to_string()))??;
@@ -105,6 +122,8 @@ pub(crate) async fn session(build: Build, blocking: TaskTracker) -> Result<Share
         store,
         client,
         context,
+        ignored,
+        checks,
         named: build.contexts,
         named_directories,
         secrets: build.secrets,
@@ -113,11 +132,12 @@ pub(crate) async fn session(build: Build, blocking: TaskTracker) -> Result<Share
         #[cfg(feature = "git")]
         git_policy: build.git_policy,
         platform: build.platform,
+        platform_given: build.platform_given,
         names: build.names,
         labels: build.labels,
         outputs: build.outputs,
         use_cache: build.use_cache,
-        epoch: build.epoch,
+        epoch,
         now: build.now,
         threads: build.threads,
         commit,
@@ -142,6 +162,7 @@ struct Sources {
     args: BTreeMap<String, String>,
     target: Option<String>,
     platform: Platform,
+    epoch: Option<i64>,
     cancel: Cancel,
     steps: Arc<Steps>,
 }
@@ -171,16 +192,30 @@ fn prepare(sources: Sources) -> Result<Prepared, Error> {
         platform: sources.platform,
         contexts: sources.named.keys().cloned().collect(),
     };
-    let plan = make_plan(&text, request)?;
+    let mut plan = make_plan(&text, request)?;
+    let epoch = sources.epoch.or(epoch_of(&plan, opened.time)?);
+    plan.set_epoch(epoch);
+    let checks = check::settings(&plan)?;
     let commit = opened.commit.clone();
-    let (context, named_directories) =
-        scan_all(&store, opened, text.path.as_deref(), &sources.named)?;
+    let ignored = context::read_ignore(&opened.root, text.path.as_deref())?;
+    let (context, named_directories) = scan_all(&store, opened, ignored.as_ref(), &sources.named)?;
     Ok(Prepared {
         store,
         plan,
+        epoch,
+        checks,
         context,
+        ignored: ignored.map(Arc::new),
         named_directories,
         commit,
+    })
+}
+
+fn epoch_of(plan: &Plan, of_context: Option<i64>) -> Result<Option<i64>, Error> {
+    Ok(match plan.epoch()? {
+        None => None,
+        Some(Epoch::Seconds(seconds)) => Some(seconds),
+        Some(Epoch::Context) => of_context,
     })
 }
 
@@ -215,6 +250,7 @@ impl Loader<'_> {
                 root,
                 guard: None,
                 commit: None,
+                time: None,
                 lasts: true,
             }),
             ContextSource::Tar(reader) => {
@@ -245,6 +281,7 @@ impl Loader<'_> {
         Ok(Opened {
             root: checkout.tree,
             commit: Some(checkout.commit),
+            time: Some(checkout.time),
             ..Opened::in_folder(folder)
         })
     }
@@ -261,8 +298,17 @@ fn read_dockerfile(source: &DockerfileSource, root: &Path) -> Result<Text, Error
             read_file(&path.display().to_string(), path, fs::File::open(path))
         }
         DockerfileSource::InContext(name) => {
-            let opened = context::open_in(root, name);
-            read_file(name, &root.join(name), opened)
+            let read = |name: &str| read_file(name, &root.join(name), context::open_in(root, name));
+            match read(name) {
+                // Docker has always taken the lower case for the name that nobody gave.
+                Err(missing @ Error::NoDockerfile(_)) if name == DEFAULT_NAME => {
+                    read(&DEFAULT_NAME.to_lowercase()).map_err(|error| match error {
+                        Error::NoDockerfile(_) => missing,
+                        error => error,
+                    })
+                }
+                found => found,
+            }
         }
     }
 }
@@ -311,15 +357,14 @@ type Contexts = (Arc<Context>, BTreeMap<String, Arc<Context>>);
 fn scan_all(
     store: &ContentStore,
     opened: Opened,
-    dockerfile: Option<&Path>,
+    ignore: Option<&IgnoreMatcher>,
     named: &BTreeMap<String, NamedContext>,
 ) -> Result<Contexts, Error> {
     let Opened {
         root, guard, lasts, ..
     } = opened;
-    let ignore = context::read_ignore(&root, dockerfile)?;
     let memory = lasts.then(|| memory_file(store, &root));
-    let main = Context::scan(&root, ignore.as_ref(), memory, guard)?;
+    let main = Context::scan(&root, ignore, memory, guard)?;
     let mut directories = BTreeMap::new();
     for (name, context) in named {
         let NamedContext::Directory(root) = context else {

@@ -15,6 +15,8 @@ use crate::Cancel;
 use crate::build::NamedContext;
 use crate::content::ContentStore;
 use crate::context::Context;
+use crate::context::ignore::IgnoreMatcher;
+use crate::dockerfile::lint::Settings;
 use crate::error::{Error, Location};
 use crate::executor::{Helper, Sandbox};
 use crate::graph::Plan;
@@ -36,6 +38,10 @@ pub(crate) struct Session {
     pub(crate) store: ContentStore,
     pub(crate) client: Client,
     pub(crate) context: Arc<Context>,
+    /// What the context leaves out.
+    pub(crate) ignored: Option<Arc<IgnoreMatcher>>,
+    /// Which build checks are in force.
+    pub(crate) checks: Settings,
     pub(crate) named: BTreeMap<String, NamedContext>,
     pub(crate) named_directories: BTreeMap<String, Arc<Context>>,
     pub(crate) secrets: BTreeMap<String, Secret>,
@@ -45,6 +51,8 @@ pub(crate) struct Session {
     #[cfg(feature = "git")]
     pub(crate) git_policy: crate::git::Policy,
     pub(crate) platform: Platform,
+    /// The platform was asked for.
+    pub(crate) platform_given: bool,
     pub(crate) names: Vec<Reference>,
     pub(crate) labels: Vec<(String, String)>,
     pub(crate) outputs: Vec<Output>,

@@ -8,7 +8,7 @@ use futures::future::{BoxFuture, FutureExt, try_join, try_join_all};
 
 use super::mounts::{Prepared, Source};
 use super::session::{Located, StageResult};
-use super::{Shared, base, copy_step, files, layers, run_step};
+use super::{Shared, base, check, copy_step, files, layers, run_step};
 use crate::cache::{self, StepResult};
 use crate::content::Layer;
 use crate::copy;
@@ -45,7 +45,14 @@ pub(crate) fn chain_of(layers: &[Layer]) -> String {
 }
 
 /// Builds the stage that is wanted, with everything that it needs.
+///
+/// All of it begins at once, the lowest stage first: each then finds the stages below it
+/// begun and only waits for them, so that no chain of stages is too long for the stack.
 pub(crate) async fn target(session: &Shared) -> Result<Arc<StageState>, Error> {
+    let needed = session.plan.reachable();
+    let needed = needed.map_err(|(location, error)| Error::from(error).at(&location))?;
+    let stages = needed.into_iter().map(|index| stage(session, index));
+    try_join_all(stages).await.map_err(Error::Shared)?;
     stage(session, session.plan.target)
         .await
         .map_err(Error::Shared)
@@ -86,6 +93,11 @@ async fn build(session: &Shared, index: usize) -> Result<StageState, Error> {
     let begin = async {
         let begun = base::begin(session, planned, &namer.first()).await;
         begun.located(&from)
+    };
+    let begin = async {
+        let begun = begin.await?;
+        check::stage(session, index, planned, &begun)?;
+        Ok(begun)
     };
     let (begun, _) = try_join(begin, used).await?;
     let mut work = Work {

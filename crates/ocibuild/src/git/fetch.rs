@@ -25,6 +25,8 @@ const TICK: Duration = Duration::from_millis(50);
 pub(super) struct Fetched {
     pub(super) repository: gix::Repository,
     pub(super) commit: gix::ObjectId,
+    /// When it was committed, in seconds since 1970.
+    pub(super) time: i64,
 }
 
 /// Fetches `wanted` into the empty directory `dest` and checks it out.
@@ -56,8 +58,18 @@ pub(super) fn check_out(
             .head_id()
             .map_err(|source| not_checked_out(&url, "HEAD", Some(source)))?
             .detach();
-        Ok(Fetched { repository, commit })
+        let time =
+            committed(&repository).map_err(|source| not_checked_out(&url, "HEAD", Some(source)))?;
+        Ok(Fetched {
+            repository,
+            commit,
+            time,
+        })
     })
+}
+
+fn committed(repository: &gix::Repository) -> gix::Result<i64> {
+    Ok(repository.head_commit()?.time()?.seconds)
 }
 
 /// Counts what the tree would put on disk. Trees may name one another many times, so

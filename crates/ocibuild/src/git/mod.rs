@@ -50,6 +50,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 pub struct Checkout {
     /// Full id of the commit.
     pub commit: String,
+    /// When it was committed, in seconds since 1970.
+    pub time: i64,
     /// The directory that the source names: the destination or a directory in it.
     pub tree: PathBuf,
 }
@@ -108,7 +110,7 @@ pub fn checkout(
         recurse: source.submodules,
     };
     let wanted = Target::Name(source.reference.as_deref());
-    let commit = session.check_out_repository(&url, wanted, dest, &mut Vec::new())?;
+    let (commit, time) = session.check_out_repository(&url, wanted, dest, &mut Vec::new())?;
     check_commit(source, &url, &commit.to_string())?;
     if !source.keep_git_dir {
         tree::remove_git_dirs(dest)?;
@@ -120,6 +122,7 @@ pub fn checkout(
     };
     Ok(Checkout {
         commit: commit.to_string(),
+        time,
         tree,
     })
 }
@@ -181,7 +184,7 @@ impl Session<'_> {
         target: Target<'_>,
         dest: &Path,
         parents: &mut Vec<Url>,
-    ) -> Result<gix::ObjectId, GitError> {
+    ) -> Result<(gix::ObjectId, i64), GitError> {
         let endpoint = self.retry(url, || self.discover(url))?;
         let wanted = match target {
             Target::Name(name) => self.retry(url, || refs::resolve(&endpoint, name))?,
@@ -196,7 +199,7 @@ impl Session<'_> {
             }
             parents.pop();
         }
-        Ok(fetched.commit)
+        Ok((fetched.commit, fetched.time))
     }
 
     fn check_out_submodule(

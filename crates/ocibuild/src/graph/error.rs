@@ -24,6 +24,14 @@ pub enum Error {
     /// A platform that is none.
     #[error("{0}")]
     Platform(String),
+    /// `--platform` that comes to nothing.
+    #[error("the platform {written:?} is empty once its arguments are expanded")]
+    EmptyPlatform {
+        /// As it was written.
+        written: String,
+        /// What may have been meant.
+        hint: Option<String>,
+    },
     /// A name that is no image's.
     #[error("invalid image name {name:?}: {reason}")]
     Image {
@@ -75,7 +83,7 @@ impl Error {
     /// Gives what to do about it, where we know.
     pub fn hint(&self) -> Option<&str> {
         match self {
-            Self::NoTarget(_, hint) => hint.as_deref(),
+            Self::NoTarget(_, hint) | Self::EmptyPlatform { hint, .. } => hint.as_deref(),
             Self::LaterStage(_) => Some("move the stage that is used above the one that uses it"),
             Self::VariableFrom(_) => {
                 Some("give the image a stage of its own: FROM ${IMAGE} AS name")

@@ -8,31 +8,6 @@ pub fn bracketed<T: AsRef<str>>(words: &[T]) -> String {
     format!("[{}]", words.join(" "))
 }
 
-/// Joins quoted words in brackets: `["a" "b"]`.
-pub fn quoted<T: AsRef<str>>(words: &[T]) -> String {
-    let words: Vec<String> = words
-        .iter()
-        .map(|word| format!("\"{}\"", escape(word.as_ref())))
-        .collect();
-    format!("[{}]", words.join(" "))
-}
-
-fn escape(word: &str) -> String {
-    let mut text = String::with_capacity(word.len());
-    for character in word.chars() {
-        match character {
-            '"' => text.push_str("\\\""),
-            '\\' => text.push_str("\\\\"),
-            '\n' => text.push_str("\\n"),
-            '\r' => text.push_str("\\r"),
-            '\t' => text.push_str("\\t"),
-            other if other.is_control() => text.push_str(&format!("\\x{:02x}", other as u32)),
-            other => text.push(other),
-        }
-    }
-    text
-}
-
 /// Writes a health check with all its fields.
 pub fn healthcheck(check: &Healthcheck) -> String {
     format!(
@@ -95,7 +70,6 @@ mod tests {
 
     #[test]
     fn lists() {
-        assert_eq!(quoted(&["a", "b \"c\"\n"]), r#"["a" "b \"c\"\n"]"#);
         assert_eq!(bracketed(&["80/tcp", "53/udp"]), "[80/tcp 53/udp]");
     }
 }

@@ -7,9 +7,10 @@ use crate::dockerfile::ast::{
     Cmd, Command, Entrypoint, Env, Expose, Healthcheck, Instruction, KeyValue, Label, Shell, User,
     Volume,
 };
+use crate::dockerfile::quote::quote_list;
 use crate::image::config::{self, Empty};
 
-use super::format::{bracketed, healthcheck, quoted};
+use super::format::{bracketed, healthcheck};
 use super::{Applied, Error, StageConfig, Step, ports};
 
 /// Takes one instruction of this kind.
@@ -133,7 +134,7 @@ fn stored(words: Vec<String>) -> Option<Vec<String>> {
 
 fn set_cmd(stage: &mut StageConfig, cmd: &Cmd) -> Applied {
     let words = stage.words_of(&cmd.command);
-    let text = format!("CMD {}", quoted(&words));
+    let text = format!("CMD {}", quote_list(&words));
     stage.image.config.cmd = stored(words);
     stage.image.config.args_escaped = true;
     stage.has_cmd = true;
@@ -142,7 +143,7 @@ fn set_cmd(stage: &mut StageConfig, cmd: &Cmd) -> Applied {
 
 fn set_entrypoint(stage: &mut StageConfig, entrypoint: &Entrypoint) -> Applied {
     let words = stage.words_of(&entrypoint.command);
-    let text = format!("ENTRYPOINT {}", quoted(&words));
+    let text = format!("ENTRYPOINT {}", quote_list(&words));
     stage.image.config.entrypoint = stored(words);
     if !stage.has_cmd {
         stage.image.config.cmd = None;
@@ -197,7 +198,8 @@ fn set_stop_signal(stage: &mut StageConfig, signal: &Word) -> Result<Applied, Er
     Ok(Applied::config(text))
 }
 
-/// Linux's signals by number, or by name with or without `SIG` (signal(7)).
+/// Linux's signals by name with or without `SIG` (signal(7)); any number but 0 is taken,
+/// because the machine that will run the image may know it.
 fn is_signal(text: &str) -> bool {
     const NAMES: &[&str] = &[
         "ABRT", "ALRM", "BUS", "CHLD", "CLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "IOT",
@@ -205,15 +207,17 @@ fn is_signal(text: &str) -> bool {
         "TRAP", "TSTP", "TTIN", "TTOU", "URG", "USR1", "USR2", "VTALRM", "WINCH", "XCPU", "XFSZ",
         "RTMIN", "RTMAX",
     ];
-    if let Ok(number) = text.parse::<u32>() {
-        return (1..=64).contains(&number);
+    if let Ok(number) = text.parse::<i64>() {
+        return number != 0;
     }
     let upper = text.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
-    let real_time = ["RTMIN+", "RTMAX-"]
-        .iter()
-        .find_map(|prefix| name.strip_prefix(prefix)?.parse::<u32>().ok());
-    NAMES.contains(&name) || real_time.is_some_and(|offset| (1..=30).contains(&offset))
+    let real_time = [("RTMIN+", 15), ("RTMAX-", 14)];
+    let is_real_time = real_time.iter().any(|(prefix, last)| {
+        let offset = name.strip_prefix(prefix);
+        offset.is_some_and(|offset| (1..=*last).any(|number| offset == number.to_string()))
+    });
+    NAMES.contains(&name) || is_real_time
 }
 
 #[cfg(test)]
@@ -222,10 +226,27 @@ mod tests {
 
     #[test]
     fn signals() {
-        for good in ["9", "SIGTERM", "term", "SIGRTMIN+3", "RTMAX-1"] {
+        for good in [
+            "9",
+            "65",
+            "SIGTERM",
+            "term",
+            "SIGRTMIN+3",
+            "RTMIN+15",
+            "RTMAX-1",
+            "RTMAX-14",
+        ] {
             assert!(is_signal(good), "{good}");
         }
-        for bad in ["", "0", "65", "SIGFOO", "RTMIN+99", "-9"] {
+        for bad in [
+            "",
+            "0",
+            "SIGFOO",
+            "RTMIN+16",
+            "RTMIN+01",
+            "RTMAX-15",
+            "SIGSIGTERM",
+        ] {
             assert!(!is_signal(bad), "{bad}");
         }
     }

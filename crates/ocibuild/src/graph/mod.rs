@@ -3,17 +3,22 @@
 //! instruction asks for once the configuration below it is known, and [`key`] names
 //! a step for the cache.
 
+pub mod check;
 mod copy;
+mod cycle;
+pub mod epoch;
 pub mod error;
 pub mod format;
 pub mod key;
 mod metadata;
 mod mounts;
+pub mod outline;
 pub mod plan;
 mod ports;
 pub mod scope;
 pub mod step;
 pub mod supported;
+pub mod walk;
 
 pub use copy::{CopySource, CopyStep};
 pub use error::Error;

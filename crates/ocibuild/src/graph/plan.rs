@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use crate::dockerfile::ast::{Arg, Instruction, Origin, Stage};
 use crate::dockerfile::mount::from_of;
-use crate::dockerfile::{Dockerfile, SourceMap};
+use crate::dockerfile::{Dockerfile, LineStarts, suggest};
 use crate::error::Location;
 use crate::registry::{Platform, Reference};
 
-use super::{Error, Scope, supported};
+use super::{Error, Scope, cycle, supported};
 
 /// What the plan depends on beside the Dockerfile.
 #[derive(Debug, Clone)]
@@ -75,6 +75,8 @@ pub struct Plan {
     pub dockerfile: Dockerfile,
     /// Its text, for errors.
     pub text: Arc<str>,
+    /// Where its lines begin.
+    pub lines: LineStarts,
     /// What the plan was made for.
     pub request: Request,
     /// One a stage of the Dockerfile. Stages that the target does not need may hold an error.
@@ -95,21 +97,52 @@ pub fn plan(dockerfile: Dockerfile, request: Request) -> Result<Plan, Located> {
         globals: Scope::default(),
         target: 0,
         stages: Vec::new(),
+        lines: LineStarts::new(&text),
         text,
         request,
         dockerfile,
     };
     plan.target = plan.find_target().map_err(|error| (None, error))?;
-    plan.globals = plan.global_scope().map_err(some)?;
+    plan.globals = plan.global_scope(&plan.request.args).map_err(some)?;
     let stages = (0..plan.dockerfile.stages.len())
         .map(|index| plan.stage(index))
         .collect();
     plan.stages = stages;
+    if let Some((origin, error)) = cycle::find(&plan) {
+        return Err((Some(plan.location(origin)), error));
+    }
     for index in plan.reachable().map_err(some)? {
         supported::check(&plan.dockerfile.stages[index])
             .map_err(|(origin, error)| some((plan.location(origin), error)))?;
     }
     Ok(plan)
+}
+
+fn global_arg(scope: &mut Scope, arg: &Arg, args: &BTreeMap<String, String>) -> Result<(), Error> {
+    for declaration in &arg.declarations {
+        let name = declaration.name.text.clone();
+        let value = match (args.get(&name), &declaration.default) {
+            (Some(given), _) => Some(given.clone()),
+            (None, Some(default)) => Some(scope.expand(&default.text)?),
+            (None, None) => None,
+        };
+        if let Some(value) = value {
+            scope.set(&name, &value);
+        }
+    }
+    Ok(())
+}
+
+/// Says which stage was probably meant, and which there are.
+fn target_hint(wanted: &str, names: &[&str]) -> Option<String> {
+    if names.is_empty() {
+        return None;
+    }
+    let all = format!("the stages are: {}", names.join(", "));
+    Some(match suggest::search(wanted, names) {
+        Some(meant) => format!("did you mean {meant}? {all}"),
+        None => all,
+    })
 }
 
 fn some((location, error): (Location, Error)) -> Located {
@@ -119,7 +152,7 @@ fn some((location, error): (Location, Error)) -> Located {
 impl Plan {
     /// Gives the place of an instruction.
     pub fn location(&self, origin: &Origin) -> Location {
-        let lines = SourceMap::new(&self.text).lines(origin.span);
+        let lines = self.lines.lines(origin.span);
         let number = |line: usize| u32::try_from(line).unwrap_or(u32::MAX);
         Location {
             file: self.request.file.clone(),
@@ -153,6 +186,37 @@ impl Plan {
             return Ok(None);
         }
         self.resolve_from(stage, name).map(Some)
+    }
+
+    /// Finds the stage that `--from` of a stage names, be it earlier or later.
+    pub(super) fn stage_of(&self, stage: usize, name: &str) -> Option<usize> {
+        if self.request.contexts.contains(name) {
+            return None;
+        }
+        let stages = self.dockerfile.stages.len();
+        match name.parse() {
+            Ok(number) => Some(number).filter(|number| *number < stages),
+            Err(_) => self.stage_named(name, stage),
+        }
+    }
+
+    /// Gives what a stage is called in what is shown.
+    pub fn stage_name(&self, index: usize) -> String {
+        let stage = self.dockerfile.stages.get(index);
+        match stage.and_then(|stage| stage.name.as_ref()) {
+            Some(name) => name.text.clone(),
+            None => format!("stage-{index}"),
+        }
+    }
+
+    /// The error of a number that no stage has.
+    pub(super) fn missing(&self, index: usize) -> (Location, Error) {
+        let location = Location {
+            file: self.request.file.clone(),
+            lines: 1..=1,
+            text: self.text.clone(),
+        };
+        (location, Error::StageNumber(index.to_string()))
     }
 
     fn earlier(&self, stage: usize, found: usize, name: &str) -> Result<StageRef, Error> {
@@ -195,44 +259,41 @@ impl Plan {
                 .iter()
                 .filter_map(|stage| Some(stage.name.as_ref()?.text.as_str()))
                 .collect();
-            let hint = (!names.is_empty()).then(|| format!("the stages are: {}", names.join(", ")));
-            Error::NoTarget(wanted.clone(), hint)
+            Error::NoTarget(wanted.clone(), target_hint(wanted, &names))
         })
     }
 
-    fn global_scope(&self) -> Result<Scope, (Location, Error)> {
+    /// Gives the global arguments as these values of `--build-arg` make them.
+    pub(super) fn global_scope(
+        &self,
+        args: &BTreeMap<String, String>,
+    ) -> Result<Scope, (Location, Error)> {
         let mut scope = Scope::from_env(&[], self.dockerfile.escape());
         for (name, value) in self.platform_args() {
             scope.set(name, &value);
         }
         for arg in &self.dockerfile.global_args {
-            self.global_arg(&mut scope, arg)
+            global_arg(&mut scope, arg, args)
                 .map_err(|error| (self.location(&arg.origin), error))?;
         }
         Ok(scope)
-    }
-
-    fn global_arg(&self, scope: &mut Scope, arg: &Arg) -> Result<(), Error> {
-        for declaration in &arg.declarations {
-            let name = scope.expand(&declaration.name.text)?;
-            let value = match (self.request.args.get(&name), &declaration.default) {
-                (Some(given), _) => Some(given.clone()),
-                (None, Some(default)) => Some(scope.expand(&default.text)?),
-                (None, None) => None,
-            };
-            if let Some(value) = value {
-                scope.set(&name, &value);
-            }
-        }
-        Ok(())
     }
 
     /// The arguments that exist without being given; `--build-arg` wins over them.
     fn platform_args(&self) -> Vec<(&'static str, String)> {
         let (build, target) = (Platform::host(), &self.request.platform);
         let variant = |platform: &Platform| platform.variant.clone().unwrap_or_default();
-        let stage = &self.dockerfile.stages.get(self.target);
+        let stage = self.dockerfile.stages.get(self.target);
         let stage = stage.and_then(|stage| Some(stage.name.as_ref()?.text.clone()));
+        // A target is passed on as it was asked for, upper case and all.
+        let asked = self.request.target.clone();
+        let stage = asked
+            .filter(|asked| {
+                stage
+                    .as_ref()
+                    .is_some_and(|name| name.eq_ignore_ascii_case(asked))
+            })
+            .or(stage);
         let mut args = vec![
             ("BUILDPLATFORM", build.to_string()),
             ("BUILDOS", build.os.clone()),
@@ -271,10 +332,7 @@ impl Plan {
             base_name,
             platform,
             uses: self.uses(index)?,
-            name: match &stage.name {
-                Some(name) => name.text.clone(),
-                None => format!("stage-{index}"),
-            },
+            name: self.stage_name(index),
         })
     }
 
@@ -282,12 +340,18 @@ impl Plan {
         let Some(word) = &stage.from.platform else {
             return Ok(self.request.platform.clone());
         };
-        let text = self.globals.expand(&word.text)?;
+        let expanded = self.globals.trace(&word.text)?;
+        let text = expanded.text;
         if text.is_empty() {
-            return Err(Error::Platform(format!(
-                "the platform {:?} is empty once its arguments are expanded",
-                word.text
-            )));
+            let names = self.globals.names();
+            let unset = expanded.unset.iter();
+            let meant = unset
+                .filter_map(|name| suggest::search(name, &names))
+                .next();
+            return Err(Error::EmptyPlatform {
+                written: word.text.clone(),
+                hint: meant.map(|name| format!("did you mean {name}?")),
+            });
         }
         text.parse()
             .map_err(|error: crate::registry::descriptor::InvalidPlatform| {

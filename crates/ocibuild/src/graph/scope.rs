@@ -6,6 +6,9 @@ use crate::dockerfile::{Escape, Mount};
 
 use super::Error;
 
+/// Arguments that speak to the builder and are no variables.
+pub(super) const SILENT: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
+
 /// Names and values in the order in which they were first set.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Scope {
@@ -43,14 +46,22 @@ impl Scope {
         }
     }
 
-    /// Remembers that ARG declared a name; without a value it stays unset.
+    /// Remembers that ARG declared a name; without a value it stays unset. One that is
+    /// declared again keeps its place in the history.
     pub fn declare(&mut self, name: &str, value: Option<&str>) {
-        if let Some(value) = value {
+        if let Some(value) = value.filter(|_| !SILENT.contains(&name)) {
             self.set(name, value);
         }
-        let value = value.unwrap_or_default().to_owned();
-        self.declared.retain(|(known, _)| known != name);
-        self.declared.push((name.to_owned(), value));
+        let value = value.unwrap_or_default();
+        match self.declared.iter_mut().find(|(known, _)| known == name) {
+            Some((_, old)) => value.clone_into(old),
+            None => self.declared.push((name.to_owned(), value.to_owned())),
+        }
+    }
+
+    /// Tells whether ARG declared a name, with a value or without.
+    pub fn is_declared(&self, name: &str) -> bool {
+        self.declared.iter().any(|(known, _)| known == name)
     }
 
     /// Gives all variables: the environment of RUN.
@@ -82,6 +93,20 @@ impl Scope {
             text: text.to_owned(),
             source,
         })
+    }
+
+    /// Expands a word and tells which names it asked for.
+    pub fn trace(&self, word: &str) -> Result<words::Expansion, Error> {
+        words::trace(word, self.escape, &|name| self.get(name).map(str::to_owned))
+            .map_err(|source| failed(word, source))
+    }
+
+    /// Gives the names that have a value.
+    pub fn names(&self) -> Vec<&str> {
+        self.variables
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .collect()
     }
 
     /// Expands a word and splits the result.
@@ -118,6 +143,15 @@ mod tests {
         assert_eq!(scope.variables()[0], ("X".to_owned(), "arg".to_owned()));
         let args: Vec<_> = scope.arguments().collect();
         assert_eq!(args, [("X", "arg"), ("Y", "")]);
+        scope.declare("X", Some("again"));
+        assert_eq!(scope.arguments().next(), Some(("X", "again")));
+        scope.declare("X", Some("arg"));
+        scope.declare("BUILDKIT_SBOM_SCAN_STAGE", Some("true"));
+        assert_eq!(scope.get("BUILDKIT_SBOM_SCAN_STAGE"), None);
+        assert_eq!(
+            scope.arguments().last(),
+            Some(("BUILDKIT_SBOM_SCAN_STAGE", "true"))
+        );
         assert_eq!(scope.expand("${X}-${Y:-none}").as_deref(), Ok("arg-none"));
     }
 }

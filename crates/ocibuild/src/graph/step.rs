@@ -79,9 +79,34 @@ pub struct StageConfig {
     pub scope: Scope,
     /// Whether this stage has had a CMD, which ENTRYPOINT then keeps.
     pub has_cmd: bool,
+    /// Whether this Dockerfile has set the directory, here or in a stage below.
+    pub has_workdir: bool,
 }
 
 impl StageConfig {
+    /// Begins with an image; gives what its ONBUILD asks for, too.
+    pub fn of_image(plan: &Plan, mut image: ImageConfig) -> (Self, Vec<String>) {
+        image.created = None;
+        let triggers = std::mem::take(&mut image.config.on_build);
+        image.config.ensure_path();
+        let scope = Scope::from_env(&image.config.env, plan.dockerfile.escape());
+        let config = Self {
+            image,
+            scope,
+            has_cmd: false,
+            has_workdir: false,
+        };
+        (config, triggers)
+    }
+
+    /// Begins a stage on the result of this one; gives what its ONBUILD asks for, too.
+    pub fn child(&self) -> (Self, Vec<String>) {
+        let mut child = self.clone();
+        child.has_cmd = false;
+        let triggers = std::mem::take(&mut child.image.config.on_build);
+        (child, triggers)
+    }
+
     /// Takes one instruction.
     pub fn apply(&mut self, plan: &Plan, instruction: &Instruction) -> Result<Applied, Error> {
         match instruction {
@@ -117,7 +142,8 @@ impl StageConfig {
     fn arg(&mut self, plan: &Plan, arg: &Arg) -> Result<Applied, Error> {
         let mut shown = Vec::new();
         for declaration in &arg.declarations {
-            let name = self.scope.expand(&declaration.name.text)?;
+            // Unlike a default, a name is taken as it is written.
+            let name = declaration.name.text.clone();
             let given = plan.request.args.get(&name).cloned();
             let value = match (given, &declaration.default) {
                 (Some(given), _) => Some(given),
@@ -176,6 +202,7 @@ impl StageConfig {
     /// An absolute path is stored as it is written; a relative one is joined and cleaned.
     fn workdir(&mut self, workdir: &Workdir) -> Result<Applied, Error> {
         let path = self.scope.expand(&workdir.path.text)?;
+        self.has_workdir = true;
         let config = &mut self.image.config;
         if path.starts_with('/') {
             config.working_dir.clone_from(&path);
@@ -219,7 +246,11 @@ fn proxies(plan: &Plan) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for lower in names {
         let upper = lower.to_ascii_uppercase();
-        let Some(value) = args.get(lower).or_else(|| args.get(&upper)) else {
+        // Whatever the case; of several spellings the one in lower case wins.
+        let given = args
+            .iter()
+            .rfind(|(name, _)| name.eq_ignore_ascii_case(lower));
+        let Some((_, value)) = given else {
             continue;
         };
         found.push((lower.to_owned(), value.clone()));

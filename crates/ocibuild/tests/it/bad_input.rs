@@ -117,6 +117,12 @@ fn stages_that_need_each_other() {
     );
     assert_eq!(
         whole(&error),
+        "Dockerfile:4: circular dependency detected on stage \"two\""
+    );
+    let error =
+        failure("FROM scratch AS one\nCOPY --from=two f /\nFROM scratch AS two\nFROM one\n");
+    assert_eq!(
+        whole(&error),
         "Dockerfile:2: stage \"two\" is used before it is defined"
     );
     assert_eq!(
@@ -141,7 +147,10 @@ fn a_target_that_is_not_there() {
     );
     assert_eq!(
         (error.kind(), error.hint()),
-        (ErrorKind::User, Some("the stages are: builder"))
+        (
+            ErrorKind::User,
+            Some("did you mean builder? the stages are: builder")
+        )
     );
 }
 

@@ -587,3 +587,83 @@ fn a_dockerfile_may_be_elsewhere_or_a_text() {
     let image = workshop.built(workshop.build(&context).dockerfile(text));
     assert_eq!(image.list(""), ["f 0644 0:0 file"]);
 }
+
+#[test]
+fn a_chain_of_stages_is_never_too_long_for_the_stack() {
+    let mut text = "FROM scratch AS s0\nLABEL l=0\n".to_owned();
+    for index in 0..20_000 {
+        text += &format!("FROM s{index} AS s{}\n", index + 1);
+    }
+    let context = ContextDir::new().file("Dockerfile", text);
+    let image = Workshop::new();
+    let image = image.built(image.build(&context));
+    assert_eq!(image.config.config.labels["l"], "0");
+}
+
+#[test]
+fn row_68_a_dockerfile_in_lower_case_is_found() {
+    let workshop = Workshop::new();
+    let lower = || ContextDir::new().file("dockerfile", "FROM scratch\nLABEL l=lower\n");
+    let image = workshop.built(workshop.build(&lower()));
+    assert_eq!(image.config.config.labels["l"], "lower");
+    let both = lower().file("Dockerfile", "FROM scratch\nLABEL l=upper\n");
+    let image = workshop.built(workshop.build(&both));
+    assert_eq!(image.config.config.labels["l"], "upper");
+    // A name that was given is meant as it is.
+    let named = ocibuild::DockerfileSource::InContext("DOCKERFILE".to_owned());
+    let error = workshop.fails(workshop.build(&lower()).dockerfile(named));
+    assert_eq!(
+        error.to_string(),
+        "the Dockerfile \"DOCKERFILE\" is not there"
+    );
+}
+
+#[test]
+fn b26_a_platform_that_was_asked_for_wins_over_the_base() {
+    let workshop = Workshop::new();
+    let layout = workshop.path("arm");
+    let base = ContextDir::new().file("Dockerfile", "FROM scratch\nLABEL l=1\n");
+    let build = workshop
+        .build(&base)
+        .platform("linux/arm/v6".parse().unwrap());
+    let output = ocibuild::Output::OciDirectory(layout.clone());
+    crate::built::wait(build.output(output).run()).unwrap();
+    let named = ocibuild::NamedContext::OciLayout {
+        path: layout,
+        name: None,
+    };
+    let context =
+        ContextDir::new().file("Dockerfile", "FROM --platform=linux/arm/v6 base AS arm\n");
+    let build = || {
+        workshop
+            .build(&context)
+            .named_context("base", named.clone())
+    };
+    let image = workshop.built(build());
+    assert_eq!(image.config.platform.to_string(), "linux/arm/v6");
+    let image = workshop.built(build().platform("linux/s390x".parse().unwrap()));
+    assert_eq!(image.config.platform.to_string(), "linux/s390x");
+}
+
+#[test]
+fn row_1_another_frontend_is_named() {
+    use std::sync::{Arc, Mutex};
+    let workshop = Workshop::new();
+    for (syntax, want) in [
+        ("docker/dockerfile:1", 0),
+        ("docker.io/docker/dockerfile-upstream:master-labs", 0),
+        ("example.com/other@sha256:1", 1),
+    ] {
+        let text = format!("# syntax={syntax}\nFROM scratch\n");
+        let context = ContextDir::new().file("Dockerfile", text);
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let sink = told.clone();
+        let sink = ocibuild::EventSink::new(move |event| {
+            if let ocibuild::Event::Warning { message } = event {
+                sink.lock().unwrap().push(message);
+            }
+        });
+        crate::built::wait(workshop.build(&context).events(sink).run()).unwrap();
+        assert_eq!(told.lock().unwrap().len(), want, "{syntax}");
+    }
+}

@@ -5,9 +5,10 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use ocibuild::dockerfile::ast::{Command, Instruction, Invocation};
-use ocibuild::dockerfile::lint::lint;
+use ocibuild::dockerfile::lint::{Linter, Settings};
 use ocibuild::dockerfile::{
-    ParseErrorKind, Span, dump, dump_instruction, parse, parse_bytes, parse_trigger,
+    Dockerfile, LineStarts, ParseErrorKind, Span, dump, dump_instruction, parse, parse_bytes,
+    parse_prefix, parse_tree, parse_trigger, work,
 };
 use proptest::prelude::*;
 
@@ -308,6 +309,16 @@ fn fragments() -> impl Strategy<Value = String> {
     proptest::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat())
 }
 
+/// Runs the checks that the text decides.
+fn lint(file: &Dockerfile) {
+    let lines = LineStarts::new(&file.source);
+    let mut linter = Linter::new(&lines, Settings::default());
+    ocibuild::dockerfile::lint::lint(file, &mut linter);
+    for warning in linter.finish() {
+        assert_in_bounds(&file.source, warning.span);
+    }
+}
+
 fn assert_in_bounds(source: &str, span: Span) {
     assert!(
         source.get(span.start..span.end).is_some(),
@@ -315,35 +326,71 @@ fn assert_in_bounds(source: &str, span: Span) {
     );
 }
 
-/// Time must follow length, whatever a file repeats.
-#[test]
-fn hostile_files_take_no_time() {
-    let many = 40_000;
-    let bodies = "A\n".repeat(many);
-    let files = [
+/// What a hostile author may repeat, so many times.
+type Repeated = (&'static str, fn(usize) -> String);
+
+/// Files with one thing in them many times.
+const HOSTILE: &[Repeated] = &[
+    ("here-documents", |many| {
+        let bodies = "A\n".repeat(many);
         format!(
             "FROM x\nCOPY \\\n{} /d\n{bodies}",
             "<<A b \\\n".repeat(many)
-        ),
-        format!("FROM x\n{}", "CMD a\n".repeat(many)),
-        "FROM x AS y\n".repeat(many),
-        format!("FROM x\nRUN {}", "a \\\n\n# b\n".repeat(many)),
-        format!("FROM x\nENV {}", "a=1 \\\n".repeat(many)),
-        format!("FROM x\nRUN {} a", "--mount=type=cache \\\n".repeat(many)),
-        format!("FROM x\nRUN <<A {}\nA\n", "${a:- \\\n".repeat(many)),
-        format!("FROM x\nCMD {}", "[\\\n".repeat(many)),
-        format!("{}FROM x\n", "# a\n".repeat(many)),
-    ];
-    for source in files {
-        let start = std::time::Instant::now();
-        if let Ok(file) = parse(&source) {
-            let _ = lint(&file);
-        }
-        let head: String = source.chars().take(40).collect();
-        assert!(
-            start.elapsed() < std::time::Duration::from_secs(5),
-            "{head:?}"
-        );
+        )
+    }),
+    ("instructions", |many| {
+        format!("FROM x\n{}", "CMD a\n".repeat(many))
+    }),
+    ("stages", |many| "FROM x AS y\n".repeat(many)),
+    ("blanks", |many| {
+        format!("FROM x\nRUN {}", "a \\\n\n# b\n".repeat(many))
+    }),
+    ("pairs", |many| {
+        format!("FROM x\nENV {}", "a=1 \\\n".repeat(many))
+    }),
+    ("flags", |many| {
+        format!("FROM x\nRUN {} a", "--mount=type=cache \\\n".repeat(many))
+    }),
+    ("dollars", |many| {
+        format!("FROM x\nRUN <<A {}\nA\n", "${a:- \\\n".repeat(many))
+    }),
+    ("brackets", |many| {
+        format!("FROM x\nCMD {}", "[\\\n".repeat(many))
+    }),
+    ("strings", |many| {
+        format!("FROM x\nCMD [{}\"a\"]", "\"a\",\\\n".repeat(many))
+    }),
+    ("quotes", |many| {
+        format!("FROM x\nLABEL {}", "'\"\\\n".repeat(many))
+    }),
+    ("comments", |many| {
+        format!("{}FROM x\n", "# a\n".repeat(many))
+    }),
+    ("triggers", |many| {
+        format!("FROM x\nONBUILD {}", "ONBUILD \\\n".repeat(many))
+    }),
+    ("ports", |many| {
+        format!("FROM x\nEXPOSE {}", "1 \\\n".repeat(many))
+    }),
+];
+
+/// Work must follow length, whatever a file repeats: twice as much of it is about twice
+/// the work.
+#[test]
+fn work_follows_the_length_of_a_file() {
+    for (what, file) in HOSTILE {
+        let measure = |many| {
+            let source = file(many);
+            work::of(|| {
+                if let Ok(file) = parse(&source) {
+                    lint(&file);
+                }
+                let _ = parse_tree(&source);
+            })
+        };
+        let (once, twice) = (measure(2_000), measure(4_000));
+        assert!(once > 2_000, "{what}: nothing was counted");
+        assert!(twice < once * 5 / 2, "{what}: {once} became {twice}");
     }
 }
 
@@ -361,7 +408,7 @@ proptest! {
                         assert_in_bounds(source, origin.keyword.span);
                     }
                     let _ = dump(&file);
-                    let _ = lint(&file);
+                    lint(&file);
                 }
                 Err(error) => {
                     assert_in_bounds(source, error.span());
@@ -369,6 +416,8 @@ proptest! {
                 }
             }
             let _ = parse_trigger(source);
+            let _ = parse_tree(source);
+            let _ = parse_prefix(source);
         }
     }
 

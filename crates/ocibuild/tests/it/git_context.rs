@@ -127,3 +127,26 @@ fn a_tar_is_loaded_in_a_step() {
         "{lines:?}"
     );
 }
+
+#[test]
+fn row_20_a_build_can_be_dated_by_its_commit() {
+    let (workshop, server, seen) = (Workshop::new(), GitServer::start(), Seen::default());
+    let repository = repository(&server);
+    repository.file(
+        "service/Dockerfile",
+        "FROM scratch\nARG SOURCE_DATE_EPOCH\nLABEL at=$SOURCE_DATE_EPOCH\n",
+    );
+    repository.commit("first");
+    let url = format!("{}#:service", server.url("group/app.git"));
+    let build = build(&workshop, &url, &seen).build_arg("SOURCE_DATE_EPOCH", "context");
+    let image = workshop.built(build);
+    let at: i64 = image.config.config.labels["at"].parse().unwrap();
+    let created = image.config.created.unwrap();
+    let dated = workshop.built(build_at(&workshop, &url, &seen, at));
+    assert_eq!(Some(created), dated.config.created);
+    assert!(at > 0);
+}
+
+fn build_at(workshop: &Workshop, url: &str, seen: &Seen, at: i64) -> Build {
+    build(workshop, url, seen).build_arg("SOURCE_DATE_EPOCH", at.to_string())
+}

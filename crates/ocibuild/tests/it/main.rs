@@ -9,6 +9,8 @@ mod bad_input;
 mod build;
 mod built;
 mod cache;
+mod checks;
+mod config;
 mod copy_choice;
 mod copy_files;
 mod dockerfile;

@@ -190,6 +190,7 @@ impl TaskLog {
             }
             Event::Dockerfile { name, text } => self.dockerfile(name, text),
             Event::Warning { message } => self.line(&format!("WARNING: {message}")),
+            Event::Check(warning) => self.line(&format!("WARNING: {warning}")),
             Event::Pushed {
                 reference, digest, ..
             } => self.line(&format!("Pushed {reference}@{digest}")),

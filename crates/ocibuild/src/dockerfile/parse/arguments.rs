@@ -8,14 +8,16 @@ use crate::dockerfile::directive::Escape;
 use crate::dockerfile::error::{ParseError, ParseErrorKind};
 use crate::dockerfile::lines::Fragment;
 use crate::dockerfile::span::Word;
+use crate::dockerfile::work;
 
 /// Tells whether arguments are in the JSON form, be it right or wrong inside.
-pub(super) fn is_json(arguments: Fragment<'_>) -> bool {
+pub(in crate::dockerfile) fn is_json(arguments: Fragment<'_>) -> bool {
     parse_values(arguments).is_some()
 }
 
 fn parse_values(arguments: Fragment<'_>) -> Option<Vec<Value>> {
     let text = arguments.as_str();
+    work::count(text.len());
     text.trim_start()
         .starts_with('[')
         .then(|| serde_json::from_str(text).ok())
@@ -24,7 +26,10 @@ fn parse_values(arguments: Fragment<'_>) -> Option<Vec<Value>> {
 
 /// Reads a JSON array of strings. Text that is no JSON array is not an error but
 /// the other form of the instruction; an array of other things is one.
-pub(super) fn json(keyword: Keyword, arguments: Fragment<'_>) -> Result<Option<Vec<Word>>> {
+pub(in crate::dockerfile) fn json(
+    keyword: Keyword,
+    arguments: Fragment<'_>,
+) -> Result<Option<Vec<Word>>> {
     let Some(values) = parse_values(arguments) else {
         return Ok(None);
     };
@@ -62,19 +67,22 @@ fn json_strings(arguments: Fragment<'_>) -> Vec<Fragment<'_>> {
 }
 
 /// Reads a command: JSON where it is JSON, otherwise text for a shell.
-pub(super) fn command(keyword: Keyword, arguments: Fragment<'_>) -> Result<Command> {
+pub(in crate::dockerfile) fn command(keyword: Keyword, arguments: Fragment<'_>) -> Result<Command> {
     let words = json(keyword, arguments)?;
     Ok(words.map_or_else(|| Command::Shell(arguments.word()), Command::Exec))
 }
 
 /// Reads a list of paths: JSON where it is JSON, otherwise words between blanks.
-pub(super) fn list(keyword: Keyword, arguments: Fragment<'_>) -> Result<Vec<Word>> {
+pub(in crate::dockerfile) fn list(keyword: Keyword, arguments: Fragment<'_>) -> Result<Vec<Word>> {
     let words = json(keyword, arguments)?;
     Ok(words.unwrap_or_else(|| arguments.split().iter().map(Fragment::word).collect()))
 }
 
 /// Splits at blanks that are neither quoted nor escaped. Quotes stay in the words.
-pub(super) fn quoted_words(arguments: Fragment<'_>, escape: Escape) -> Vec<Fragment<'_>> {
+pub(in crate::dockerfile) fn quoted_words(
+    arguments: Fragment<'_>,
+    escape: Escape,
+) -> Vec<Fragment<'_>> {
     let text = arguments.as_str();
     let escape = escape.as_char();
     let mut words = Vec::new();
@@ -82,6 +90,7 @@ pub(super) fn quoted_words(arguments: Fragment<'_>, escape: Escape) -> Vec<Fragm
     let mut quote = None;
     let mut chars = text.char_indices();
     while let Some((at, c)) = chars.next() {
+        work::count(1);
         if quote.is_none() && c.is_whitespace() {
             words.extend(start.take().map(|start| arguments.slice(start..at)));
             continue;
@@ -102,17 +111,35 @@ pub(super) fn quoted_words(arguments: Fragment<'_>, escape: Escape) -> Vec<Fragm
 }
 
 /// Reads `name=value` pairs, or the one pair of the old form `name value`.
-pub(super) fn key_values(
+pub(in crate::dockerfile) fn key_values(
+    keyword: Keyword,
+    arguments: Fragment<'_>,
+    escape: Escape,
+) -> Result<Vec<KeyValue>> {
+    let pairs = key_values_raw(keyword, arguments, escape)?;
+    let blank = pairs.iter().find(|pair| pair.key.text.is_empty());
+    match (pairs.as_slice(), blank) {
+        ([], _) => Err(ParseError::new(
+            ParseErrorKind::NoArgument(keyword),
+            arguments.span(),
+        )),
+        (_, Some(pair)) => Err(ParseError::new(
+            ParseErrorKind::BlankName(keyword),
+            pair.key.span.to(pair.value.span),
+        )),
+        _ => Ok(pairs),
+    }
+}
+
+/// Reads pairs without asking whether there are any and whether they have names.
+pub(in crate::dockerfile) fn key_values_raw(
     keyword: Keyword,
     arguments: Fragment<'_>,
     escape: Escape,
 ) -> Result<Vec<KeyValue>> {
     let words = quoted_words(arguments, escape);
     let Some(first) = words.first() else {
-        return Err(ParseError::new(
-            ParseErrorKind::NoArgument(keyword),
-            arguments.span(),
-        ));
+        return Ok(Vec::new());
     };
     if !first.as_str().contains('=') {
         return legacy_pair(keyword, arguments).map(|pair| vec![pair]);
@@ -140,7 +167,6 @@ fn pair(keyword: Keyword, word: Fragment<'_>) -> Result<KeyValue> {
             keyword,
             word: text.to_owned(),
         }),
-        Some(0) => error(ParseErrorKind::BlankName(keyword)),
         Some(at) => Ok(KeyValue {
             key: word.slice(0..at).word(),
             value: word.from(at + 1).word(),

@@ -3,6 +3,7 @@
 //! and `}`. There are no brackets.
 
 use super::{MAX_EXPANDED, WordError};
+use crate::dockerfile::work;
 
 /// The most comparisons that one substitution may need.
 const MAX_WORK: usize = 64 * MAX_EXPANDED;
@@ -164,9 +165,12 @@ impl Matcher<'_> {
         let Some(value) = self.value.get(at..at + segment.len()) else {
             return false;
         };
-        value.iter().zip(segment).all(|(c, token)| match token {
-            Token::Char(wanted) => c == wanted,
-            Token::One | Token::Many => true,
+        value.iter().zip(segment).all(|(c, token)| {
+            work::count(1);
+            match token {
+                Token::Char(wanted) => c == wanted,
+                Token::One | Token::Many => true,
+            }
         })
     }
 }

@@ -9,6 +9,7 @@ use std::ops::Range;
 
 use super::{Expansion, Lookup, MAX_EXPANDED, MAX_EXPANDED_BODY, WordError};
 use crate::dockerfile::directive::Escape;
+use crate::dockerfile::work;
 
 /// Reads a text under `rules`.
 pub(super) fn expand(
@@ -129,6 +130,7 @@ impl Splitter {
     /// Adds text whose blanks part words.
     fn add(&mut self, text: &str, range: Range<usize>) {
         for c in text.chars() {
+            work::count(1);
             if !c.is_whitespace() {
                 self.add_whole(c.encode_utf8(&mut [0; 4]), range.clone());
             } else if !self.word.text.is_empty() {
@@ -202,6 +204,7 @@ impl<'a> Lexer<'a> {
 
     fn next(&mut self) -> Option<char> {
         let c = self.peek()?;
+        work::count(1);
         self.position += c.len_utf8();
         Some(c)
     }
