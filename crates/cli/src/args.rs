@@ -81,6 +81,12 @@ pub(crate) struct BuildArgs {
         value_name = "NAME=PATH|oci-layout://DIR[:TAG]|docker-image://REF"
     )]
     pub(crate) build_context: Vec<String>,
+    /// Give a secret to RUN --mount=type=secret; without a source it is the variable ID, else the file ID
+    #[arg(long, value_name = "id=ID[,src=FILE|,env=NAME]")]
+    pub(crate) secret: Vec<String>,
+    /// Give an SSH agent to RUN --mount=type=ssh; without a socket it is that of $SSH_AUTH_SOCK
+    #[arg(long, value_name = "default|ID[=SOCKET]")]
+    pub(crate) ssh: Vec<String>,
     /// Run every step, also those whose result is known
     #[arg(long)]
     pub(crate) no_cache: bool,

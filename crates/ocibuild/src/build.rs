@@ -18,6 +18,7 @@ use crate::image::ImageConfig;
 use crate::image::manifest::Document;
 use crate::output::Output;
 use crate::registry::{Client, Descriptor, Digest, Platform, Reference};
+use crate::secret::Secret;
 use tokio_util::task::TaskTracker;
 
 /// Where the files of a build come from.
@@ -97,6 +98,9 @@ pub struct Build {
     pub(crate) names: Vec<Reference>,
     pub(crate) labels: Vec<(String, String)>,
     pub(crate) contexts: BTreeMap<String, NamedContext>,
+    pub(crate) secrets: BTreeMap<String, Secret>,
+    pub(crate) agents: BTreeMap<String, PathBuf>,
+    pub(crate) cache_scope: String,
     #[cfg(feature = "git")]
     pub(crate) git_policy: crate::git::Policy,
     pub(crate) outputs: Vec<Output>,
@@ -124,6 +128,9 @@ impl Build {
             names: Vec::new(),
             labels: Vec::new(),
             contexts: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            agents: BTreeMap::new(),
+            cache_scope: String::new(),
             #[cfg(feature = "git")]
             git_policy: crate::git::Policy::default(),
             outputs: Vec::new(),
@@ -181,7 +188,32 @@ impl Build {
         self
     }
 
-    /// Sets from which servers repositories may come, and how much of them may.
+    /// Gives a secret to those RUN steps that name it in `--mount=type=secret,id=ID`; the
+    /// last one of an id counts. It ends in no layer, key, record or log of ours, and its
+    /// value does not decide whether the result of a step is known.
+    pub fn secret(mut self, id: impl Into<String>, secret: Secret) -> Self {
+        self.secrets.insert(id.into(), secret);
+        self
+    }
+
+    /// Gives the SSH agent that listens at `socket` to those RUN steps that name it in
+    /// `--mount=type=ssh,id=ID`; an id that is not said there is `default`. A step can list
+    /// the agent's keys and sign with them, and change nothing.
+    pub fn ssh(mut self, id: impl Into<String>, socket: impl Into<PathBuf>) -> Self {
+        self.agents.insert(id.into(), socket.into());
+        self
+    }
+
+    /// Separates this build from builds of other scopes: it finds no results of their RUN
+    /// steps and gets none of their directories of `--mount=type=cache`, and they not its.
+    /// Results of COPY and ADD hold nothing but what this build has anyway, and are shared.
+    pub fn cache_scope(mut self, name: impl Into<String>) -> Self {
+        self.cache_scope = name.into();
+        self
+    }
+
+    /// Sets from which servers repositories and files that ADD names may come, and how
+    /// much of them may.
     #[cfg(feature = "git")]
     pub fn git_policy(mut self, policy: crate::git::Policy) -> Self {
         self.git_policy = policy;

@@ -5,7 +5,9 @@
 //! tocs/<diff_id>                                 table of contents of a layer
 //! origins/<digest>                               where a blob that is not here can be had (JSON)
 //! layers/<identity>/<diff_id>/                   layers unpacked for RUN
+//! cachemounts/<identity>/<id>/<slot>/            directories of `RUN --mount=type=cache`
 //! steps/<key>                                    what a step gave (JSON)
+//! downloads/<digest of URL>                      which blob a file of ADD is, and its validators (JSON)
 //! locks/<name>                                   one holder at a time, over processes
 //! tmp/<process>/                                 work in progress
 //! ```
@@ -129,6 +131,7 @@ impl ContentStore {
             "blobs/sha256",
             "tocs",
             "origins",
+            "cachemounts",
             "layers",
             "steps",
             "locks",
@@ -138,7 +141,7 @@ impl ContentStore {
             fs::create_dir_all(&path).at("create", &path)?;
         }
         // Trees for RUN hold set-user-id files and devices of images: nobody else's business.
-        for folder in ["layers", "tmp"] {
+        for folder in ["cachemounts", "layers", "tmp"] {
             let path = root.join(folder);
             let mode = fs::Permissions::from_mode(0o700);
             fs::set_permissions(&path, mode).at("set the mode of", &path)?;
@@ -177,8 +180,13 @@ impl ContentStore {
 
     /// Tells whether a blob is there with the size that its descriptor names.
     pub fn has_blob(&self, descriptor: &Descriptor) -> bool {
-        fs::metadata(self.blob_path(&descriptor.digest))
-            .is_ok_and(|found| found.is_file() && found.len() == descriptor.size)
+        self.has_content(&descriptor.digest, descriptor.size)
+    }
+
+    /// Tells whether a blob is there with a size.
+    pub fn has_content(&self, digest: &Digest, size: u64) -> bool {
+        fs::metadata(self.blob_path(digest))
+            .is_ok_and(|found| found.is_file() && found.len() == size)
     }
 
     /// Opens a blob.
@@ -285,6 +293,16 @@ impl ContentStore {
         self.write_json(&self.0.root.join("steps").join(key.hex()), step)
     }
 
+    /// Gives what is known of a download, by the digest of its URL.
+    pub fn download<T: DeserializeOwned>(&self, key: &Digest) -> Option<T> {
+        read_json(&self.0.root.join("downloads").join(key.hex()))
+    }
+
+    /// Remembers a download.
+    pub fn put_download<T: Serialize>(&self, key: &Digest, file: &T) -> Result<(), Error> {
+        self.write_json(&self.0.root.join("downloads").join(key.hex()), file)
+    }
+
     /// Remembers where blobs can be had again that are not here.
     pub fn put_origins(&self, layers: &[Layer]) -> Result<(), Error> {
         for layer in layers.iter().filter(|layer| !self.has_blob(&layer.blob)) {
@@ -326,6 +344,29 @@ impl ContentStore {
         let file = open_lock(&path).at("open", &path)?;
         rustix::fs::flock(file.as_fd(), FlockOperation::LockExclusive).at("lock", &path)?;
         Ok(Lock { _file: file })
+    }
+
+    /// Takes the lock on a name if nobody stands in the way: with others who share it, or
+    /// alone.
+    pub fn try_lock(&self, name: &str, shared: bool) -> Result<Option<Lock>, Error> {
+        let path = self.0.root.join("locks").join(name);
+        let file = open_lock(&path).at("open", &path)?;
+        let operation = match shared {
+            true => FlockOperation::NonBlockingLockShared,
+            false => FlockOperation::NonBlockingLockExclusive,
+        };
+        match rustix::fs::flock(file.as_fd(), operation) {
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            other => {
+                other.at("lock", &path)?;
+                Ok(Some(Lock { _file: file }))
+            }
+        }
+    }
+
+    /// Gives the folder of the directories of cache mounts for an identity.
+    pub fn cache_mounts(&self, identity: &str) -> PathBuf {
+        self.0.root.join("cachemounts").join(identity)
     }
 
     fn write_once(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {

@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::executor::Exit;
-use crate::{content, context, copy, executor, graph, layer, output, snapshot, source};
+use crate::{content, context, copy, executor, graph, layer, output, secret, snapshot, source};
 
 /// What kind of failure an error is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,6 +125,14 @@ pub enum Error {
     /// COPY or ADD.
     #[error(transparent)]
     Copy(#[from] copy::Error),
+    /// An archive that ADD extracts.
+    #[error("cannot extract the archive {name:?}")]
+    Archive {
+        /// Its name.
+        name: String,
+        /// Why.
+        source: layer::Error,
+    },
     /// The context.
     #[error(transparent)]
     Context(#[from] context::Error),
@@ -132,6 +140,10 @@ pub enum Error {
     #[cfg(feature = "git")]
     #[error(transparent)]
     Git(#[from] crate::git::GitError),
+    /// A file that ADD downloads.
+    #[cfg(feature = "git")]
+    #[error(transparent)]
+    Download(#[from] crate::download::DownloadError),
     /// A base image.
     #[error(transparent)]
     Source(#[from] source::Error),
@@ -144,6 +156,24 @@ pub enum Error {
     /// A root file system.
     #[error(transparent)]
     Snapshot(#[from] snapshot::Error),
+    /// A secret that was given and cannot be had.
+    #[error("the secret {id:?}")]
+    Secret {
+        /// Its name.
+        id: String,
+        /// Why.
+        source: secret::Error,
+    },
+    /// An SSH agent that was given and cannot be reached.
+    #[error("the SSH agent {id:?} at {path}")]
+    Agent {
+        /// Its name.
+        id: String,
+        /// Its socket.
+        path: std::path::PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The sandbox.
     #[error(transparent)]
     Sandbox(#[from] executor::Error),
@@ -222,12 +252,17 @@ impl Error {
             | Self::Output(output::Error::Push { .. })
             | Self::Client(_) => ErrorKind::Registry,
             #[cfg(feature = "git")]
-            Self::Git(error) if error.is_forbidden() => ErrorKind::User,
+            Self::Git(error) if error.is_users() => ErrorKind::User,
             #[cfg(feature = "git")]
             Self::Git(_) => ErrorKind::Registry,
+            #[cfg(feature = "git")]
+            Self::Download(error) if error.is_users() => ErrorKind::User,
+            #[cfg(feature = "git")]
+            Self::Download(_) => ErrorKind::Registry,
             Self::Sandbox(error) if error.is_users() => ErrorKind::Command,
             Self::Sandbox(_) | Self::NoSandbox(_) => ErrorKind::Sandbox,
             Self::Cancelled => ErrorKind::Cancelled,
+            Self::Layer(layer::Error::Unrepresentable { .. }) => ErrorKind::User,
             Self::Store(_)
             | Self::Layer(_)
             | Self::Snapshot(_)

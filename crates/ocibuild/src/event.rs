@@ -20,6 +20,20 @@ pub enum Stream {
     Stderr,
 }
 
+/// What is happening to something that is moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TransferState {
+    /// Bytes are being moved.
+    Moving,
+    /// All bytes are where they should be.
+    Done,
+    /// It was there already, and nothing was moved.
+    Exists,
+    /// A registry took it over from another of its repositories, and nothing was moved.
+    Mounted,
+}
+
 /// What happened. Durations are in milliseconds, sizes in bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -51,6 +65,8 @@ pub enum Event {
         current: u64,
         /// Bytes in all, 0 where that is not known.
         total: u64,
+        /// What is happening to it.
+        state: TransferState,
     },
     /// A step is done.
     StepDone {

@@ -2,10 +2,11 @@
 //!
 //! [`Build`] is the way in. The path behind it, in the order in which data passes:
 //! [`git`] and [`context`] give the files, [`dockerfile`] parses the text, [`graph`]
-//! makes stages and steps of it, [`source`] finds the bases, [`executor`] and [`copy`]
-//! carry a step out, [`snapshot`] knows root file systems, [`layer`] makes bytes of
-//! changes, [`image`] makes configuration and manifest, and [`output`] hands the image
-//! over. [`content`] is the store on disk, [`cache`] remembers there which step gave
+//! makes stages and steps of it, [`source`] finds the bases, [`download`] brings what ADD
+//! names, [`executor`] and [`copy`] carry a step out, [`snapshot`] knows root file
+//! systems, [`layer`] makes bytes of changes, [`image`] makes configuration and manifest,
+//! and [`output`] hands the image over. [`secret`] is what a command may see and nothing
+//! may keep. [`content`] is the store on disk, [`cache`] remembers there which step gave
 //! which layer, [`images`] finds what builds left there; `engine` carries a build out.
 //! [`check`] says what can be said of a Dockerfile without building it.
 
@@ -18,6 +19,8 @@ pub mod content;
 pub mod context;
 pub mod copy;
 pub mod dockerfile;
+#[cfg(feature = "git")]
+pub mod download;
 mod engine;
 pub mod error;
 pub mod event;
@@ -30,6 +33,7 @@ pub mod images;
 pub mod layer;
 pub mod net;
 pub mod output;
+pub mod secret;
 pub mod snapshot;
 pub mod source;
 #[cfg(feature = "testing")]
@@ -39,9 +43,10 @@ mod time;
 pub use build::{Build, ContextSource, DockerfileSource, Image, NamedContext, StepRecord};
 pub use cancel::Cancel;
 pub use error::{Error, ErrorKind};
-pub use event::{CheckWarning, Event, EventSink, LayerSummary, StepId, Stream};
+pub use event::{CheckWarning, Event, EventSink, LayerSummary, StepId, Stream, TransferState};
 pub use ocibuild_registry as registry;
 pub use output::Output;
+pub use secret::Secret;
 
 /// Lets this program be its own sandbox helper. Must come first in `main`, before any
 /// thread is started: in a helper it does the helper's work and never returns.

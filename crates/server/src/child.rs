@@ -84,6 +84,13 @@ async fn build(
     for (name, value) in spec.labels {
         build = build.label(name, value);
     }
+    for secret in spec.secrets {
+        let content = ocibuild::Secret::bytes(secret.value.expose());
+        build = build.secret(secret.id, content);
+    }
+    if let Some(scope) = spec.cache_scope {
+        build = build.cache_scope(scope);
+    }
     if let Some(target) = spec.target {
         build = build.target(target);
     }

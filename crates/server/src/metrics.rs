@@ -74,10 +74,8 @@ pub(crate) enum Transfer {
     /// They were sent.
     Uploaded,
     /// The registry took them from another of its repositories.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no event tells of it yet"))]
     Mounted,
     /// They were there.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no event tells of it yet"))]
     Existing,
 }
 

@@ -1,4 +1,4 @@
-//! What the tests need of the machine: programs of the distribution, Helm, and a user
+//! What the tests need of the machine: programs of the distribution and of PyPI, and a user
 //! without privileges. On Debian and Ubuntu, as root, what is missing is installed;
 //! elsewhere it is named, and the tests that need it say so themselves.
 
@@ -28,13 +28,37 @@ const PROGRAMS: &[(&str, &str)] = &[
 const BUSYBOX: (&str, &str) = ("/bin/busybox", "busybox-static");
 /// Python with what makes environments of its own, which Debian has apart from it.
 const VENV: (&str, &str) = ("import ensurepip, venv", "python3-venv");
-/// Helm as a library, with all that it needs.
-const HELM: (&str, &str) = ("import helm_python", "helm-python-sdk==0.2.2");
+/// What comes from PyPI, each in an environment of its own in the target folder.
+const PYTHON_TOOLS: &[PythonTool] = &[
+    PythonTool {
+        folder: "helm",
+        statement: "import helm_python",
+        // It has all that it needs.
+        packages: &["--no-deps", "helm-python-sdk==0.2.2"],
+        without: "the tests of the chart",
+    },
+    PythonTool {
+        folder: "schemathesis",
+        statement: "import schemathesis",
+        packages: &["schemathesis==4.32.5"],
+        without: "the test of the API's description",
+    },
+];
 /// The user under which tests show that no privileges are needed.
 const TEST_USER: &str = "ocibuild-test";
 /// Policy of Debian's `invoke-rc.d`: status 101 forbids a package to start its service.
 const POLICY_FILE: &str = "/usr/sbin/policy-rc.d";
 const POLICY: &str = "#!/bin/sh\nexit 101\n";
+
+/// A library or program of Python's.
+struct PythonTool {
+    folder: &'static str,
+    /// What Python can do where the tool is there.
+    statement: &'static str,
+    packages: &'static [&'static str],
+    /// What is skipped without it, and says so.
+    without: &'static str,
+}
 
 /// Makes the machine ready; gives the status of the first command that fails.
 pub(crate) fn prepare() -> u8 {
@@ -54,7 +78,7 @@ pub(crate) fn prepare() -> u8 {
             }
         }
     }
-    make_helm();
+    PYTHON_TOOLS.iter().for_each(make_python_tool);
     if root { make_test_user() } else { 0 }
 }
 
@@ -94,12 +118,10 @@ fn python_can(python: &Path, statement: &str) -> bool {
     command.status().is_ok_and(|status| status.success())
 }
 
-/// Puts Helm into an environment of its own in the target folder. Without it the tests of
-/// the chart are skipped, and say so.
-fn make_helm() {
-    let folder = target_folder().join("helm");
+fn make_python_tool(tool: &PythonTool) {
+    let folder = target_folder().join(tool.folder);
     let python = folder.join("bin/python");
-    if python_can(&python, HELM.0) {
+    if python_can(&python, tool.statement) {
         return;
     }
     let made = run_shown(
@@ -114,10 +136,11 @@ fn make_helm() {
         "install",
         "--quiet",
         "--disable-pip-version-check",
+        "--only-binary=:all:",
     ]);
-    pip.args(["--no-deps", "--only-binary=:all:", HELM.1]);
+    pip.args(tool.packages);
     if made != 0 || run_shown(&mut pip) != 0 {
-        println!("    no Helm: the tests of the chart will be skipped");
+        println!("    no {}: {} will be skipped", tool.folder, tool.without);
     }
 }
 

@@ -12,6 +12,7 @@ use ocibuild::{Build, ContextSource, DockerfileSource, Image, NamedContext, Outp
 
 use super::stdin;
 use super::surroundings::{cancel_on_signal, client, platform, reference, store_root};
+use super::{secrets, ssh};
 use crate::args::{BuildArgs, RegistryArgs};
 use crate::error::Error;
 use crate::report;
@@ -99,6 +100,14 @@ fn to_build(args: &BuildArgs) -> Result<Build, Error> {
         .events(report::sink(args.progress, args.quiet));
     for (name, value) in pairs("--label", &args.label)? {
         build = build.label(name, value);
+    }
+    for secret in &args.secret {
+        let (id, secret) = secrets::parse(secret)?;
+        build = build.secret(id, secret);
+    }
+    for agent in &args.ssh {
+        let (id, socket) = ssh::parse(agent)?;
+        build = build.ssh(id, socket);
     }
     for output in outputs(args, &names)? {
         build = build.output(output);

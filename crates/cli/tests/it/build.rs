@@ -278,3 +278,120 @@ fn row_67_a_dockerfile_alone_comes_from_standard_input() {
     let want = "error: standard input holds no archive, in which \"other\" could be\n";
     assert_eq!(ended.err, want);
 }
+
+#[test]
+fn secrets_come_from_files_and_variables() {
+    let place = Place::new();
+    std::fs::write(place.path("file,1"), "in a file").unwrap();
+    std::fs::write(place.path("plain"), "by its name").unwrap();
+    let show = "for id in a b c d e; do cat /run/secrets/$id; echo; done";
+    let mounts = ["a", "b", "c", "d", "plain,target=/run/secrets/e"]
+        .map(|id| format!("--mount=type=secret,required,id={id}"))
+        .join(" ");
+    let text = format!("FROM busybox\nRUN {mounts} {show}\n");
+    let context = ContextDir::new().file("Dockerfile", text);
+    let flags = [
+        "--secret",
+        "\"src=file,1\",id=a",
+        "--secret",
+        "id=b,env=TOKEN",
+        "--secret",
+        "type=env,id=c,source=TOKEN",
+        "--secret",
+        "id=d,type=env",
+        "--secret",
+        "id=plain",
+    ];
+    let arguments = crate::command::build_arguments(context.path().to_str().unwrap(), &flags);
+    let ended = place
+        .command(&arguments)
+        .env("TOKEN", "in TOKEN")
+        .env("d", "in d")
+        .output()
+        .unwrap();
+    let ended = crate::command::ended(ended);
+    assert_eq!(ended.status, 0, "{}", ended.err);
+    for line in [" in a file\n", " in TOKEN\n", " in d\n", " by its name\n"] {
+        assert!(ended.err.contains(line), "{line:?} in {}", ended.err);
+    }
+}
+
+#[test]
+fn wrong_secrets_are_refused_before_anything_runs() {
+    let place = Place::new();
+    for (flag, status, want) in [
+        ("src=f", 2, "--secret \"src=f\": say id=ID"),
+        ("id", 2, "--secret \"id\": \"id\": want KEY=VALUE"),
+        (
+            "id=a,scr=f",
+            2,
+            "unknown key \"scr\", did you mean \"src\"?",
+        ),
+        (
+            "id=a,type=flie",
+            2,
+            "unknown type \"flie\", did you mean \"file\"?",
+        ),
+        ("id=a,src=f,env=A", 2, "say src=FILE or env=NAME, not both"),
+        ("id=a,type=file,env=A", 2, "type=file wants src=FILE"),
+        (
+            "id=a,src=none",
+            1,
+            "error: the secret \"a\"\n  caused by: read none\n",
+        ),
+        (
+            "id=a,env=NONE",
+            1,
+            "the environment variable \"NONE\" is not set",
+        ),
+    ] {
+        let ended = place.build(&context(), &["--secret", flag]);
+        assert_eq!(ended.status, status, "{flag}: {}", ended.err);
+        assert!(ended.err.contains(want), "{flag}: {}", ended.err);
+    }
+    assert!(!place.path("store").exists());
+}
+
+#[test]
+fn an_agent_is_a_socket() {
+    let place = Place::new();
+    let text = "FROM busybox\nRUN --mount=type=ssh,required test -S $SSH_AUTH_SOCK && echo default\n\
+        RUN --mount=type=ssh,id=other,required test -S $SSH_AUTH_SOCK && echo other\n";
+    let context = ContextDir::new().file("Dockerfile", text);
+    let socket = place.path("agent");
+    let _agent = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let flags = ["--ssh", "default", "--ssh", "other=agent"];
+    let arguments = crate::command::build_arguments(context.path().to_str().unwrap(), &flags);
+    let mut command = place.command(&arguments);
+    let ended = crate::command::ended(command.env("SSH_AUTH_SOCK", &socket).output().unwrap());
+    assert_eq!(ended.status, 0, "{}", ended.err);
+    assert!(
+        ended.err.contains(" default\n") && ended.err.contains(" other\n"),
+        "{}",
+        ended.err
+    );
+
+    std::fs::write(place.path("key"), "a key").unwrap();
+    for (flag, status, want) in [
+        (
+            "default",
+            2,
+            "--ssh \"default\": no agent runs: SSH_AUTH_SOCK is not set",
+        ),
+        ("=agent", 2, "--ssh \"=agent\": say default or ID[=SOCKET]"),
+        (
+            "a=key",
+            2,
+            "--ssh \"a=key\": key is no socket; add keys to an agent with ssh-add",
+        ),
+        (
+            "a=none",
+            1,
+            "error: the SSH agent \"a\" at none\n  caused by: No such file",
+        ),
+    ] {
+        let ended = place.build(&context, &["--ssh", flag]);
+        assert_eq!(ended.status, status, "{flag}: {}", ended.err);
+        assert!(ended.err.contains(want), "{flag}: {}", ended.err);
+    }
+}

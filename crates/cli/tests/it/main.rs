@@ -3,10 +3,16 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod build;
+mod canary;
 mod check;
 mod command;
+mod git_faults;
 mod interrupt;
+mod limits;
+mod replicas;
 mod serve;
+mod served;
 mod service;
 mod settings;
+mod targets;
 mod transfer;

@@ -1,33 +1,24 @@
-//! The service with real builds: a repository over HTTP, this command as the process of
-//! a build, Debian's registry, and both databases.
-
-use std::time::{Duration, Instant};
+//! The service with real builds: a repository over HTTP, this command as the service and as
+//! the process of a build, Debian's registry, and both databases.
 
 use ocibuild::testing::{GitRepository, GitServer};
 use ocibuild_registry::testing::{DebianRegistry, StartError};
-use ocibuild_server::{Config, Defaults, Options, Service};
 use ocibuild_store::testing::MariaDb;
-use reqwest::blocking::{Client, multipart};
-use tokio_util::sync::CancellationToken;
 
 use crate::command::{Place, pull_and_validate};
+use crate::served::{Served, until};
 
-const PATIENCE: Duration = Duration::from_secs(60);
 const TOKEN: &str = "ghp_0123456789secret";
 
-/// A service on a thread of its own.
-struct Running {
-    place: Place,
-    registry: DebianRegistry,
-    url: String,
-    http: Client,
-    shutdown: CancellationToken,
-    thread: Option<std::thread::JoinHandle<()>>,
+/// Debian's registry with a base image, and a place for services.
+pub(crate) struct Site {
+    pub(crate) place: Place,
+    pub(crate) registry: DebianRegistry,
 }
 
-impl Running {
+impl Site {
     /// None where Debian's registry is not installed.
-    fn start(vars: &[(&str, String)]) -> Option<Self> {
+    pub(crate) fn new() -> Option<Self> {
         let registry = match DebianRegistry::start() {
             Err(StartError::Missing) => {
                 skip("docker-registry is not installed");
@@ -35,96 +26,24 @@ impl Running {
             }
             registry => registry.unwrap(),
         };
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let place = Place::new();
         place.push_base(registry.reference("base:1"));
-        let own = [
-            ("OCIBUILD_LISTEN", "127.0.0.1:0".to_owned()),
-            ("LOCAL_REGISTRY", registry.host()),
-            ("GITHUB_TOKEN", TOKEN.to_owned()),
-            ("PATH", "/usr/sbin:/usr/bin:/sbin:/bin".to_owned()),
-        ];
-        let vars = own
-            .iter()
-            .chain(vars)
-            .map(|(name, value)| ((*name).to_owned(), value.clone()));
-        let defaults = Defaults {
-            data: place.path("data"),
-            max_builds: 2,
-        };
-        let config = Config::from_vars(vars, &defaults).unwrap();
-        let (send, address) = std::sync::mpsc::channel();
-        let shutdown = CancellationToken::new();
-        let stop = shutdown.clone();
-        let thread = std::thread::spawn(move || {
-            crate::command::wait(async {
-                let options = Options::new(env!("CARGO_BIN_EXE_ocibuild").into());
-                let service = Service::start(config, options).await.unwrap();
-                send.send(service.address()).unwrap();
-                service.run(stop).await.unwrap();
-            });
-        });
-        Some(Self {
-            url: format!("http://{}", address.recv().unwrap()),
-            place,
-            registry,
-            http: Client::builder().no_proxy().build().unwrap(),
-            shutdown,
-            thread: Some(thread),
-        })
+        Some(Self { place, registry })
     }
 
-    /// Asks for a build and gives the id of its task.
-    fn submit(&self, repository: &str, tag: &str, dockerfile: Option<&str>) -> String {
-        let mut form = multipart::Form::new()
-            .text("app_name", "app")
-            .text("image_tag", tag.to_owned())
-            .text("git_repo", repository.to_owned());
-        if let Some(text) = dockerfile {
-            let part = multipart::Part::text(text.to_owned()).file_name("Dockerfile");
-            form = form.part("dockerfile", part);
-        }
-        let request = self
-            .http
-            .post(format!("{}/build_with_dockerfile", self.url));
-        let answer: serde_json::Value = json(request.multipart(form));
-        answer["task_id"].as_str().unwrap().to_owned()
+    /// Starts a service that pushes to the registry.
+    pub(crate) fn serve(&self, data: &str, vars: &[(&str, String)]) -> Served {
+        let own = [("LOCAL_REGISTRY", self.registry.host())];
+        Served::start(&self.place, data, &[&own, vars].concat())
     }
 
-    /// Waits until the task has ended; gives the states that were seen, and the log.
-    fn follow(&self, task: &str) -> (Vec<String>, String) {
-        let (start, mut states) = (Instant::now(), Vec::new());
-        loop {
-            let status = self
-                .http
-                .get(format!("{}/task/status?task_id={task}", self.url));
-            let state = json(status)["build_status"].as_str().unwrap().to_owned();
-            let ended = state == "completed" || state == "failed";
-            if states.last() != Some(&state) {
-                states.push(state);
-            }
-            let log = self.http.get(format!("{}/static/{task}.log", self.url));
-            let log = log.send().unwrap().text().unwrap();
-            if ended {
-                return (states, log);
-            }
-            assert!(start.elapsed() < PATIENCE, "{states:?}: {log}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    fn assert_fails(&self, task: &str, reason: &str) {
-        let (states, log) = self.follow(task);
-        assert_eq!(states.last().unwrap(), "failed", "{log}");
-        let last = log.lines().last().unwrap();
-        assert!(
-            last.starts_with("Build failed after ") && last.contains(reason),
-            "{log}"
-        );
-        assert!(!log.contains(TOKEN));
-    }
-
-    fn repository(&self, server: &GitServer, name: &str, command: &str) -> GitRepository {
+    /// Makes a repository whose image runs a command.
+    pub(crate) fn repository(
+        &self,
+        server: &GitServer,
+        name: &str,
+        command: &str,
+    ) -> GitRepository {
         let repository = server.repository(name);
         let text = format!(
             "FROM {}/base:1\nCOPY f /f\nRUN {command}\n",
@@ -138,47 +57,56 @@ impl Running {
     }
 }
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.shutdown.cancel();
-        // A panic there has been printed already.
-        let _ = self.thread.take().map(std::thread::JoinHandle::join);
-    }
-}
-
-fn json(request: reqwest::blocking::RequestBuilder) -> serde_json::Value {
-    serde_json::from_str(&request.send().unwrap().text().unwrap()).unwrap()
-}
-
 #[expect(clippy::print_stderr, reason = "a skipped test has to be seen")]
-fn skip(reason: &str) {
+pub(crate) fn skip(reason: &str) {
     eprintln!("skipped: {reason}");
 }
 
+/// A command of a build that waits until it is let go.
+pub(crate) struct Gate(std::net::TcpListener);
+
+impl Gate {
+    pub(crate) fn new() -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        Self(listener)
+    }
+
+    /// The command that waits.
+    pub(crate) fn command(&self) -> String {
+        let port = self.0.local_addr().unwrap().port();
+        format!("echo at-work && nc 127.0.0.1 {port} < /dev/null")
+    }
+
+    /// Waits until a build waits; it goes on when what is returned is dropped.
+    pub(crate) fn reached(&self) -> std::net::TcpStream {
+        let mut waiting = None;
+        until("a build at the gate", || {
+            waiting = self.0.accept().ok();
+            waiting.is_some()
+        });
+        waiting.unwrap().0
+    }
+}
+
 fn builds_and_failures(vars: &[(&str, String)]) {
-    let Some(service) = Running::start(vars) else {
-        return;
-    };
+    let Some(site) = Site::new() else { return };
+    let token = [("GITHUB_TOKEN", TOKEN.to_owned())];
+    let service = site.serve("data", &[&token, vars].concat());
     let server = GitServer::start();
     // The command waits until it has been seen running.
-    let gate = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let wait = format!(
-        "echo at-work && nc 127.0.0.1 {} < /dev/null",
-        gate.local_addr().unwrap().port()
-    );
-    let good = service.repository(&server, "team/good.git", &wait);
+    let gate = Gate::new();
+    let good = site.repository(&server, "team/good.git", &gate.command());
     let task = service.submit(good.url(), "v1", None);
-    let waiting = gate.accept().unwrap();
-    let state = service
-        .http
-        .get(format!("{}/task/status?task_id={task}", service.url));
-    assert_eq!(json(state)["build_status"], "running");
+    let waiting = gate.reached();
+    assert_eq!(service.state(&task), "running");
     drop(waiting);
-    let (states, log) = service.follow(&task);
-    assert_eq!(states.last().unwrap(), "completed", "{log}");
-    assert!(log.contains(" | at-work\n"), "{log}");
-    let reference = service.registry.reference("app-app:v1");
-    let pushed = log
+    let ended = service.follow(&task);
+    assert_eq!(ended.state, "completed", "{}", ended.log);
+    assert!(ended.log.contains(" | at-work\n"), "{}", ended.log);
+    let reference = site.registry.reference("serve-app:v1");
+    let pushed = ended
+        .log
         .lines()
         .find_map(|line| line.strip_prefix("Pushed "))
         .unwrap();
@@ -187,7 +115,6 @@ fn builds_and_failures(vars: &[(&str, String)]) {
         digest,
         pull_and_validate(&name.parse().unwrap_or(reference))
     );
-    assert!(!log.contains(TOKEN));
     assert!(
         server
             .seen()
@@ -196,23 +123,21 @@ fn builds_and_failures(vars: &[(&str, String)]) {
         "the token is GitHub's"
     );
 
-    let uploaded = format!(
-        "FROM {}/base:1\nRUN echo uploaded\n",
-        service.registry.host()
-    );
-    let (states, log) = service.follow(&service.submit(good.url(), "v2", Some(&uploaded)));
-    assert_eq!(states.last().unwrap(), "completed", "{log}");
+    let uploaded = format!("FROM {}/base:1\nRUN echo uploaded\n", site.registry.host());
+    let ended = service.follow(&service.submit(good.url(), "v2", Some(&uploaded)));
+    assert_eq!(ended.state, "completed", "{}", ended.log);
     assert!(
-        log.contains(" | uploaded\n") && !log.contains("at-work"),
-        "{log}"
+        ended.log.contains(" | uploaded\n") && !ended.log.contains("at-work"),
+        "{}",
+        ended.log
     );
 
     let task = service.submit(&server.url("team/none.git"), "v3", None);
     service.assert_fails(&task, "no repository at ");
-    let bad = service.repository(&server, "team/bad.git", "echo why >&2; exit 9");
+    let bad = site.repository(&server, "team/bad.git", "echo why >&2; exit 9");
     let task = service.submit(bad.url(), "v4", None);
     service.assert_fails(&task, "exit code: 9");
-    let scratch = service.place.path("data/build_artifacts");
+    let scratch = site.place.path("data/build_artifacts");
     assert_eq!(
         std::fs::read_dir(scratch).unwrap().count(),
         0,
@@ -228,25 +153,11 @@ fn on_sqlite() {
 #[test]
 fn on_mariadb() {
     let database = MariaDb::start().unwrap();
-    let port = database.settings("").port.to_string();
-    builds_and_failures(&[("MYSQL_HOST", "127.0.0.1".to_owned()), ("MYSQL_PORT", port)]);
+    builds_and_failures(&mysql(&database));
 }
 
-#[test]
-fn a_registry_that_is_down_fails_the_push() {
-    let gone = DebianRegistry::start().map(|registry| registry.host());
-    let Ok(gone) = gone else {
-        skip("docker-registry is not installed");
-        return;
-    };
-    let Some(service) = Running::start(&[("LOCAL_REGISTRY", gone.clone())]) else {
-        return;
-    };
-    let server = GitServer::start();
-    let repository = server.repository("app.git");
-    repository
-        .file("Dockerfile", "FROM scratch\nLABEL a=1\n")
-        .commit("one");
-    let task = service.submit(repository.url(), "v1", None);
-    service.assert_fails(&task, &format!("push {gone}/"));
+/// The settings that name a server of MariaDB.
+pub(crate) fn mysql(database: &MariaDb) -> [(&'static str, String); 2] {
+    let port = database.settings("").port.to_string();
+    [("MYSQL_HOST", "127.0.0.1".to_owned()), ("MYSQL_PORT", port)]
 }

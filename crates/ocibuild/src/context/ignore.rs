@@ -45,6 +45,17 @@ pub enum IgnoreError {
     },
 }
 
+impl IgnoreError {
+    /// Gives what is wrong, for patterns that were not lines of a file.
+    pub fn without_line(&self) -> String {
+        match self {
+            Self::BareExclamation { .. } => "nothing follows the exclamation mark".to_owned(),
+            Self::Pattern { source, .. } => source.to_string(),
+            Self::LineTooLong { .. } => format!("longer than {MAX_LINE} bytes"),
+        }
+    }
+}
+
 /// The rules of an ignore file, ready to match many paths.
 ///
 /// ```

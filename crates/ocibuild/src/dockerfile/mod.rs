@@ -23,7 +23,7 @@ pub mod path;
 pub(crate) mod quote;
 mod sexp;
 mod span;
-pub(crate) mod suggest;
+pub mod suggest;
 pub mod words;
 #[cfg(feature = "testing")]
 pub mod work;

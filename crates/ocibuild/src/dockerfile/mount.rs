@@ -7,7 +7,8 @@ mod options;
 
 use thiserror::Error;
 
-use self::options::{Options, split_csv};
+use self::options::Options;
+pub use self::options::split_csv;
 use super::words::WordError;
 
 /// Why a mount cannot be read.
@@ -203,6 +204,17 @@ pub(super) fn check(text: &str) -> Result<(), MountError> {
     }
 }
 
+/// Gives the stage, image or named context that a mount needs, before its variables have
+/// values; it holds none itself.
+pub fn from_of(text: &str) -> Option<String> {
+    let fields = split_csv(text)?;
+    let named = fields.iter().rev().find_map(|field| {
+        let (key, value) = field.split_once('=')?;
+        key.eq_ignore_ascii_case("from").then_some(value)
+    });
+    named.filter(|name| !name.is_empty()).map(str::to_owned)
+}
+
 impl Mount {
     /// Reads a mount and expands the value of each option.
     pub fn parse(text: &str, expand: &Expand<'_>) -> Result<Self, MountError> {
@@ -212,6 +224,17 @@ impl Mount {
             options.set(&field, expand)?;
         }
         options.finish()
+    }
+
+    /// Gives the path where the command sees it; a secret may be a variable only.
+    pub fn target(&self) -> Option<&str> {
+        match self {
+            Self::Bind(mount) => Some(&mount.target),
+            Self::Cache(mount) => Some(&mount.target),
+            Self::Tmpfs(mount) => Some(&mount.target),
+            Self::Secret(mount) => mount.target.as_deref(),
+            Self::Ssh(mount) => mount.target.as_deref(),
+        }
     }
 
     /// Gives the stage, image or named context that the mount needs.

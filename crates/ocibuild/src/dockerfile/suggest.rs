@@ -4,7 +4,7 @@
 const MAX_INPUT: usize = 64;
 
 /// Finds the option nearest to `word` without regard to case.
-pub(super) fn nearest<'a>(word: &str, options: &[&'a str]) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, options: &[&'a str]) -> Option<&'a str> {
     if word.is_empty() || word.len() > MAX_INPUT {
         return None;
     }

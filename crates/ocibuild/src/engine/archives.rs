@@ -1,77 +1,131 @@
-//! ADD extracts archives, which we do not do yet; copying one as a file would be wrong,
-//! so it is refused: where the Dockerfile names it plainly before anything runs, else
-//! when its step begins.
+//! Archives that ADD extracts. One is read once: what it holds becomes a list, and the
+//! contents of its files go one after the other into one file of the store's scratch
+//! space, from where the layer takes them in its own order.
 
-use std::io::Read;
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Write};
+use std::os::unix::fs::FileExt;
 
-use crate::context::{self, Context};
-use crate::copy::{self, Selected};
-use crate::dockerfile::ast::{Add, Instruction};
+use tempfile::TempDir;
+
+use crate::Cancel;
+use crate::content::ContentStore;
+use crate::copy::{Archive, Member};
 use crate::error::Error;
-use crate::graph::{self, Plan};
+use crate::layer::{self, Kind, Limits, read_archive};
 
-/// How much of a file tells what it is.
-const HEAD: u64 = 512;
+const BUFFER: usize = 128 << 10;
 
-/// Looks at every ADD that the target needs, as far as its sources are known already.
-pub(crate) fn refuse_named(plan: &Plan, context: &Context) -> Result<(), Error> {
-    // What cannot be reached was refused when the plan was made.
-    let stages = plan.reachable().unwrap_or_default();
-    for stage in stages
-        .iter()
-        .filter_map(|&index| plan.dockerfile.stages.get(index))
-    {
-        for instruction in &stage.instructions {
-            if let Instruction::Add(add) = instruction {
-                let location = plan.location(&add.origin);
-                refuse_sources(add, context).map_err(|error| error.at(&location))?;
-            }
-        }
-    }
-    Ok(())
+/// An archive that was read.
+#[derive(Debug)]
+pub(crate) struct Extracted {
+    pub(crate) archive: Archive,
+    contents: File,
+    /// The folder of `contents`.
+    _folder: TempDir,
 }
 
-fn refuse_sources(add: &Add, context: &Context) -> Result<(), Error> {
-    if add.flags.unpack == Some(false) {
-        return Ok(());
-    }
-    let plain = add
-        .sources
-        .iter()
-        .filter(|source| !source.text.contains('$'));
-    for source in plain {
-        // A source that is not there fails in its step, with the words for that.
-        let selected = copy::select(std::slice::from_ref(&source.text), context.view());
-        refuse(context, &selected.unwrap_or_default())?;
-    }
-    Ok(())
-}
-
-/// Fails if one of the sources is an archive, judged by its content.
-pub(crate) fn refuse(context: &Context, selected: &[Selected]) -> Result<(), Error> {
-    for one in selected {
-        let Some(place) = context.view().content_of(&one.root) else {
-            continue;
+impl Extracted {
+    /// Reads an archive; `index` is its number among those of the step, `name` is for errors.
+    pub(crate) fn read(
+        file: File,
+        index: usize,
+        name: &str,
+        store: &ContentStore,
+        cancel: &Cancel,
+    ) -> Result<Self, Error> {
+        let folder = store.scratch()?;
+        let path = folder.path().join("contents");
+        let mut contents = Contents {
+            file: BufWriter::with_capacity(BUFFER, create(&path)?),
+            size: 0,
+            cancel,
         };
-        let mut head = Vec::new();
-        let read = context.open(&place.path)?.take(HEAD).read_to_end(&mut head);
-        read.map_err(|source| context::Error::Io {
-            doing: "read",
-            path: context::as_path(&place.path),
-            source,
-        })?;
-        if is_archive(&head) {
-            let name = String::from_utf8_lossy(&one.name).into_owned();
-            let what = format!("ADD of the archive {name:?} with extraction");
-            return Err(graph::Error::Unsupported(what).into());
-        }
+        let mut archive = Archive {
+            index,
+            ..Archive::default()
+        };
+        let read = read_archive(file, &Limits::default(), |meta, content| {
+            let offset = contents.size;
+            if let Kind::File(_) = meta.kind {
+                contents.add(content)?;
+            }
+            archive.members.push(Member { meta, offset });
+            Ok(())
+        });
+        read.and_then(|()| contents.file.flush().map_err(layer::Error::Write))
+            .map_err(|source| match source {
+                layer::Error::Write(_) => Error::Layer(source),
+                source => Error::Archive {
+                    name: name.to_owned(),
+                    source,
+                },
+            })?;
+        Ok(Self {
+            archive,
+            contents: File::open(&path).map_err(layer::Error::Write)?,
+            _folder: folder,
+        })
     }
-    Ok(())
+
+    /// Gives the content of a member.
+    pub(crate) fn content(&self, member: usize) -> Option<impl Read + '_> {
+        let member = self.archive.members.get(member)?;
+        let Kind::File(size) = member.meta.kind else {
+            return None;
+        };
+        Some(Range {
+            file: &self.contents,
+            position: member.offset,
+            left: size,
+        })
+    }
 }
 
-/// Gzip, bzip2, xz, Zstandard by their first bytes, a plain tar by its header.
-fn is_archive(head: &[u8]) -> bool {
-    let compressed: [&[u8]; 4] = [b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd"];
-    compressed.iter().any(|magic| head.starts_with(magic))
-        || head.get(257..262) == Some(b"ustar".as_slice())
+fn create(path: &std::path::Path) -> Result<File, Error> {
+    Ok(File::create_new(path).map_err(layer::Error::Write)?)
+}
+
+/// The contents of files, one after the other.
+struct Contents<'a> {
+    file: BufWriter<File>,
+    size: u64,
+    cancel: &'a Cancel,
+}
+
+impl Contents<'_> {
+    fn add(&mut self, content: &mut dyn Read) -> Result<(), layer::Error> {
+        let mut buffer = vec![0; BUFFER];
+        loop {
+            if self.cancel.is_cancelled() {
+                return Err(layer::Error::Read(io::ErrorKind::Interrupted.into()));
+            }
+            let count = match content.read(&mut buffer) {
+                Ok(0) => return Ok(()),
+                Ok(count) => count,
+                Err(error) => return Err(layer::Error::from_content(error)),
+            };
+            self.file
+                .write_all(&buffer[..count])
+                .map_err(layer::Error::Write)?;
+            self.size += count as u64;
+        }
+    }
+}
+
+/// A part of a file.
+struct Range<'a> {
+    file: &'a File,
+    position: u64,
+    left: u64,
+}
+
+impl Read for Range<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let wanted = usize::try_from(self.left).map_or(buffer.len(), |left| left.min(buffer.len()));
+        let count = self.file.read_at(&mut buffer[..wanted], self.position)?;
+        self.position += count as u64;
+        self.left -= count as u64;
+        Ok(count)
+    }
 }

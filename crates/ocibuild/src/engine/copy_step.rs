@@ -2,16 +2,20 @@
 //! entries; `files` makes a layer of it.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
+use super::archives::Extracted;
 use super::files::{Files, Packing};
-use super::{Shared, archives, layers};
+#[cfg(feature = "git")]
+use super::remote;
+use super::{Shared, layers};
 use crate::cache::StepResult;
 use crate::content::Layer;
-use crate::copy::{self, Destination, Owner, PlacedFrom, Placement, Selected};
+use crate::copy::{self, Destination, Mode, Owner, PlacedFrom, Placement, Selected};
 use crate::error::Error;
-use crate::graph::CopyStep;
 use crate::graph::key::{KeyBuilder, StepKey};
-use crate::layer::{Kind, TreePath};
+use crate::graph::{CopySource, CopyStep};
+use crate::layer::{Entry, Kind, TreePath, is_archive};
 use crate::registry::Digest;
 use crate::snapshot::RootView;
 
@@ -19,34 +23,117 @@ use crate::snapshot::RootView;
 #[derive(Debug, Clone)]
 pub(crate) struct Prepared {
     step: CopyStep,
-    files: Files,
-    selected: Vec<Selected>,
+    files: Vec<Files>,
+    found: Vec<Found>,
     /// What decides over the result, one text an entry.
     inputs: Vec<Vec<u8>>,
 }
 
-/// Finds the sources of a copy and the digests of their contents.
+/// Something that is to be copied.
+#[derive(Debug, Clone)]
+struct Found {
+    /// Which of the files it is in.
+    files: usize,
+    selected: Selected,
+    /// It is an archive to be extracted.
+    is_archive: bool,
+    /// Stands for the contents in the key of the step.
+    identity: Option<String>,
+}
+
+impl Found {
+    /// Looks whether something is an archive where archives are to be extracted; the
+    /// content decides, not the name.
+    fn new(all: &[Files], files: usize, selected: Selected, unpack: bool) -> Result<Self, Error> {
+        let file = match unpack {
+            true => all[files].open(&selected.root)?,
+            false => None,
+        };
+        Ok(Self {
+            files,
+            selected,
+            is_archive: file.is_some_and(is_archive),
+            identity: None,
+        })
+    }
+
+    fn name(&self) -> String {
+        String::from_utf8_lossy(&self.selected.name).into_owned()
+    }
+}
+
+/// Finds the sources of a copy and the digests of their contents. Paths are looked up in
+/// `local`; what comes from a server is fetched.
 pub(crate) async fn prepare(
     session: &Shared,
     step: CopyStep,
-    files: Files,
+    local: Files,
 ) -> Result<Prepared, Error> {
+    let mut prepared = Prepared {
+        files: vec![local],
+        found: Vec::new(),
+        inputs: Vec::new(),
+        step,
+    };
+    for source in prepared.step.sources.clone() {
+        prepared = prepared.with(session, &source).await?;
+    }
     let threads = session.threads;
     session
         .block(move || {
-            let selected = copy::select(&step.sources, files.view())?;
-            if let (true, Files::Context(context)) = (step.extracts, &files) {
-                archives::refuse(context, &selected)?;
-            }
-            let inputs = inputs(&files, &selected, threads)?;
-            Ok(Prepared {
-                step,
-                files,
-                selected,
-                inputs,
-            })
+            prepared.inputs = inputs(&prepared, threads)?;
+            Ok(prepared)
         })
         .await
+}
+
+impl Prepared {
+    /// Adds what one source gives.
+    async fn with(mut self, session: &Shared, source: &CopySource) -> Result<Self, Error> {
+        let path = match source {
+            CopySource::Path(path) => path.clone(),
+            remote => return self.with_remote(session, remote).await,
+        };
+        session
+            .block(move || {
+                let selected = copy::select(&path, &self.step.choice, self.files[0].view())?;
+                let unpack = self.step.unpack_local;
+                for selected in selected {
+                    let found = Found::new(&self.files, 0, selected, unpack)?;
+                    self.found.push(found);
+                }
+                Ok(self)
+            })
+            .await
+    }
+
+    #[cfg(feature = "git")]
+    async fn with_remote(mut self, session: &Shared, source: &CopySource) -> Result<Self, Error> {
+        let checksum = self.step.checksum.as_deref();
+        let (files, selected, identity) = match source {
+            CopySource::Git(url) => remote::repository(session, url, &self.step).await?,
+            other => {
+                let (files, selected) = remote::file(session, other.text(), checksum).await?;
+                (files, selected, None)
+            }
+        };
+        self.files.push(files);
+        session
+            .block(move || {
+                let (last, unpack) = (self.files.len() - 1, self.step.unpack_remote);
+                let mut found = Found::new(&self.files, last, selected, unpack)?;
+                found.identity = identity;
+                self.found.push(found);
+                Ok(self)
+            })
+            .await
+    }
+
+    #[cfg(not(feature = "git"))]
+    async fn with_remote(self, _: &Shared, source: &CopySource) -> Result<Self, Error> {
+        let text = format!("ADD of the remote source {:?}", source.text());
+        Err(crate::graph::Error::Unsupported(text).into())
+    }
 }
 
 impl Prepared {
@@ -70,36 +157,60 @@ impl Prepared {
 
 /// Gives one text for each thing that is copied: everything of it that ends in the
 /// layer, but for its time.
-fn inputs(files: &Files, selected: &[Selected], threads: usize) -> Result<Vec<Vec<u8>>, Error> {
-    let view = files.view();
-    let digests = digests(files, selected, threads)?;
+fn inputs(prepared: &Prepared, threads: usize) -> Result<Vec<Vec<u8>>, Error> {
+    let all = prepared.files.iter().enumerate().map(|(index, files)| {
+        let found = prepared.found.iter();
+        let found = found.filter(|found| found.files == index && found.identity.is_none());
+        digests(files, found.map(|found| &found.selected), threads)
+    });
+    let all: Vec<_> = all.collect::<Result<_, _>>()?;
     let mut inputs = Vec::new();
-    for one in selected {
-        inputs.push(one.name.clone());
-        for (below, entry) in copy::selected_entries(view, one) {
-            let owner = format!(" {:o} {} {} ", entry.mode, entry.uid, entry.gid);
-            let mut text = [below.as_bytes(), b"\0", owner.as_bytes()].concat();
-            match (&entry.kind, view.content_of(&entry.path)) {
-                (_, Some(place)) => {
-                    let digest = digests.get(&place.path).unwrap_or(&place.content.digest);
-                    text.extend_from_slice(digest.as_bytes());
-                }
-                (Kind::Symlink { target }, None) => text.extend_from_slice(target),
-                (other, None) => text.extend_from_slice(format!("{other:?}").as_bytes()),
+    for found in &prepared.found {
+        inputs.push(found.selected.name.clone());
+        inputs.extend(found.is_archive.then(|| b"extracted".to_vec()));
+        match &found.identity {
+            Some(identity) => {
+                let exclude = &prepared.step.choice.exclude;
+                inputs.push(format!("{identity} {exclude:?}").into_bytes());
             }
-            for (name, value) in &entry.xattrs {
-                text.extend_from_slice(&[b"\0", name.as_slice(), b"=", value].concat());
+            None => {
+                let view = prepared.files[found.files].view();
+                inputs.extend(contents(view, &found.selected, &all[found.files]));
             }
-            inputs.push(text);
         }
     }
     Ok(inputs)
 }
 
+/// Gives one text for each thing that is selected: all that it is, but for its time.
+pub(super) fn contents(
+    view: &RootView,
+    selected: &Selected,
+    digests: &HashMap<TreePath, Digest>,
+) -> Vec<Vec<u8>> {
+    let text = |(below, entry): (TreePath, &Entry)| {
+        let owner = format!(" {:o} {} {} ", entry.mode, entry.uid, entry.gid);
+        let mut text = [below.as_bytes(), b"\0", owner.as_bytes()].concat();
+        match (&entry.kind, view.content_of(&entry.path)) {
+            (_, Some(place)) => {
+                let digest = digests.get(&place.path).unwrap_or(&place.content.digest);
+                text.extend_from_slice(digest.as_bytes());
+            }
+            (Kind::Symlink { target }, None) => text.extend_from_slice(target),
+            (other, None) => text.extend_from_slice(format!("{other:?}").as_bytes()),
+        }
+        for (name, value) in &entry.xattrs {
+            text.extend_from_slice(&[b"\0", name.as_slice(), b"=", value].concat());
+        }
+        text
+    };
+    selected.entries(view).map(text).collect()
+}
+
 /// Gives the digests of files of a context; those of layers are in their tables.
-fn digests(
+pub(super) fn digests<'a>(
     files: &Files,
-    selected: &[Selected],
+    selected: impl Iterator<Item = &'a Selected>,
     threads: usize,
 ) -> Result<HashMap<TreePath, Digest>, Error> {
     let Files::Context(context) = files else {
@@ -107,8 +218,7 @@ fn digests(
     };
     let view = context.view();
     let mut paths: Vec<TreePath> = selected
-        .iter()
-        .flat_map(|one| copy::selected_entries(view, one))
+        .flat_map(|selected| selected.entries(view))
         .filter_map(|(_, entry)| Some(view.content_of(&entry.path)?.path))
         .collect();
     paths.sort_unstable();
@@ -123,24 +233,11 @@ pub(crate) async fn run(
     prepared: Prepared,
     below: &[Layer],
 ) -> Result<StepResult, Error> {
-    let Prepared {
-        step,
-        files,
-        selected,
-        ..
-    } = prepared;
-    let below = if step.link { &[] } else { below };
+    let below = if prepared.step.link { &[] } else { below };
     let base = layers::view(session, below).await?;
-    let dest = Destination {
-        path: step.dest.clone(),
-        owner: step
-            .chown
-            .as_ref()
-            .map(|owner| copy::parse_owner(owner, &base))
-            .transpose()?,
-        mode: step.chmod.as_deref().map(copy::parse_mode).transpose()?,
-    };
-    let placement = copy::place(files.view(), &selected, &step.inline, &base, &dest)?;
+    let dest = destination(&prepared.step, &base)?;
+    let extracted = extract(session, &prepared).await?;
+    let placement = place(&prepared, &extracted, &base, &dest)?;
     // A directory that the copy makes is as new as the newest thing that is copied, so that the
     // same files give the same layer at any time.
     let newest = placement
@@ -149,19 +246,76 @@ pub(crate) async fn run(
         .map(|placed| placed.entry.mtime)
         .max();
     let folder_time = newest.unwrap_or_else(|| session.created());
+    let mut files = prepared.files;
+    files.push(Files::Layers {
+        layers: below.to_vec(),
+        view: base,
+    });
     let mut packing = Packing::new(session, placement, files, folder_time);
-    packing.inline = step.inline;
+    packing.inline = prepared.step.inline;
+    packing.archives = extracted;
     packing.into_layer(session).await
+}
+
+/// Reads the archives among the sources, in their order.
+async fn extract(session: &Shared, prepared: &Prepared) -> Result<Vec<Extracted>, Error> {
+    let archives = prepared.found.iter().filter(|found| found.is_archive);
+    let mut extracted = Vec::new();
+    for (index, found) in archives.enumerate() {
+        let (found, files) = (found.clone(), prepared.files[found.files].clone());
+        let (store, cancel) = (session.store.clone(), session.cancel.clone());
+        let read = session.block(move || {
+            let name = found.name();
+            match files.open(&found.selected.root)? {
+                Some(file) => Extracted::read(file, index, &name, &store, &cancel).map(Some),
+                None => Ok(None),
+            }
+        });
+        extracted.extend(read.await?);
+    }
+    Ok(extracted)
+}
+
+fn destination(step: &CopyStep, base: &RootView) -> Result<Destination, Error> {
+    let owner = step.chown.as_ref();
+    Ok(Destination {
+        path: step.dest.clone(),
+        owner: owner
+            .map(|owner| copy::parse_owner(owner, base))
+            .transpose()?,
+        mode: step.chmod.as_deref().map(Mode::parse).transpose()?,
+    })
+}
+
+/// The stage's own files come last in the list of files.
+fn place(
+    prepared: &Prepared,
+    extracted: &[Extracted],
+    base: &Arc<RootView>,
+    dest: &Destination,
+) -> Result<Placement, Error> {
+    let mut archives = extracted.iter().map(|extracted| &extracted.archive);
+    let sources: Vec<copy::Source<'_>> = prepared
+        .found
+        .iter()
+        .map(|found| copy::Source {
+            files: found.files,
+            view: prepared.files[found.files].view(),
+            selected: &found.selected,
+            archive: found.is_archive.then(|| archives.next()).flatten(),
+        })
+        .collect();
+    let (inline, base_files) = (&prepared.step.inline, prepared.files.len());
+    Ok(copy::place(&sources, inline, base, base_files, dest)?)
 }
 
 /// Writes a layer of directories that a step makes.
 pub(crate) async fn write(
     session: &Shared,
     placement: Placement,
-    files: Files,
     folder_time: i64,
 ) -> Result<StepResult, Error> {
-    Packing::new(session, placement, files, folder_time)
+    Packing::new(session, placement, Vec::new(), folder_time)
         .into_layer(session)
         .await
 }

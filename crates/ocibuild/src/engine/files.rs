@@ -7,6 +7,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::archives::Extracted;
 use super::{Shared, layers};
 use crate::cache::StepResult;
 use crate::content::ContentStore;
@@ -32,6 +33,14 @@ pub(crate) enum Files {
         layers: Vec<Layer>,
         view: Arc<RootView>,
     },
+    /// A blob of the store under a name.
+    #[cfg(feature = "git")]
+    Blob {
+        /// The file in its directory.
+        view: Arc<RootView>,
+        /// The blob.
+        path: PathBuf,
+    },
 }
 
 impl Files {
@@ -47,16 +56,43 @@ impl Files {
         match self {
             Self::Context(context) => context.view(),
             Self::Layers { view, .. } => view,
+            #[cfg(feature = "git")]
+            Self::Blob { view, .. } => view,
         }
     }
+
+    /// Opens a file that lies on this machine as it is; none that is in a layer.
+    pub(crate) fn open(&self, path: &TreePath) -> Result<Option<File>, Error> {
+        match self {
+            Self::Context(context) => match context.view().content_of(path) {
+                Some(place) => Ok(Some(context.open(&place.path)?)),
+                None => Ok(None),
+            },
+            Self::Layers { .. } => Ok(None),
+            #[cfg(feature = "git")]
+            Self::Blob { path: blob, .. } => Ok(Some(open_blob(blob, path)?)),
+        }
+    }
+}
+
+#[cfg(feature = "git")]
+fn open_blob(blob: &Path, path: &TreePath) -> Result<File, Error> {
+    let opened = File::open(blob).map_err(|source| layer::Error::Content {
+        path: path.clone(),
+        source,
+    });
+    Ok(opened?)
 }
 
 /// A tar that is to be written.
 pub(crate) struct Packing {
     placement: Placement,
-    files: Files,
+    /// What the entries of the placement count.
+    files: Vec<Files>,
     /// Files whose content stands in the Dockerfile.
     pub(crate) inline: Vec<InlineFile>,
+    /// Archives whose members are in the placement.
+    pub(crate) archives: Vec<Extracted>,
     /// The time of directories that the step makes.
     folder_time: i64,
     /// The time of files whose content stands in the Dockerfile.
@@ -70,13 +106,14 @@ impl Packing {
     pub(crate) fn new(
         session: &Shared,
         placement: Placement,
-        files: Files,
+        files: Vec<Files>,
         folder_time: i64,
     ) -> Self {
         Self {
             placement,
             files,
             inline: Vec::new(),
+            archives: Vec::new(),
             folder_time,
             build_time: session.created(),
             options: Options {
@@ -111,21 +148,24 @@ impl Packing {
 
     /// Brings the layers here that files are taken from.
     async fn fetch(&self, session: &Shared) -> Result<(), Error> {
-        let Files::Layers { layers, .. } = &self.files else {
-            return Ok(());
-        };
-        for index in self.needed_layers().into_keys() {
-            layers::fetch(session, &layers[index]).await?;
+        for (index, files) in self.files.iter().enumerate() {
+            let Files::Layers { layers, .. } = files else {
+                continue;
+            };
+            for layer in self.needed_layers(index).into_keys() {
+                layers::fetch(session, &layers[layer]).await?;
+            }
         }
         Ok(())
     }
 
-    /// Gives the files that are wanted out of each layer.
-    fn needed_layers(&self) -> BTreeMap<usize, Vec<TreePath>> {
-        let view = self.files.view();
+    /// Gives the files that are wanted out of each layer of one of the sources.
+    fn needed_layers(&self, files: usize) -> BTreeMap<usize, Vec<TreePath>> {
+        let view = self.files[files].view();
         let mut needed: BTreeMap<usize, Vec<TreePath>> = BTreeMap::new();
         for placed in self.placement.values() {
-            if let Bytes::Source(path) = &placed.bytes
+            if let Bytes::Source(index, path) = &placed.bytes
+                && *index == files
                 && let Some(place) = view.content_of(path)
             {
                 needed.entry(place.layer).or_default().push(place.path);
@@ -150,7 +190,7 @@ impl Packing {
     }
 
     fn write(&self, scratch: &Path, file: File) -> Result<Finished, Error> {
-        let opener = self.opener(scratch)?;
+        let openers = self.openers(scratch)?;
         let mut writer = LayerWriter::new(self.options.clone(), file)?;
         for placed in self.placement.values() {
             let mut meta = placed.entry.to_meta();
@@ -159,7 +199,7 @@ impl Packing {
                 PlacedFrom::Made => meta.mtime = self.folder_time,
                 PlacedFrom::Dockerfile => meta.mtime = self.build_time,
             }
-            let mut content = self.content(&opener, &placed.bytes)?;
+            let mut content = self.content(&openers, &placed.bytes)?;
             let content = content.as_mut().map(|content| content as &mut dyn Read);
             writer.append(&meta, content)?;
         }
@@ -168,40 +208,55 @@ impl Packing {
 
     fn content<'a>(
         &'a self,
-        opener: &Opener,
+        openers: &[Opener],
         bytes: &Bytes,
     ) -> Result<Option<Box<dyn Read + 'a>>, Error> {
         Ok(match bytes {
             Bytes::None => None,
+            Bytes::Member(archive, member) => {
+                let archive = self.archives.get(*archive);
+                let content = archive.and_then(|archive| archive.content(*member));
+                content.map(|content| Box::new(content) as _)
+            }
             Bytes::Inline(index) => {
                 let text = self.inline.get(*index).map(|file| &file.content[..]);
                 Some(Box::new(text.unwrap_or_default()))
             }
-            Bytes::Source(path) => Some(Box::new(opener.open(path)?)),
+            Bytes::Source(index, path) => match openers.get(*index) {
+                Some(opener) => Some(Box::new(opener.open(path)?)),
+                None => None,
+            },
         })
     }
 
-    fn opener(&self, scratch: &Path) -> Result<Opener, Error> {
-        match &self.files {
-            Files::Context(context) => Ok(Opener::Context(context.clone())),
-            Files::Layers { layers, view } => {
-                let mut sources = HashMap::new();
-                for (index, wanted) in self.needed_layers() {
-                    let source = LayerFiles::open(&self.store, &layers[index], wanted, scratch)?;
-                    sources.insert(index, source);
-                }
-                Ok(Opener::Layers {
-                    view: view.clone(),
-                    sources,
-                })
+    fn openers(&self, scratch: &Path) -> Result<Vec<Opener>, Error> {
+        let openers = self.files.iter().enumerate().map(|(index, files)| {
+            let (layers, view) = match files {
+                Files::Context(context) => return Ok(Opener::Context(context.clone())),
+                Files::Layers { layers, view } => (layers, view),
+                #[cfg(feature = "git")]
+                Files::Blob { path, .. } => return Ok(Opener::Blob(path.clone())),
+            };
+            let mut sources = HashMap::new();
+            let scratch = scratch.join(format!("files-{index}"));
+            for (layer, wanted) in self.needed_layers(index) {
+                let source = LayerFiles::open(&self.store, &layers[layer], wanted, &scratch)?;
+                sources.insert(layer, source);
             }
-        }
+            Ok(Opener::Layers {
+                view: view.clone(),
+                sources,
+            })
+        });
+        openers.collect()
     }
 }
 
 /// Opens the content of a source.
 enum Opener {
     Context(Arc<Context>),
+    #[cfg(feature = "git")]
+    Blob(PathBuf),
     Layers {
         view: Arc<RootView>,
         sources: HashMap<usize, LayerFiles>,
@@ -221,6 +276,8 @@ impl Opener {
                 let place = context.view().content_of(path).ok_or_else(missing)?;
                 Ok(context.open(&place.path)?)
             }
+            #[cfg(feature = "git")]
+            Self::Blob(blob) => open_blob(blob, path),
             Self::Layers { view, sources } => {
                 let place = view.content_of(path).ok_or_else(missing)?;
                 let source = sources.get(&place.layer).ok_or_else(missing)?;

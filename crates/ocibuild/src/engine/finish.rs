@@ -8,14 +8,14 @@ use super::stage::StageState;
 use super::{Shared, layers};
 use crate::build::Image;
 use crate::content::Layer;
-use crate::copy::{self, Destination};
+use crate::copy::{self, Destination, Selected, Source};
 use crate::error::Error;
-use crate::event::{Event, LayerSummary};
+use crate::event::{Event, LayerSummary, TransferState};
 use crate::image::history::fill_times;
 use crate::image::{ImageConfig, manifest};
-use crate::layer::{Compression, Options};
+use crate::layer::{Compression, Options, TreePath};
 use crate::output::{self, Finished, Output, archive, layout, push, rootfs};
-use crate::registry::{Progress, Reference, Transfer};
+use crate::registry::{self, Progress, Reference, Transfer};
 use crate::snapshot::RootView;
 
 /// Makes the image of the target stage and hands it to every output.
@@ -168,19 +168,25 @@ async fn root_file_system(
 ) -> Result<(), Error> {
     let file = file.map_err(crate::layer::Error::Write)?;
     let view = layers::view(session, &target.layers).await?;
-    let everything = copy::select(&["/".to_owned()], &view)?;
+    let everything = Selected::whole(b"", TreePath::root());
     let dest = Destination {
         path: "/".to_owned(),
         owner: None,
         mode: None,
     };
     let empty = RootView::new(&[]);
-    let placement = copy::place(&view, &everything, &[], &empty, &dest)?;
+    let source = Source {
+        files: 0,
+        view: &view,
+        selected: &everything,
+        archive: None,
+    };
+    let placement = copy::place(&[source], &[], &empty, 1, &dest)?;
     let files = Files::Layers {
         layers: target.layers.clone(),
         view,
     };
-    let mut packing = Packing::new(session, placement, files, session.created());
+    let mut packing = Packing::new(session, placement, vec![files], session.created());
     packing.options = Options {
         compression: Compression::None,
         ..packing.options
@@ -214,6 +220,12 @@ fn progress(session: &Shared, step: crate::StepId) -> Progress {
             item: transfer.digest.hex()[..12].to_owned(),
             current: transfer.current,
             total: transfer.total,
+            state: match transfer.state {
+                registry::TransferState::Moving => TransferState::Moving,
+                registry::TransferState::Done => TransferState::Done,
+                registry::TransferState::Exists => TransferState::Exists,
+                registry::TransferState::Mounted => TransferState::Mounted,
+            },
         });
     })
 }

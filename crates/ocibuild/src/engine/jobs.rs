@@ -8,15 +8,17 @@ use crate::Cancel;
 use crate::error::Error;
 use crate::executor::remove::remove_tree;
 use crate::executor::{Identity, Job, REMOVE_TREE, Sandbox};
-use crate::snapshot::{diff, unpack};
+use crate::snapshot::{diff, fill, unpack};
 
 pub(crate) const UNPACK: &str = "unpack";
 pub(crate) const DIFF: &str = "diff";
+pub(crate) const FILL: &str = "fill";
 
 /// Every job, by name.
 pub(crate) const JOBS: &[(&str, Job)] = &[
     (UNPACK, unpack::job),
     (DIFF, diff::job),
+    (FILL, fill::job),
     (REMOVE_TREE, remove_tree),
 ];
 

@@ -3,19 +3,25 @@
 //! layers, `finish` makes the image and hands it over. [`crate::build`] calls them in
 //! that order.
 
+mod agent;
 mod archives;
 mod base;
+mod cache_mounts;
 pub(crate) mod check;
 mod copy_step;
 mod files;
 pub(crate) mod finish;
 pub(crate) mod jobs;
 mod layers;
+mod mounts;
 pub(crate) mod open;
+#[cfg(feature = "git")]
+mod remote;
 mod run_step;
 mod session;
 pub(crate) mod stage;
 mod steps;
+mod supply;
 
 /// What all parts share.
 pub(crate) type Shared = std::sync::Arc<session::Session>;

@@ -11,11 +11,13 @@ use tempfile::TempDir;
 use tokio::sync::{OnceCell, Semaphore};
 use tokio_util::task::TaskTracker;
 
+#[cfg(feature = "git")]
+use super::remote;
 use super::session::Session;
 #[cfg(feature = "git")]
 use super::steps::Meter;
 use super::steps::Steps;
-use super::{Shared, archives, check};
+use super::{Shared, check};
 use crate::Cancel;
 use crate::build::{Build, ContextSource, DockerfileSource, NamedContext};
 use crate::content::ContentStore;
@@ -87,7 +89,7 @@ pub(crate) async fn session(build: Build, blocking: TaskTracker) -> Result<Share
     let sources = Sources {
         context: build.context,
         #[cfg(feature = "git")]
-        git_policy: build.git_policy,
+        git_policy: build.git_policy.clone(),
         root: build.root,
         dockerfile: build.dockerfile,
         named: build.contexts.clone(),
@@ -123,6 +125,11 @@ pub(crate) async fn session(build: Build, blocking: TaskTracker) -> Result<Share
         checks,
         named: build.contexts,
         named_directories,
+        secrets: build.secrets,
+        agents: build.agents,
+        cache_scope: build.cache_scope,
+        #[cfg(feature = "git")]
+        git_policy: build.git_policy,
         platform: build.platform,
         platform_given: build.platform_given,
         names: build.names,
@@ -191,7 +198,6 @@ fn prepare(sources: Sources) -> Result<Prepared, Error> {
     let commit = opened.commit.clone();
     let ignored = context::read_ignore(&opened.root, text.path.as_deref())?;
     let (context, named_directories) = scan_all(&store, opened, ignored.as_ref(), &sources.named)?;
-    archives::refuse_named(&plan, &context)?;
     Ok(Prepared {
         store,
         plan,
@@ -269,13 +275,8 @@ impl Loader<'_> {
 
     #[cfg(feature = "git")]
     fn check_out(&self, source: &GitSource, meter: &Meter) -> Result<Opened, Error> {
-        let folder = self.store.scratch()?;
-        let dest = folder.path().join("tree");
-        let tell = |progress: git::Progress| {
-            let total = progress.total.unwrap_or_default();
-            meter.moved(&progress.task, progress.current, total);
-        };
-        let checkout = git::checkout(source, self.policy, &dest, self.cancel, &tell)?;
+        let (checkout, folder) =
+            remote::check_out(source, self.policy, self.store, self.cancel, meter)?;
         Ok(Opened {
             root: checkout.tree,
             commit: Some(checkout.commit),

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use tempfile::TempDir;
 
 use super::layers::{identity_name, trees};
+use super::mounts::Prepared;
+use super::supply::{self, Supplies};
 use super::{Shared, jobs};
 use crate::Cancel;
 use crate::cache::StepResult;
@@ -32,19 +34,26 @@ const TAIL: usize = 20;
 const LINE_LIMIT: usize = 64 << 10;
 
 /// Gives the key of the step over a stack of layers. Proxies are not part of it.
-pub(crate) fn key(command: &RunStep, below: &str, platform: &str, epoch: Option<i64>) -> StepKey {
+pub(crate) fn key(
+    session: &Shared,
+    command: &RunStep,
+    mounts: &[Prepared],
+    below: &str,
+) -> StepKey {
     let script = command.script.iter().flat_map(|(name, text)| [name, text]);
     let env = command.env.iter().flat_map(|(name, value)| [name, value]);
     KeyBuilder::new("run")
+        .part("scope", &session.cache_scope)
         .part("below", below)
-        .part("platform", platform)
-        .part("epoch", format!("{epoch:?}"))
+        .part("platform", session.platform.to_string())
+        .part("epoch", format!("{:?}", session.epoch))
         .list("argv", &command.argv)
         .list("env", env)
         .part("cwd", &command.cwd)
         .part("user", &command.user)
         .part("network", format!("{:?}", command.network))
         .list("script", script)
+        .list("mounts", mounts.iter().map(Prepared::key))
         .finish()
 }
 
@@ -54,18 +63,24 @@ pub(crate) async fn run(
     step: StepId,
     below: &[Layer],
     command: RunStep,
+    mounts: Vec<Prepared>,
 ) -> Result<StepResult, Error> {
+    let secrets = supply::secrets(session, &mounts)?;
     let sandbox = session.sandbox().await?;
+    supply::check_owners(&mounts, sandbox.identity())?;
     let lowers = distinct(trees(session, &sandbox, below).await?);
+    let folder = StepFolder::new(&session.store, sandbox)?;
+    let supplies = supply::all(session, &folder, &mounts, secrets).await?;
     let job = RunJob {
         store: session.store.clone(),
-        sandbox,
+        folder,
         lowers,
         tocs: below
             .iter()
             .map(|layer| session.store.toc_path(layer.diff_id))
             .collect(),
         command,
+        supplies,
         threads: session.threads,
         clamp_mtime: session.epoch,
         created: session.created_text(),
@@ -78,7 +93,7 @@ pub(crate) async fn run(
 
 /// The kernel does not take one directory twice. Where a layer lies over itself, the
 /// higher one alone looks the same: it says again all that the lower one says.
-fn distinct(lowers: Vec<PathBuf>) -> Vec<PathBuf> {
+pub(crate) fn distinct(lowers: Vec<PathBuf>) -> Vec<PathBuf> {
     let mut seen = HashSet::new();
     let mut highest_first: Vec<PathBuf> = lowers.into_iter().rev().collect();
     highest_first.retain(|lower| seen.insert(lower.clone()));
@@ -108,7 +123,7 @@ fn memory_file(target: &str, content: Vec<u8>, mode: u32) -> Mount {
     Mount {
         target: PathBuf::from(target),
         source: MountSource::File {
-            content,
+            content: content.into(),
             mode,
             uid: 0,
             gid: 0,
@@ -118,10 +133,11 @@ fn memory_file(target: &str, content: Vec<u8>, mode: u32) -> Mount {
 
 struct RunJob {
     store: ContentStore,
-    sandbox: Arc<dyn Sandbox>,
+    folder: Arc<StepFolder>,
     lowers: Vec<PathBuf>,
     tocs: Vec<PathBuf>,
     command: RunStep,
+    supplies: Supplies,
     threads: usize,
     clamp_mtime: Option<i64>,
     created: String,
@@ -131,15 +147,16 @@ struct RunJob {
 }
 
 impl RunJob {
-    fn run(self) -> Result<StepResult, Error> {
-        let folder = StepFolder::new(&self.store, self.sandbox.clone())?;
-        let spec = self.spec(&folder)?;
+    fn run(mut self) -> Result<StepResult, Error> {
+        let spec = self.spec()?;
         let mut output = Output::new(self.events.clone(), self.step);
-        let exit = self.sandbox.run(
+        let exit = self.folder.sandbox.run(
             &spec,
             &mut |stream, bytes| output.write(stream, bytes),
             &self.cancel,
         )?;
+        // Others may have the caches while the layer is packed.
+        drop(std::mem::take(&mut self.supplies));
         let tail = output.end();
         if self.cancel.is_cancelled() {
             return Err(Error::Cancelled);
@@ -151,21 +168,23 @@ impl RunJob {
                 output: tail,
             });
         }
-        self.layer(&folder)
+        self.layer()
     }
 
-    fn spec(&self, folder: &StepFolder) -> Result<RunSpec, Error> {
+    fn spec(&self) -> Result<RunSpec, Error> {
         let command = &self.command;
         let env = command.silent_env.iter().chain(&command.env);
         let rootfs = Rootfs {
             lowers: self.lowers.clone(),
-            upper: folder.child("upper")?,
-            work: folder.child("work")?,
+            upper: self.folder.child("upper")?,
+            work: self.folder.child("work")?,
         };
         let mut mounts = network_files();
         mounts.extend(command.script.iter().map(script));
+        mounts.extend(self.supplies.mounts.iter().cloned());
         Ok(RunSpec {
             env: env.cloned().collect(),
+            secret_env: self.supplies.secret_env.clone(),
             cwd: command.cwd.clone(),
             user: command.user.clone(),
             hostname: HOSTNAME.to_owned(),
@@ -176,11 +195,12 @@ impl RunJob {
     }
 
     /// Packs what the command changed; its upper directory is the layer's tree from now on.
-    fn layer(&self, folder: &StepFolder) -> Result<StepResult, Error> {
+    fn layer(&self) -> Result<StepResult, Error> {
+        let (folder, sandbox) = (&self.folder, &self.folder.sandbox);
         let upper = folder.child("upper")?;
         let request = diff::Request {
             upper: upper.clone(),
-            identity: self.sandbox.identity().clone(),
+            identity: sandbox.identity().clone(),
             lowers: self.tocs.clone(),
             blob: folder.path().join("blob"),
             toc: folder.path().join("toc"),
@@ -192,16 +212,16 @@ impl RunJob {
             clamp_mtime: self.clamp_mtime,
         };
         let packed: diff::Response =
-            jobs::call(self.sandbox.as_ref(), jobs::DIFF, &request, &self.cancel)?;
+            jobs::call(sandbox.as_ref(), jobs::DIFF, &request, &self.cancel)?;
         let blob = Descriptor::new(packed.media_type, packed.digest, packed.size);
         self.store
             .adopt_layer(&request.blob, &request.toc, packed.diff_id, &blob)?;
-        let identity = identity_name(self.sandbox.identity());
+        let identity = identity_name(sandbox.identity());
         self.store.adopt_tree(&upper, &identity, packed.diff_id)?;
         Ok(StepResult {
             diff_id: packed.diff_id,
             blob,
-            single_id: *self.sandbox.identity() == Identity::Single,
+            single_id: *sandbox.identity() == Identity::Single,
             created: self.created.clone(),
         })
     }
@@ -209,26 +229,30 @@ impl RunJob {
 
 /// The folder of one RUN. What a command left in it can belong to ids that only the
 /// sandbox may touch, so it is the sandbox that removes it then.
-struct StepFolder {
+pub(crate) struct StepFolder {
     folder: Option<TempDir>,
     sandbox: Arc<dyn Sandbox>,
 }
 
 impl StepFolder {
-    fn new(store: &ContentStore, sandbox: Arc<dyn Sandbox>) -> Result<Self, Error> {
-        Ok(Self {
+    fn new(store: &ContentStore, sandbox: Arc<dyn Sandbox>) -> Result<Arc<Self>, Error> {
+        Ok(Arc::new(Self {
             folder: Some(store.scratch()?),
             sandbox,
-        })
+        }))
     }
 
-    fn path(&self) -> &std::path::Path {
+    pub(crate) fn sandbox(&self) -> &Arc<dyn Sandbox> {
+        &self.sandbox
+    }
+
+    pub(crate) fn path(&self) -> &std::path::Path {
         self.folder
             .as_ref()
             .map_or(std::path::Path::new(""), TempDir::path)
     }
 
-    fn child(&self, name: &str) -> Result<PathBuf, Error> {
+    pub(crate) fn child(&self, name: &str) -> Result<PathBuf, Error> {
         let path = self.path().join(name);
         match std::fs::create_dir(&path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}

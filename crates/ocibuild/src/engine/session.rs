@@ -2,6 +2,7 @@
 //! run and to report. Nothing here is decided; it is looked up and counted.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
@@ -21,6 +22,7 @@ use crate::executor::{Helper, Sandbox};
 use crate::graph::Plan;
 use crate::output::Output;
 use crate::registry::{Client, Platform, Reference};
+use crate::secret::Secret;
 use crate::source::BaseImage;
 use crate::time;
 
@@ -42,6 +44,12 @@ pub(crate) struct Session {
     pub(crate) checks: Settings,
     pub(crate) named: BTreeMap<String, NamedContext>,
     pub(crate) named_directories: BTreeMap<String, Arc<Context>>,
+    pub(crate) secrets: BTreeMap<String, Secret>,
+    pub(crate) agents: BTreeMap<String, PathBuf>,
+    pub(crate) cache_scope: String,
+    /// From which servers ADD may fetch.
+    #[cfg(feature = "git")]
+    pub(crate) git_policy: crate::git::Policy,
     pub(crate) platform: Platform,
     /// The platform was asked for.
     pub(crate) platform_given: bool,

@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use futures::future::{BoxFuture, FutureExt, try_join, try_join_all};
 
+use super::mounts::{Prepared, Source};
 use super::session::{Located, StageResult};
 use super::{Shared, base, check, copy_step, files, layers, run_step};
 use crate::cache::{self, StepResult};
 use crate::content::{Layer, Origin};
 use crate::copy;
 use crate::dockerfile::ast::Instruction;
-use crate::dockerfile::parse_trigger;
+use crate::dockerfile::{Mount, parse_trigger};
 use crate::error::Error;
 use crate::event::{LayerSummary, StepId};
 use crate::executor::Identity;
@@ -33,9 +34,14 @@ pub(crate) struct StageState {
 impl StageState {
     /// Names the content of the root file system.
     pub(crate) fn chain(&self) -> String {
-        let chain = ChainId::of(self.layers.iter().map(|layer| layer.diff_id));
-        chain.map_or_else(|| "scratch".to_owned(), |chain| chain.0.to_string())
+        chain_of(&self.layers)
     }
+}
+
+/// Names the content of a stack of layers.
+pub(crate) fn chain_of(layers: &[Layer]) -> String {
+    let chain = ChainId::of(layers.iter().map(|layer| layer.diff_id));
+    chain.map_or_else(|| "scratch".to_owned(), |chain| chain.0.to_string())
 }
 
 /// Builds the stage that is wanted, with everything that it needs.
@@ -210,13 +216,45 @@ impl Work<'_> {
 
     async fn run(&mut self, line: &str, run: RunStep) -> Result<StepResult, Error> {
         let session = self.session;
-        let platform = session.platform.to_string();
-        let key = run_step::key(&run, &self.state.chain(), &platform, session.epoch);
+        let mounts = self.mounts(&run.mounts).await?;
+        let key = run_step::key(session, &run, &mounts, &self.state.chain());
         let layers = self.state.layers.clone();
         self.step(line, key, async |step| {
-            run_step::run(session, step, &layers, run).await
+            run_step::run(session, step, &layers, run, mounts).await
         })
         .await
+    }
+
+    /// Finds the files of the mounts of a command.
+    async fn mounts(&self, mounts: &[Mount]) -> Result<Vec<Prepared>, Error> {
+        let mut prepared = Vec::new();
+        for mount in mounts {
+            let path = match mount {
+                Mount::Bind(bind) => Some(&bind.source),
+                Mount::Cache(cache) => cache.from.as_ref().map(|_| &cache.source),
+                Mount::Tmpfs(_) | Mount::Secret(_) | Mount::Ssh(_) => None,
+            };
+            let source = match path {
+                None => None,
+                Some(path) => {
+                    let files = self.mounted_files(mount.from()).await?;
+                    Some(Source::find(self.session, files, path.as_deref()).await?)
+                }
+            };
+            let mount = mount.clone();
+            prepared.push(Prepared { mount, source });
+        }
+        Ok(prepared)
+    }
+
+    async fn mounted_files(&self, from: Option<&str>) -> Result<files::Files, Error> {
+        let Some(from) = from else {
+            return Ok(files::Files::Context(self.session.context.clone()));
+        };
+        match self.session.plan.resolve_mount(self.index, from)? {
+            Some(found) => self.files_of(found).await,
+            None => Ok(files::Files::none()),
+        }
     }
 
     async fn workdir(&mut self, line: &str, path: &str) -> Result<StepResult, Error> {
@@ -233,7 +271,7 @@ impl Work<'_> {
             let view = layers::view(session, &layers).await?;
             let owner = copy_step::owner_of_user(&user, &view)?;
             let placement = copy::place_folder(&view, path, owner)?;
-            copy_step::write(session, placement, files::Files::none(), session.created()).await
+            copy_step::write(session, placement, session.created()).await
         })
         .await
     }
@@ -256,6 +294,11 @@ impl Work<'_> {
             return Ok(files::Files::Context(self.session.context.clone()));
         };
         let found = self.session.plan.resolve_from(self.index, from)?;
+        self.files_of(found).await
+    }
+
+    /// Gives the files of a stage, image or named context.
+    async fn files_of(&self, found: StageRef) -> Result<files::Files, Error> {
         let layers = match found {
             StageRef::Stage(index) => {
                 let state = stage(self.session, index).await.map_err(Error::Shared)?;

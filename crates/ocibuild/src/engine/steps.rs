@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::build::StepRecord;
 use crate::causes::one_line;
 use crate::error::Error;
-use crate::event::{Event, EventSink, LayerSummary, StepId};
+use crate::event::{Event, EventSink, LayerSummary, StepId, TransferState};
 
 /// How often the progress of one item is told.
 const PROGRESS_PAUSE: Duration = Duration::from_millis(500);
@@ -149,6 +149,7 @@ impl Meter {
             item: item.to_owned(),
             current,
             total,
+            state: TransferState::Moving,
         });
     }
 }

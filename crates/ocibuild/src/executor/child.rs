@@ -240,14 +240,6 @@ struct Command {
 impl Command {
     fn of(spec: &RunSpec, user: &User) -> Result<Self, Failure> {
         let name = spec.argv.first().cloned().unwrap_or_default();
-        let mut env: Vec<String> = spec
-            .env
-            .iter()
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect();
-        if !spec.env.iter().any(|(name, _)| name == "HOME") {
-            env.push(format!("HOME={}", user.home));
-        }
         let path = spec.env.iter().rev().find(|(name, _)| name == "PATH");
         Ok(Self {
             candidates: candidates(&name, path.map_or("", |(_, value)| value))?,
@@ -257,7 +249,10 @@ impl Command {
                 .cloned()
                 .map(c_string)
                 .collect::<Result<_, _>>()?,
-            env: env.into_iter().map(c_string).collect::<Result<_, _>>()?,
+            env: environment(spec, user)
+                .into_iter()
+                .map(c_string)
+                .collect::<Result<_, _>>()?,
             name,
         })
     }
@@ -289,6 +284,22 @@ impl Command {
     }
 }
 
+/// The entries of the environment, each name once.
+fn environment(spec: &RunSpec, user: &User) -> Vec<Vec<u8>> {
+    let is_secret = |name: &str| spec.secret_env.iter().any(|(secret, _)| secret == name);
+    let plain = spec.env.iter().filter(|(name, _)| !is_secret(name));
+    let mut entries: Vec<Vec<u8>> = plain
+        .map(|(name, value)| format!("{name}={value}").into_bytes())
+        .collect();
+    if !is_secret("HOME") && !spec.env.iter().any(|(name, _)| name == "HOME") {
+        entries.push(format!("HOME={}", user.home).into_bytes());
+    }
+    for (name, value) in &spec.secret_env {
+        entries.push([name.as_bytes(), b"=", value.expose()].concat());
+    }
+    entries
+}
+
 /// Where a program may be: at its path, or in the directories of `PATH`.
 fn candidates(name: &str, path: &str) -> Result<Vec<CString>, Failure> {
     if name.contains('/') {
@@ -300,6 +311,6 @@ fn candidates(name: &str, path: &str) -> Result<Vec<CString>, Failure> {
         .collect()
 }
 
-fn c_string(text: String) -> Result<CString, Failure> {
+fn c_string(text: impl Into<Vec<u8>>) -> Result<CString, Failure> {
     CString::new(text).map_err(|_| Failure::Garbled)
 }

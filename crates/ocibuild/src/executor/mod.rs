@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cancel::Cancel;
 use crate::event::Stream;
+use crate::secret::Hidden;
 
 mod caps;
 mod child;
@@ -118,10 +119,20 @@ pub enum MountSource {
         /// Whether the command may write to it.
         writable: bool,
     },
+    /// A file or directory of other layers than the root's.
+    Layers {
+        /// Unpacked layers, lowest first, as in [`Rootfs`].
+        lowers: Vec<PathBuf>,
+        /// Which one: absolute, symbolic links are followed inside of the layers.
+        path: PathBuf,
+        /// Where what the command writes there is kept until it is thrown away; it cannot
+        /// write where nothing is said.
+        writes: Option<Writes>,
+    },
     /// A file that exists in memory only and cannot be written: a secret, `/etc/hosts`.
     File {
         /// What is in it.
-        content: Vec<u8>,
+        content: Hidden,
         /// Permission bits.
         mode: u32,
         /// Owner, as the command sees it.
@@ -129,11 +140,31 @@ pub enum MountSource {
         /// Group, as the command sees it.
         gid: u32,
     },
+    /// A socket of the builder, made for this command.
+    Socket {
+        /// Where it is on the builder.
+        path: PathBuf,
+        /// Permission bits that it gets.
+        mode: u32,
+        /// Owner that it gets, as the command sees it.
+        uid: u32,
+        /// Group that it gets, as the command sees it.
+        gid: u32,
+    },
     /// An empty directory in memory.
     Tmpfs {
         /// How many bytes it may hold; half of the machine's memory where it is not said.
         size: Option<u64>,
     },
+}
+
+/// Two empty directories on the same file system as those of the root.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Writes {
+    /// Holds the changes afterwards.
+    pub upper: PathBuf,
+    /// For the kernel's own use.
+    pub work: PathBuf,
 }
 
 /// One command and everything that it sees.
@@ -145,6 +176,9 @@ pub struct RunSpec {
     pub argv: Vec<String>,
     /// The whole environment; `HOME` is added from /etc/passwd where it is missing.
     pub env: Vec<(String, String)>,
+    /// Variables whose values are secret; they win over those of `env`.
+    #[serde(default)]
+    pub secret_env: Vec<(String, Hidden)>,
     /// Working directory, created where it is missing.
     pub cwd: String,
     /// `USER` of the image configuration: empty for root, else `user[:group]` by name or number.
@@ -171,6 +205,7 @@ impl RunSpec {
             rootfs,
             argv,
             env: vec![("PATH".into(), Self::DEFAULT_PATH.into())],
+            secret_env: Vec::new(),
             cwd: "/".into(),
             user: String::new(),
             hostname: "buildkitsandbox".into(),
@@ -218,4 +253,15 @@ pub enum Identity {
     },
     /// A user namespace with one id: everything belongs to root.
     Single,
+}
+
+impl Identity {
+    /// Gives how many ids there are, from 0 on.
+    pub fn ids(&self) -> u32 {
+        match self {
+            Self::Real => u32::MAX,
+            Self::Range { uids, gids } => uids.count.min(gids.count).saturating_add(1),
+            Self::Single => 1,
+        }
+    }
 }

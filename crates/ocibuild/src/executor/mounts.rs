@@ -9,7 +9,9 @@ use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{CWD, FileType, Gid, Mode, OFlags, Uid, fchmod, fchown, fstat, symlinkat};
+use rustix::fs::{
+    CWD, FileType, Gid, Mode, OFlags, Uid, chmod, chown, fchmod, fchown, fstat, symlinkat,
+};
 use rustix::io::Errno;
 use rustix::mount::{
     MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags, mount, move_mount, open_tree,
@@ -88,7 +90,7 @@ pub(super) fn mount_all(
     tree.mount_sys()?;
     tree.mount_dev(settings)?;
     for (number, mount) in spec.mounts.iter().enumerate() {
-        tree.mount_extra(mount, &root.files().join(number.to_string()))?;
+        tree.mount_extra(mount, number, root)?;
     }
     // Last, since a mount of the specification must not lead around them.
     tree.protect()?;
@@ -175,15 +177,15 @@ impl Tree {
         attach(&device, &place, MountAttrFlags::MOUNT_ATTR_RDONLY, &path)
     }
 
-    fn mount_extra(&mut self, mount: &Mount, file: &Path) -> Result<(), Failure> {
+    fn mount_extra(&mut self, mount: &Mount, number: usize, root: &Root) -> Result<(), Failure> {
         let shown = mount.target.display().to_string();
         match &mount.source {
             MountSource::Bind { path, writable } => {
-                let source = open_path(path)?;
-                let place = self
-                    .places
-                    .find_or_make(&mount.target, kind_of(&source, path)?)?;
-                attach(&source, &place, access(*writable), &shown)
+                self.show(&open_path(path)?, mount, access(*writable))
+            }
+            MountSource::Layers { path, writes, .. } => {
+                let source = root.open_source(number, path)?;
+                self.show(&source, mount, access(writes.is_some()))
             }
             MountSource::File {
                 content,
@@ -191,14 +193,27 @@ impl Tree {
                 uid,
                 gid,
             } => {
-                write_file(file, content, *mode, *uid, *gid)?;
-                let place = self.places.find_or_make(&mount.target, Kind::File)?;
+                let file = root.files().join(number.to_string());
+                write_file(&file, content.expose(), *mode, *uid, *gid)?;
                 let mut flags = access(false);
                 // A secret is nothing to run.
                 if mode & 0o111 == 0 {
                     flags |= MountAttrFlags::MOUNT_ATTR_NOEXEC;
                 }
-                attach(&open_path(file)?, &place, flags, &shown)
+                self.show(&open_path(&file)?, mount, flags)
+            }
+            MountSource::Socket {
+                path,
+                mode,
+                uid,
+                gid,
+            } => {
+                let (user, group) = (owner(*uid, path)?, owner(*gid, path)?);
+                chown(path, Some(Uid::from_raw(user)), Some(Gid::from_raw(group)))
+                    .attempt("chown", format_args!("{uid}:{gid} {}", path.display()))?;
+                chmod(path, Mode::from_raw_mode(mode & 0o7777)).attempt("chmod", path.display())?;
+                // A socket can be talked to on a read-only mount, and not be changed.
+                self.show(&open_path(path)?, mount, access(false))
             }
             MountSource::Tmpfs { size } => {
                 let place = self.places.find_or_make(&mount.target, Kind::Directory)?;
@@ -212,6 +227,18 @@ impl Tree {
                 )
             }
         }
+    }
+
+    /// Puts a file or directory at the target of a mount.
+    fn show(
+        &mut self,
+        source: &OwnedFd,
+        mount: &Mount,
+        flags: MountAttrFlags,
+    ) -> Result<(), Failure> {
+        let target = &mount.target;
+        let place = self.places.find_or_make(target, kind_of(source, target)?)?;
+        attach(source, &place, flags, &target.display().to_string())
     }
 
     /// Hides and protects parts of /proc and /sys.

@@ -15,6 +15,7 @@ use super::wire::{Reply, Request, Settings};
 use super::{Exit, Identity, MountSource, RunSpec, Sandbox};
 use crate::cancel::Cancel;
 use crate::event::Stream;
+use crate::secret::Hidden;
 
 /// How much output is read at once; the size of a pipe.
 const CHUNK: usize = 64 * 1024;
@@ -80,14 +81,9 @@ impl Namespaces {
     }
 
     fn settings(&self) -> Settings {
-        let ids = match &self.identity {
-            Identity::Real => u32::MAX,
-            Identity::Range { uids, gids } => uids.count.min(gids.count).saturating_add(1),
-            Identity::Single => 1,
-        };
         Settings {
             pid_namespace: self.pid_namespace,
-            ids,
+            ids: self.identity.ids(),
             rehearsal: false,
         }
     }
@@ -229,10 +225,23 @@ fn check(spec: &RunSpec) -> Result<(), Error> {
     {
         return wrong("an argument or variable holds a NUL byte".into());
     }
+    let secret =
+        |(name, value): &(String, Hidden)| name.contains('\0') || value.expose().contains(&0);
+    if spec.secret_env.iter().any(secret) {
+        return wrong("a secret variable holds a NUL byte".into());
+    }
     let root = &spec.rootfs;
-    let sources = spec.mounts.iter().filter_map(|mount| match &mount.source {
-        MountSource::Bind { path, .. } => Some(path),
-        _ => None,
+    let sources = spec.mounts.iter().flat_map(|mount| match &mount.source {
+        MountSource::Bind { path, .. } | MountSource::Socket { path, .. } => vec![path],
+        MountSource::Layers {
+            lowers,
+            path,
+            writes,
+        } => {
+            let writes = writes.iter().flat_map(|to| [&to.upper, &to.work]);
+            lowers.iter().chain([path]).chain(writes).collect()
+        }
+        MountSource::File { .. } | MountSource::Tmpfs { .. } => Vec::new(),
     });
     let targets = spec.mounts.iter().map(|mount| &mount.target);
     let mut paths = root

@@ -42,6 +42,8 @@ pub(super) struct Made {
 /// A root in which places are looked for.
 pub(super) struct Places {
     root: OwnedFd,
+    /// The root's own file system, not one that is mounted in it.
+    device: u64,
     made: Vec<Made>,
 }
 
@@ -49,8 +51,10 @@ impl Places {
     /// Begins with the root at `path`.
     pub(super) fn open(path: &Path) -> Result<Self, Failure> {
         let root = open(path, directory_flags(), Mode::empty()).attempt("open", "the root")?;
+        let device = stat(&root, path)?.st_dev;
         Ok(Self {
             root,
+            device,
             made: Vec::new(),
         })
     }
@@ -114,20 +118,24 @@ impl Places {
         let parent_changed = (before.st_mtime, before.st_mtime_nsec as i64);
         match kind {
             Kind::Directory => {
-                mkdirat(parent, name, Mode::from_raw_mode(0o755))
-                    .attempt("mkdirat", path.display())?;
+                let made = mkdirat(parent, name, Mode::from_raw_mode(0o755));
+                made.map_err(|errno| not_made("mkdirat", errno, path))?;
             }
             Kind::File => {
                 let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-                openat(parent, name, flags, Mode::from_raw_mode(0o644))
-                    .attempt("openat", path.display())?;
+                let made = openat(parent, name, flags, Mode::from_raw_mode(0o644));
+                made.map_err(|errno| not_made("openat", errno, path))?;
             }
         }
-        self.made.push(Made {
-            path: path.to_owned(),
-            kind,
-            parent_changed,
-        });
+        // What is made in another mount goes with that, or stays in a cache; in the root
+        // something of the image may be at this path.
+        if before.st_dev == self.device {
+            self.made.push(Made {
+                path: path.to_owned(),
+                kind,
+                parent_changed,
+            });
+        }
         openat(parent, name, path_flags(), Mode::empty()).attempt("openat", path.display())
     }
 
@@ -162,6 +170,7 @@ impl Places {
     fn read_link(&self, path: &Path) -> Result<Option<PathBuf>, Failure> {
         let entry = match openat2(&self.root, path, path_flags(), Mode::empty(), inside()) {
             Err(Errno::NOENT) => return Ok(None),
+            Err(Errno::NOTDIR) => return Err(unusable(path, "leads through a file")),
             other => other.attempt("openat2", path.display())?,
         };
         if !is(FileType::Symlink, &stat(&entry, path)?) {
@@ -264,6 +273,15 @@ fn stat(descriptor: &OwnedFd, path: &Path) -> Result<Stat, Failure> {
 
 fn is(kind: FileType, stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == kind
+}
+
+fn not_made(call: &str, errno: Errno, path: &Path) -> Failure {
+    if errno == Errno::ROFS {
+        let reason = "is missing as a place for a mount, and cannot be made in a read-only one";
+        return unusable(path, reason);
+    }
+    let made: Result<(), Failure> = Err(errno).attempt(call, path.display());
+    made.err().unwrap_or(Failure::Garbled)
 }
 
 fn unusable(path: &Path, reason: &str) -> Failure {

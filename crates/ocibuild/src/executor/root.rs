@@ -8,6 +8,7 @@
 //! <upper>/          tmpfs, the "scratch"
 //!   stub/           lowest layer: mount points that the image may lack
 //!   files/          contents of files that exist in memory only
+//!   sources/        overlays of other layers that are mounted into the root
 //!   root/           the overlay
 //! ```
 //!
@@ -23,14 +24,14 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, open};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, open, openat2};
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use rustix::thread::UnshareFlags;
 
 use super::error::{Attempt, Failure};
 use super::init::in_user_namespace;
 use super::place::{self, Made};
-use super::{MountSource, Rootfs, RunSpec, sys};
+use super::{MountSource, Rootfs, RunSpec, Writes, sys};
 
 /// How many lower directories the kernel takes (OVL_MAX_STACK), one being the stub.
 const MAX_LAYERS: usize = 499;
@@ -53,21 +54,23 @@ impl Root {
 
         let rootfs = &spec.rootfs;
         let layers = Layers::open(rootfs)?;
-        let upper = by_descriptor(&layers.upper);
+        let upper = open_directory(&rootfs.upper)?;
         // Not NOEXEC: scripts of RUN are among the files, and are run where they are mounted.
         let flags = MountFlags::NOSUID | MountFlags::NODEV;
-        mount("tmpfs", upper, "tmpfs", flags, c"mode=0755")
+        mount("tmpfs", by_descriptor(&upper), "tmpfs", flags, c"mode=0755")
             .attempt("mount", "tmpfs for the root")?;
 
         let root = Self {
             scratch: rootfs.upper.clone(),
             work: rootfs.work.clone(),
         };
-        for directory in ["stub", "files", "root"] {
+        for directory in ["stub", "files", "sources", "empty", "root"] {
             make_directory(&root.scratch.join(directory))?;
         }
+        root.mount_sources(spec)?;
         root.make_stubs(spec)?;
-        root.mount_overlay(layers)?;
+        let stub = open_directory(&root.scratch.join("stub"))?;
+        mount_overlay(&root.merged(), &layers.options(&stub))?;
         Ok(root)
     }
 
@@ -85,7 +88,7 @@ impl Root {
     /// lacks them, and never come into the upper directory. A layer can still hide one
     /// by a whiteout, or lead elsewhere by a symbolic link; [`place`] handles that.
     fn make_stubs(&self, spec: &RunSpec) -> Result<(), Failure> {
-        for mount in &spec.mounts {
+        for (number, mount) in spec.mounts.iter().enumerate() {
             let inside: PathBuf = mount
                 .target
                 .components()
@@ -94,7 +97,8 @@ impl Root {
             let stub = self.scratch.join("stub").join(&inside);
             let is_file = match &mount.source {
                 MountSource::Bind { path, .. } => path.is_file(),
-                MountSource::File { .. } => true,
+                MountSource::Layers { path, .. } => !is_directory(&self.open_source(number, path)?),
+                MountSource::File { .. } | MountSource::Socket { .. } => true,
                 MountSource::Tmpfs { .. } => false,
             };
             let directory = if is_file {
@@ -102,7 +106,7 @@ impl Root {
             } else {
                 &stub
             };
-            // One mount inside of another has its mount point there.
+            // One mount inside of another has its mount point there, or none fits.
             let made = fs::create_dir_all(directory).and_then(|()| {
                 if is_file {
                     fs::write(&stub, [])
@@ -111,7 +115,7 @@ impl Root {
                 }
             });
             match made {
-                Err(error) if error.kind() != io::ErrorKind::NotADirectory => {
+                Err(error) if !is_in_the_way(&error) => {
                     Err(error).attempt("mkdir", mount.target.display())?;
                 }
                 _ => {}
@@ -120,22 +124,35 @@ impl Root {
         Ok(())
     }
 
-    fn mount_overlay(&self, layers: Layers) -> Result<(), Failure> {
-        let stub = open_directory(&self.scratch.join("stub"))?;
-        let options = layers.options(&stub);
-        let options = CString::new(options).unwrap_or_default();
-        rustix::process::chdir("/proc/self/fd").attempt("chdir", "/proc/self/fd")?;
-        // NODEV: root keeps CAP_MKNOD for layers that hold device nodes, and there is no
-        // device control group here that would keep it from the machine's disks.
-        let mounted = mount(
-            "overlay",
-            self.merged(),
-            "overlay",
-            MountFlags::NODEV,
-            &*options,
-        );
-        rustix::process::chdir("/").attempt("chdir", "/")?;
-        mounted.attempt("mount", "overlay")
+    /// Mounts other layers where only the helper and the command's process find them.
+    fn mount_sources(&self, spec: &RunSpec) -> Result<(), Failure> {
+        for (number, mount) in spec.mounts.iter().enumerate() {
+            let MountSource::Layers { lowers, writes, .. } = &mount.source else {
+                continue;
+            };
+            let place = self.source(number);
+            make_directory(&place)?;
+            if lowers.is_empty() && writes.is_none() {
+                continue;
+            }
+            let layers = Layers::open_all(lowers, writes.as_ref())?;
+            // The kernel wants two directories at least where nothing can be written.
+            let empty = open_directory(&self.scratch.join("empty"))?;
+            mount_overlay(&place, &layers.options(&empty))?;
+        }
+        Ok(())
+    }
+
+    fn source(&self, number: usize) -> PathBuf {
+        self.scratch.join("sources").join(number.to_string())
+    }
+
+    /// Opens what a mount shows of other layers.
+    pub(super) fn open_source(&self, number: usize, path: &Path) -> Result<OwnedFd, Failure> {
+        let root = open_directory(&self.source(number))?;
+        let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        openat2(&root, path, flags, Mode::empty(), inside).attempt("openat2", path.display())
     }
 
     /// Removes a directory that comes from a layer. In a user namespace without
@@ -162,49 +179,82 @@ impl Root {
 struct Layers {
     /// Highest first, as the kernel wants them.
     lowers: Vec<OwnedFd>,
-    upper: OwnedFd,
-    work: OwnedFd,
+    /// Upper and work directory, where anything can be written.
+    writes: Option<(OwnedFd, OwnedFd)>,
 }
 
 impl Layers {
     fn open(rootfs: &Rootfs) -> Result<Self, Failure> {
-        let count = rootfs.lowers.len();
+        let writes = Writes {
+            upper: rootfs.upper.clone(),
+            work: rootfs.work.clone(),
+        };
+        Self::open_all(&rootfs.lowers, Some(&writes))
+    }
+
+    fn open_all(lowers: &[PathBuf], writes: Option<&Writes>) -> Result<Self, Failure> {
+        let count = lowers.len();
         if count > MAX_LAYERS {
             return Err(Failure::TooManyLayers {
                 count,
                 limit: MAX_LAYERS,
             });
         }
-        let lowers = rootfs.lowers.iter().rev().map(|path| open_directory(path));
+        let lowers = lowers.iter().rev().map(|path| open_directory(path));
+        let open = |writes: &Writes| {
+            let (upper, work) = (
+                open_directory(&writes.upper)?,
+                open_directory(&writes.work)?,
+            );
+            Ok((upper, work))
+        };
         Ok(Self {
             lowers: lowers.collect::<Result<_, _>>()?,
-            upper: open_directory(&rootfs.upper)?,
-            work: open_directory(&rootfs.work)?,
+            writes: writes.map(open).transpose()?,
         })
     }
 
-    /// Mount options, with names that hold in /proc/self/fd.
-    fn options(&self, stub: &OwnedFd) -> String {
+    /// Mount options, with names that hold in /proc/self/fd; `lowest` lies below all.
+    fn options(&self, lowest: &OwnedFd) -> String {
         let mut options = "lowerdir=".to_owned();
         for lower in &self.lowers {
             let _ = write!(options, "{}:", lower.as_raw_fd());
         }
-        let (stub, upper, work) = (
-            stub.as_raw_fd(),
-            self.upper.as_raw_fd(),
-            self.work.as_raw_fd(),
-        );
-        let _ = write!(options, "{stub},upperdir={upper},workdir={work}");
+        let _ = write!(options, "{}", lowest.as_raw_fd());
+        if let Some((upper, work)) = &self.writes {
+            let (upper, work) = (upper.as_raw_fd(), work.as_raw_fd());
+            // The upper directory is worth nothing after a crash.
+            let _ = write!(options, ",upperdir={upper},workdir={work},volatile");
+        }
         // Each of these could put into the upper directory what a layer cannot say, or
         // let a hostile layer point elsewhere; distributions differ in the defaults.
         options.push_str(",index=off,metacopy=off,redirect_dir=nofollow");
-        // The upper directory is worth nothing after a crash.
-        options.push_str(",volatile");
         if in_user_namespace() {
             options.push_str(",userxattr");
         }
         options
     }
+}
+
+/// Mounts an overlay whose options name descriptors of this process.
+fn mount_overlay(place: &Path, options: &str) -> Result<(), Failure> {
+    let options = CString::new(options).unwrap_or_default();
+    rustix::process::chdir("/proc/self/fd").attempt("chdir", "/proc/self/fd")?;
+    // NODEV: root keeps CAP_MKNOD for layers that hold device nodes, and there is no
+    // device control group here that would keep it from the machine's disks.
+    let mounted = mount("overlay", place, "overlay", MountFlags::NODEV, &*options);
+    rustix::process::chdir("/").attempt("chdir", "/")?;
+    mounted.attempt("mount", "overlay")
+}
+
+/// The place of one mount is a file and that of another a directory.
+fn is_in_the_way(error: &io::Error) -> bool {
+    use io::ErrorKind::{AlreadyExists, IsADirectory, NotADirectory};
+    matches!(error.kind(), AlreadyExists | IsADirectory | NotADirectory)
+}
+
+fn is_directory(descriptor: &OwnedFd) -> bool {
+    fstat(descriptor).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
 }
 
 /// A name of a descriptor's file that the kernel follows without walking a path.

@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
 use std::path::PathBuf;
 
 use super::*;
-use site::{Room, Site, file, sites};
+use site::{Room, Site, file, sites, sites_and_pod};
 
 mod lifetime;
 mod site;
@@ -376,4 +376,68 @@ fn privileged_many_layers_are_one_tree() {
                 .starts_with("500 layers are more than the 499")
         );
     }
+}
+
+/// Other layers, in memory or not, are shown to every identity alike.
+#[test]
+fn privileged_other_layers_are_mounted() {
+    for site in sites_and_pod() {
+        let room = Room::new(site);
+        for (layer, file) in [("one", "kept"), ("one", "hidden"), ("two", "new")] {
+            let folder = room.path(layer).join("d");
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(folder.join(file), layer).unwrap();
+        }
+        for folder in ["mount-upper", "mount-work"] {
+            fs::create_dir(room.path(folder)).unwrap();
+        }
+        symlink("d/kept", room.path("two/link")).unwrap();
+        let whiteout = room.path("two/d/hidden");
+        let kind = rustix::fs::FileType::CharacterDevice;
+        rustix::fs::mknodat(rustix::fs::CWD, &whiteout, kind, 0o644.into(), 0).unwrap();
+        room.own_all();
+        let layers = |path: &str, writes: Option<Writes>| MountSource::Layers {
+            lowers: vec![room.path("one"), room.path("two")],
+            path: path.into(),
+            writes,
+        };
+        let writes = Writes {
+            upper: room.path("mount-upper"),
+            work: room.path("mount-work"),
+        };
+        let mut spec = room.script(
+            "ls /ro; cat /file; touch /ro/x || echo fixed; touch /rw/x /rw/d/x && rm /rw/d/kept && ls /rw/d; ls /none",
+        );
+        let nothing = MountSource::Layers {
+            lowers: Vec::new(),
+            path: "/".into(),
+            writes: None,
+        };
+        spec.mounts = vec![
+            mount("/ro", layers("/d", None)),
+            mount("/file", layers("/link", None)),
+            mount("/rw", layers("/", Some(writes))),
+            mount("/none", nothing),
+        ];
+        let outcome = room.run(&spec);
+        assert_eq!(
+            outcome.text(),
+            "kept\nnew\nonefixed\nnew\nx\n",
+            "{site:?} {outcome:?}"
+        );
+        assert_eq!(room.changes(), [""; 0], "{site:?}");
+        assert!(room.path("one/d/kept").exists());
+
+        spec.mounts = vec![mount("/x", layers("/none", None))];
+        assert_eq!(
+            room.run(&spec).refusal(),
+            "openat2 /none: ENOENT (No such file or directory)",
+            "{site:?}"
+        );
+    }
+}
+
+fn mount(target: &str, source: MountSource) -> Mount {
+    let target = target.into();
+    Mount { target, source }
 }

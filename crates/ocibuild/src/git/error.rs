@@ -105,6 +105,16 @@ pub enum GitError {
         /// What the policy says.
         reason: Forbidden,
     },
+    /// The commit is not the one that was meant.
+    #[error("the commit of {url} is {found}, not {expected}")]
+    Checksum {
+        /// The repository.
+        url: String,
+        /// The id that was asked for, or the begin of it.
+        expected: String,
+        /// The commit that came.
+        found: String,
+    },
     /// The repository is larger or slower than the policy of the build allows.
     #[error("{url} is refused: {excess}")]
     TooMuch {
@@ -215,6 +225,18 @@ impl GitError {
         }
     }
 
+    /// Tells whether the Dockerfile or whoever builds asks for what cannot be or must not be.
+    pub fn is_users(&self) -> bool {
+        let is_wrong = matches!(
+            self,
+            Self::InvalidUrl { .. }
+                | Self::UnsupportedTransport { .. }
+                | Self::InvalidReference { .. }
+                | Self::Checksum { .. }
+        );
+        is_wrong || self.is_forbidden()
+    }
+
     /// Tells whether trying again may help: the network failed, or the server said that it is busy.
     pub(super) fn is_transient(&self) -> bool {
         match self {
@@ -229,7 +251,7 @@ impl GitError {
 }
 
 /// Shows a URL without anything that may be secret.
-pub(super) fn public_url(url: &Url) -> String {
+pub(crate) fn public_url(url: &Url) -> String {
     let mut url = url.clone();
     // Both fail only for URLs that cannot have user information at all.
     let _ = url.set_username("");
@@ -240,7 +262,7 @@ pub(super) fn public_url(url: &Url) -> String {
 }
 
 /// Gives `host` or `host:port`.
-pub(super) fn host_and_port(url: &Url) -> String {
+pub(crate) fn host_and_port(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     match url.port() {
         Some(port) => format!("{host}:{port}"),

@@ -1,5 +1,5 @@
 //! How much a repository may bring and how long that may take, counted over one
-//! checkout with all its submodules and tries.
+//! checkout with all its submodules and tries. A download is counted in the same way.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -63,7 +63,7 @@ impl fmt::Display for Excess {
 
 /// What is left of the limits while a checkout runs.
 #[derive(Debug)]
-pub(super) struct Budget {
+pub(crate) struct Budget {
     limits: Limits,
     started: Instant,
     received: AtomicU64,
@@ -76,7 +76,7 @@ pub(super) struct Budget {
 
 impl Budget {
     /// Begins to count.
-    pub(super) fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: Limits) -> Self {
         Self {
             limits,
             started: Instant::now(),
@@ -94,12 +94,12 @@ impl Budget {
     }
 
     /// Gives how long the checkout may still take.
-    pub(super) fn time_left(&self) -> Duration {
+    pub(crate) fn time_left(&self) -> Duration {
         self.limits.time.saturating_sub(self.started.elapsed())
     }
 
     /// Tells which limit has been reached, if one has.
-    pub(super) fn excess(&self) -> Option<Excess> {
+    pub(crate) fn excess(&self) -> Option<Excess> {
         let mut excess = self.excess.lock().unwrap_or_else(PoisonError::into_inner);
         if excess.is_none() && self.time_left().is_zero() {
             *excess = Some(Excess::Time(self.limits.time));
@@ -108,12 +108,12 @@ impl Budget {
     }
 
     /// Fails once a limit has been reached.
-    pub(super) fn check(&self) -> Result<(), Excess> {
+    pub(crate) fn check(&self) -> Result<(), Excess> {
         self.excess().map_or(Ok(()), Err)
     }
 
     /// Counts bytes from a server.
-    pub(super) fn receive(&self, bytes: u64) {
+    pub(crate) fn receive(&self, bytes: u64) {
         let before = self.received.fetch_add(bytes, Ordering::Relaxed);
         if before.saturating_add(bytes) > self.limits.bytes {
             self.exceed(Excess::Received(self.limits.bytes));
@@ -121,17 +121,17 @@ impl Budget {
     }
 
     /// Notes that a connection broke in the middle of an answer.
-    pub(super) fn note_broken(&self) {
+    pub(crate) fn note_broken(&self) {
         self.broken.store(true, Ordering::Relaxed);
     }
 
     /// Tells whether a connection broke since this was last forgotten.
-    pub(super) fn is_broken(&self) -> bool {
+    pub(crate) fn is_broken(&self) -> bool {
         self.broken.load(Ordering::Relaxed)
     }
 
     /// Forgets a broken connection, for the next try.
-    pub(super) fn forget_broken(&self) {
+    pub(crate) fn forget_broken(&self) {
         self.broken.store(false, Ordering::Relaxed);
     }
 

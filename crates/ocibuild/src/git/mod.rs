@@ -29,15 +29,18 @@ use url::Url;
 use crate::Cancel;
 use crate::net::Refused;
 use fetch::Watch;
-use limits::Budget;
 use refs::Wanted;
-use remote::{Credentials, Endpoint, Tls};
+use remote::{Credentials, Endpoint};
 
 pub use error::GitError;
+pub(crate) use error::{host_and_port, public_url};
+pub(crate) use limits::Budget;
 pub use limits::{Excess, Limits};
 pub use policy::{Forbidden, HostPattern, InvalidHostPattern, Policy};
+pub(crate) use remote::{Tls, configure};
 pub use snapshot::{GitSnapshot, SnapshotAnswer};
 pub use source::GitSource;
+pub(crate) use source::is_commit;
 
 const TRIES: u32 = 3;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
@@ -108,6 +111,7 @@ pub fn checkout(
     };
     let wanted = Target::Name(source.reference.as_deref());
     let (commit, time) = session.check_out_repository(&url, wanted, dest, &mut Vec::new())?;
+    check_commit(source, &url, &commit.to_string())?;
     if !source.keep_git_dir {
         tree::remove_git_dirs(dest)?;
     }
@@ -121,6 +125,19 @@ pub fn checkout(
         time,
         tree,
     })
+}
+
+fn check_commit(source: &GitSource, url: &Url, found: &str) -> Result<(), GitError> {
+    match &source.checksum {
+        Some(expected) if !found.starts_with(&expected.to_ascii_lowercase()) => {
+            Err(GitError::Checksum {
+                url: public_url(url),
+                expected: expected.clone(),
+                found: found.to_owned(),
+            })
+        }
+        _ => Ok(()),
+    }
 }
 
 fn repository_url(source: &GitSource) -> Result<Url, GitError> {
@@ -232,7 +249,10 @@ impl Session<'_> {
 
     /// Tells whether trying again may help.
     fn may_pass(&self, error: &GitError) -> bool {
-        let is_ours = matches!(error, GitError::TooMuch { .. } | GitError::Cancelled);
+        let is_ours = matches!(
+            error,
+            GitError::TooMuch { .. } | GitError::Forbidden { .. } | GitError::Cancelled
+        );
         error.is_transient() || (self.budget.is_broken() && !is_ours)
     }
 

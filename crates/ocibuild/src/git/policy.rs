@@ -1,6 +1,6 @@
 //! Which servers a repository may come from, and how much of it may come. The rules
 //! hold for the repository that a user names, for everything that it redirects to, and
-//! for its submodules.
+//! for its submodules; and for files that ADD downloads.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,7 +11,7 @@ use super::error::{GitError, public_url};
 use super::limits::Limits;
 use crate::net::{AddressPolicy, Refused};
 
-/// Which servers Git sources may come from. The default takes every server over HTTPS
+/// Which servers Git sources and downloads may come from. The default takes every server over HTTPS
 /// and plain HTTP, but no metadata service of a cloud.
 ///
 /// ```
@@ -94,19 +94,32 @@ impl Policy {
 
     /// Judges the URL of a repository before anything is sent there.
     pub(super) fn check(&self, url: &Url) -> Result<(), GitError> {
-        let forbid = |reason| GitError::Forbidden {
+        self.judge(url).map_err(|reason| GitError::Forbidden {
             url: public_url(url),
             reason,
-        };
+        })
+    }
+
+    /// Judges a URL before anything is sent there.
+    pub(crate) fn judge(&self, url: &Url) -> Result<(), Forbidden> {
         if url.scheme() != "https" && !self.takes_plain_http(url) {
-            return Err(forbid(Forbidden::PlainHttp));
+            return Err(Forbidden::PlainHttp);
         }
         let is_named = |hosts: &Vec<HostPattern>| hosts.iter().any(|host| host.matches(url));
         if !self.only_from.as_ref().is_none_or(is_named) {
-            return Err(forbid(Forbidden::Host));
+            return Err(Forbidden::Host);
         }
-        let judged = self.addresses.check_url(url);
-        judged.map_err(|refused| forbid(Forbidden::Address(refused)))
+        self.addresses.check_url(url).map_err(Forbidden::Address)
+    }
+
+    /// Gives which addresses may be connected to.
+    pub(crate) fn permitted_addresses(&self) -> AddressPolicy {
+        self.addresses
+    }
+
+    /// Gives how much may be received, and how long that may take.
+    pub(crate) fn most(&self) -> Limits {
+        self.limits
     }
 
     fn takes_plain_http(&self, url: &Url) -> bool {

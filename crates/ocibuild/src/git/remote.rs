@@ -62,12 +62,12 @@ impl Credentials {
 
 /// The TLS of one checkout; the certificates of the system are read when they are first needed.
 #[derive(Default)]
-pub(super) struct Tls {
+pub(crate) struct Tls {
     verifying: OnceCell<ClientConfig>,
 }
 
 impl Tls {
-    fn for_url(&self, url: &Url) -> Result<ClientConfig, GitError> {
+    pub(crate) fn for_url(&self, url: &Url) -> Result<ClientConfig, rustls::Error> {
         if url.scheme() != "https" {
             return client_config(RootCertStore::empty());
         }
@@ -82,11 +82,10 @@ impl Tls {
     }
 }
 
-fn client_config(roots: RootCertStore) -> Result<ClientConfig, GitError> {
+fn client_config(roots: RootCertStore) -> Result<ClientConfig, rustls::Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     Ok(ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(GitError::Tls)?
+        .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
         .with_no_client_auth())
 }
@@ -119,7 +118,7 @@ impl Endpoint {
                 addresses: policy.addresses,
                 budget: budget.clone(),
                 authorization: credentials.and_then(|c| c.header_for(&base)).cloned(),
-                tls: tls.for_url(&base)?,
+                tls: tls.for_url(&base).map_err(GitError::Tls)?,
                 url: base,
             };
             let response = endpoint.ask()?;
@@ -196,20 +195,29 @@ impl Endpoint {
         }
     }
 
-    /// Proxies come from the environment otherwise, which a library does not read. A
-    /// server may be silent no longer than the whole checkout may still take.
     fn configure(
         &self,
         builder: reqwest::blocking::ClientBuilder,
     ) -> reqwest::blocking::ClientBuilder {
-        let at_most = |limit: Duration| limit.min(self.budget.time_left()).max(SHORTEST_TIMEOUT);
-        builder
-            .tls_backend_preconfigured(self.tls.clone())
-            .dns_resolver(Arc::new(self.addresses.resolver()))
-            .no_proxy()
-            .connect_timeout(at_most(CONNECT_TIMEOUT))
-            .timeout(at_most(SILENCE_TIMEOUT))
+        configure(builder, self.tls.clone(), self.addresses, &self.budget)
     }
+}
+
+/// Sets how servers are connected to. Proxies come from the environment otherwise, which
+/// a library does not read. A server may be silent no longer than everything may still take.
+pub(crate) fn configure(
+    builder: reqwest::blocking::ClientBuilder,
+    tls: ClientConfig,
+    addresses: AddressPolicy,
+    budget: &Budget,
+) -> reqwest::blocking::ClientBuilder {
+    let at_most = |limit: Duration| limit.min(budget.time_left()).max(SHORTEST_TIMEOUT);
+    builder
+        .tls_backend_preconfigured(tls)
+        .dns_resolver(Arc::new(addresses.resolver()))
+        .no_proxy()
+        .connect_timeout(at_most(CONNECT_TIMEOUT))
+        .timeout(at_most(SILENCE_TIMEOUT))
 }
 
 /// Finds the repository behind a redirect: the target must end as the request did.

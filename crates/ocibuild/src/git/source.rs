@@ -26,6 +26,8 @@ pub struct GitSource {
     pub token: Option<Secret>,
     /// User name that goes with the token, where the server cares.
     pub username: Option<String>,
+    /// The id of the commit that must come, or the begin of it.
+    pub checksum: Option<String>,
     /// Keeps `.git` in the tree.
     pub keep_git_dir: bool,
     /// Fetches submodules too.
@@ -51,6 +53,7 @@ impl GitSource {
             subdir: None,
             token: url.password().map(|password| Secret::new(decode(password))),
             username: Some(decode(url.username())).filter(|name| !name.is_empty()),
+            checksum: None,
             keep_git_dir: false,
             submodules: true,
         };
@@ -58,8 +61,8 @@ impl GitSource {
         if source.token.is_none() {
             source.token = source.username.take().map(Secret::new);
         }
-        source.read_query(&url)?;
         source.read_fragment(&url)?;
+        source.read_query(&url)?;
         url.set_query(None);
         url.set_fragment(None);
         source.url = public_url(&url);
@@ -92,12 +95,13 @@ impl GitSource {
                 return Err(invalid(format!("{key:?} is given twice")));
             }
             match (&*key, &*value) {
-                ("ref" | "commit" | "checksum", name) => {
-                    self.set_reference(url, name.to_owned())?
-                }
-                ("branch", name) => self.set_reference(url, format!("refs/heads/{name}"))?,
-                ("tag", name) => self.set_reference(url, format!("refs/tags/{name}"))?,
-                ("subdir", path) => self.subdir = subdir(path),
+                ("ref", name) => self.set_reference(url, name.to_owned())?,
+                ("commit" | "checksum", id) => self.set_checksum(url, id)?,
+                ("branch", name) => self.set_reference(url, full_name("refs/heads/", name))?,
+                ("tag", name) => self.set_reference(url, full_name("refs/tags/", name))?,
+                ("subdir", path) => self.set_subdir(url, path)?,
+                // Files have the time of the checkout, and a commit is fetched by its id.
+                ("mtime", "checkout") | ("fetch-by-commit", "" | "1" | "true" | "0" | "false") => {}
                 ("submodules", flag) => {
                     self.submodules = switch(flag).ok_or_else(|| {
                         invalid(format!("submodules is neither true nor false: {flag:?}"))
@@ -112,6 +116,9 @@ impl GitSource {
             }
             seen.push(key);
         }
+        if self.reference.is_none() {
+            self.reference.clone_from(&self.checksum);
+        }
         Ok(())
     }
 
@@ -124,21 +131,30 @@ impl GitSource {
         if !reference.is_empty() {
             self.set_reference(url, reference.to_owned())?;
         }
-        if let Some(path) = subdir(path) {
-            self.subdir = Some(path);
-        }
-        Ok(())
+        self.set_subdir(url, path)
     }
 
     fn set_reference(&mut self, url: &Url, name: String) -> Result<(), GitError> {
-        if self.reference.is_some() {
+        let what = "more than one branch, tag or commit is named";
+        set_once(&mut self.reference, name, url, what)
+    }
+
+    fn set_checksum(&mut self, url: &Url, id: &str) -> Result<(), GitError> {
+        if !is_commit(id) {
             return Err(GitError::InvalidUrl {
                 url: public_url(url),
-                reason: "more than one branch, tag or commit is named".to_owned(),
+                reason: format!("{id:?} is not the id of a commit"),
             });
         }
-        self.reference = Some(name);
-        Ok(())
+        let what = "more than one commit is named";
+        set_once(&mut self.checksum, id.to_ascii_lowercase(), url, what)
+    }
+
+    fn set_subdir(&mut self, url: &Url, path: &str) -> Result<(), GitError> {
+        match subdir(path) {
+            Some(path) => set_once(&mut self.subdir, path, url, "two directories are named"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -151,6 +167,37 @@ impl fmt::Display for GitSource {
             (reference, None) => write!(f, "#{reference}"),
             (reference, Some(subdir)) => write!(f, "#{reference}:{subdir}"),
         }
+    }
+}
+
+/// The same may be said twice.
+fn set_once(
+    place: &mut Option<String>,
+    value: String,
+    url: &Url,
+    what: &str,
+) -> Result<(), GitError> {
+    match place {
+        Some(known) if *known != value => Err(GitError::InvalidUrl {
+            url: public_url(url),
+            reason: what.to_owned(),
+        }),
+        _ => {
+            *place = Some(value);
+            Ok(())
+        }
+    }
+}
+
+/// Tells whether a text may be the id of a commit, or the begin of one.
+pub(crate) fn is_commit(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+fn full_name(folder: &str, name: &str) -> String {
+    match name.starts_with(folder) {
+        true => name.to_owned(),
+        false => format!("{folder}{name}"),
     }
 }
 
@@ -315,6 +362,18 @@ mod tests {
                 None,
             ),
             (
+                "https://h/r.git?tag=refs/tags/v1&mtime=checkout&fetch-by-commit=1",
+                "https://h/r.git",
+                Some("refs/tags/v1"),
+                None,
+            ),
+            (
+                "https://h/r.git?ref=x&subdir=a#x:a",
+                "https://h/r.git",
+                Some("x"),
+                Some("a"),
+            ),
+            (
                 "https://h/r.git?subdir=a%2Fb#x",
                 "https://h/r.git",
                 Some("x"),
@@ -330,6 +389,23 @@ mod tests {
     }
 
     #[test]
+    fn b55_a_commit_is_a_reference_where_none_is_named() {
+        for (text, reference, checksum) in [
+            ("https://h/r.git?commit=ABC123", "abc123", "abc123"),
+            (
+                "https://h/r.git?checksum=abc123&branch=b",
+                "refs/heads/b",
+                "abc123",
+            ),
+            ("https://h/r.git?commit=abc123#v1", "v1", "abc123"),
+        ] {
+            let source = GitSource::parse(text).unwrap();
+            assert_eq!(source.reference.as_deref(), Some(reference), "{text}");
+            assert_eq!(source.checksum.as_deref(), Some(checksum), "{text}");
+        }
+    }
+
+    #[test]
     fn switches_of_the_query_form() {
         let source = GitSource::parse("https://h/r.git?submodules=false&keep-git-dir").unwrap();
         assert!(!source.submodules && source.keep_git_dir);
@@ -339,6 +415,10 @@ mod tests {
             "https://h/r.git?ref=a&ref=b",
             "https://h/r.git?ref=a&tag=b",
             "https://h/r.git?ref=a#b",
+            "https://h/r.git?subdir=a#:b",
+            "https://h/r.git?commit=main",
+            "https://h/r.git?commit=ab&checksum=cd",
+            "https://h/r.git?branch=a&tag=a",
         ] {
             let error = GitSource::parse(text).unwrap_err();
             assert!(

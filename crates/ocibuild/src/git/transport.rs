@@ -89,6 +89,16 @@ impl Http for Counting {
     }
 }
 
+/// Tells whether a request ended without an answer, which gix says where the headers of an
+/// answer would be.
+fn has_no_answer(error: &io::Error) -> bool {
+    error
+        .get_ref()
+        .and_then(|error| error.downcast_ref::<gix::Error>())
+        .and_then(|error| error.downcast_any_ref::<reqwest::Error>())
+        .is_some_and(|error| error.status().is_none() && !error.is_redirect())
+}
+
 /// A part of an answer.
 struct Counted<R> {
     inner: R,
@@ -112,13 +122,13 @@ impl<R: BufRead> Read for Counted<R> {
 impl<R: BufRead> BufRead for Counted<R> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         self.budget.check().map_err(io::Error::other)?;
-        match self.inner.fill_buf() {
-            Err(error) if self.is_body => {
-                self.budget.note_broken();
-                Err(error)
-            }
-            other => other,
+        let filled = self.inner.fill_buf();
+        if let Err(error) = &filled
+            && (self.is_body || has_no_answer(error))
+        {
+            self.budget.note_broken();
         }
+        filled
     }
 
     fn consume(&mut self, amount: usize) {

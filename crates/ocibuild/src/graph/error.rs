@@ -1,5 +1,6 @@
 //! What can be wrong with a Dockerfile that parses.
 
+use crate::dockerfile::mount::MountError;
 use crate::dockerfile::words::WordError;
 
 /// Why a Dockerfile cannot be built.
@@ -54,6 +55,17 @@ pub enum Error {
     /// `--from` with a variable.
     #[error("variable expansion is not supported for --from: {0:?}")]
     VariableFrom(String),
+    /// A mount that cannot be read.
+    #[error("RUN --mount={text}")]
+    Mount {
+        /// As it was written.
+        text: String,
+        /// Why.
+        source: MountError,
+    },
+    /// A mount over the root, or without a place.
+    #[error("RUN --mount={0}: the target is the root directory")]
+    MountTarget(String),
     /// `EXPOSE` with something else than a port.
     #[error("invalid port {port:?}: {reason}")]
     Port {
@@ -76,6 +88,7 @@ impl Error {
             Self::VariableFrom(_) => {
                 Some("give the image a stage of its own: FROM ${IMAGE} AS name")
             }
+            Self::MountTarget(_) => Some("name the place: target=/path"),
             _ => None,
         }
     }

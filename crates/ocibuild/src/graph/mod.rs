@@ -4,12 +4,14 @@
 //! a step for the cache.
 
 pub mod check;
+mod copy;
 mod cycle;
 pub mod epoch;
 pub mod error;
 pub mod format;
 pub mod key;
 mod metadata;
+mod mounts;
 pub mod outline;
 pub mod plan;
 mod ports;
@@ -18,7 +20,8 @@ pub mod step;
 pub mod supported;
 pub mod walk;
 
+pub use copy::{CopySource, CopyStep};
 pub use error::Error;
 pub use plan::{Base, Plan, PlannedStage, Request, StageRef, plan};
 pub use scope::Scope;
-pub use step::{Applied, CopyStep, RunStep, StageConfig, Step};
+pub use step::{Applied, RunStep, StageConfig, Step};

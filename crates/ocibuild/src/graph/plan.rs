@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::dockerfile::ast::{Arg, Instruction, Origin, Stage};
+use crate::dockerfile::mount::from_of;
 use crate::dockerfile::{Dockerfile, LineStarts, suggest};
 use crate::error::Location;
 use crate::registry::{Platform, Reference};
@@ -207,6 +208,17 @@ impl Plan {
         (location, Error::StageNumber(index.to_string()))
     }
 
+    /// Finds what `from` of a mount names; `None` is an empty file system, which `scratch`
+    /// stands for.
+    pub fn resolve_mount(&self, stage: usize, name: &str) -> Result<Option<StageRef>, Error> {
+        let is_known =
+            self.request.contexts.contains(name) || self.stage_named(name, stage).is_some();
+        if name == "scratch" && !is_known {
+            return Ok(None);
+        }
+        self.resolve_from(stage, name).map(Some)
+    }
+
     fn earlier(&self, stage: usize, found: usize, name: &str) -> Result<StageRef, Error> {
         match found {
             found if found >= self.dockerfile.stages.len() => {
@@ -394,21 +406,36 @@ impl Plan {
     fn uses(&self, index: usize) -> Result<BTreeSet<usize>, (Location, Error)> {
         let mut uses = BTreeSet::new();
         for instruction in &self.dockerfile.stages[index].instructions {
-            let Instruction::Copy(copy) = instruction else {
-                continue;
-            };
-            let Some(from) = &copy.flags.from else {
-                continue;
-            };
-            let at = |error| (self.location(&copy.origin), error);
-            if from.text.contains('$') {
-                return Err(at(Error::VariableFrom(from.text.clone())));
-            }
-            if let StageRef::Stage(used) = self.resolve_from(index, &from.text).map_err(at)? {
-                uses.insert(used);
-            }
+            let used = self.used_by(index, instruction);
+            let at = |error| (self.location(instruction.origin()), error);
+            uses.extend(used.map_err(at)?);
         }
         Ok(uses)
+    }
+
+    /// Gives the stages that an instruction takes files from.
+    fn used_by(&self, index: usize, instruction: &Instruction) -> Result<Vec<usize>, Error> {
+        let found: Vec<Option<StageRef>> = match instruction {
+            Instruction::Copy(copy) => match &copy.flags.from {
+                Some(from) if from.text.contains('$') => {
+                    return Err(Error::VariableFrom(from.text.clone()));
+                }
+                Some(from) => vec![Some(self.resolve_from(index, &from.text)?)],
+                None => Vec::new(),
+            },
+            Instruction::Run(run) => {
+                let names = run.mounts.iter().filter_map(|mount| from_of(&mount.text));
+                names
+                    .map(|name| self.resolve_mount(index, &name))
+                    .collect::<Result<_, _>>()?
+            }
+            _ => Vec::new(),
+        };
+        let stages = found.into_iter().flatten().filter_map(|found| match found {
+            StageRef::Stage(stage) => Some(stage),
+            StageRef::Image(_) | StageRef::Context(_) => None,
+        });
+        Ok(stages.collect())
     }
 
     /// Gives the stages that the target needs.

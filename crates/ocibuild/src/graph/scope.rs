@@ -1,8 +1,8 @@
 //! Which variables an instruction sees. ARG and ENV fill one list, and the later one
 //! of a name wins; the image keeps only what ENV set.
 
-use crate::dockerfile::Escape;
 use crate::dockerfile::words;
+use crate::dockerfile::{Escape, Mount};
 
 use super::Error;
 
@@ -94,6 +94,19 @@ impl Scope {
             .iter()
             .map(|(name, _)| name.as_str())
             .collect()
+    }
+
+    /// Reads a mount of RUN, each value of which is expanded.
+    pub fn mount(&self, text: &str) -> Result<Mount, Error> {
+        let expand = |value: &str| {
+            words::expand(value, self.escape, &|name| {
+                self.get(name).map(str::to_owned)
+            })
+        };
+        Mount::parse(text, &expand).map_err(|source| Error::Mount {
+            text: text.to_owned(),
+            source,
+        })
     }
 
     /// Expands a word and splits the result.

@@ -1,15 +1,12 @@
 //! What one instruction asks for, once the configuration below it is known: a change of
 //! the configuration, and perhaps a step that makes a layer.
 
-use crate::copy::InlineFile;
-use crate::dockerfile::Word;
-use crate::dockerfile::ast::{
-    Add, Arg, Command, Copy, CopyFlags, Heredoc, Instruction, Invocation, Network, Run, Workdir,
-};
+use crate::dockerfile::Mount;
+use crate::dockerfile::ast::{Arg, Command, Instruction, Invocation, Network, Run, Workdir};
 use crate::executor;
 use crate::image::{History, ImageConfig};
 
-use super::{Error, Plan, Scope, metadata};
+use super::{CopyStep, Error, Plan, Scope, metadata, mounts};
 
 /// Where a command finds scripts that are here-documents with a `#!` line.
 pub const SCRIPTS: &str = "/dev/pipes";
@@ -44,27 +41,8 @@ pub struct RunStep {
     pub network: executor::Network,
     /// Name and text of a script that is run as a program.
     pub script: Option<(String, String)>,
-}
-
-/// COPY or ADD.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CopyStep {
-    /// `--from`; the context where it is not given.
-    pub from: Option<String>,
-    /// The paths.
-    pub sources: Vec<String>,
-    /// Files whose content stands in the Dockerfile.
-    pub inline: Vec<InlineFile>,
-    /// Absolute destination; a slash at its end is kept.
-    pub dest: String,
-    /// `--chown`.
-    pub chown: Option<String>,
-    /// `--chmod`.
-    pub chmod: Option<String>,
-    /// The layer does not look at what is below it.
-    pub link: bool,
-    /// ADD: archives are extracted.
-    pub extracts: bool,
+    /// What it sees beside its root, in the order in which that is mounted.
+    pub mounts: Vec<Mount>,
 }
 
 /// What an instruction came to.
@@ -84,7 +62,7 @@ impl Applied {
         }
     }
 
-    fn layer(step: Step, text: impl Into<String>) -> Self {
+    pub(super) fn layer(step: Step, text: impl Into<String>) -> Self {
         Self {
             step,
             history: Some(History::of(text, true)),
@@ -185,9 +163,12 @@ impl StageConfig {
         let (argv, script) = self.run_argv(run);
         let text = run_text(&self.scope, &argv);
         let config = &self.image.config;
+        let mut mounts = mounts::of(run, &self.scope, &config.working_dir)?;
+        let env = mounts::environment(&self.scope, &mounts);
+        mounts::sort(&mut mounts);
         let step = Step::Run(RunStep {
             argv,
-            env: self.scope.variables().to_vec(),
+            env,
             silent_env: proxies(plan),
             cwd: absolute(&config.working_dir, ""),
             user: config.user.clone(),
@@ -196,6 +177,7 @@ impl StageConfig {
                 Network::Default | Network::Host => executor::Network::Host,
             },
             script,
+            mounts,
         });
         Ok(Applied::layer(step, format!("RUN {text} # buildkit")))
     }
@@ -215,68 +197,6 @@ impl StageConfig {
         let mut words = self.shell();
         words.push(text);
         words
-    }
-
-    fn copy(&self, copy: &Copy) -> Result<Applied, Error> {
-        let flags = &copy.flags;
-        let step = self.copy_step(flags, &copy.sources, &copy.heredocs, &copy.destination)?;
-        let text = copy_text(
-            "COPY",
-            &step,
-            &copy.heredocs,
-            &copy.destination,
-            &self.scope,
-        )?;
-        Ok(Applied::layer(Step::Copy(step), text))
-    }
-
-    fn add(&self, add: &Add) -> Result<Applied, Error> {
-        let flags = CopyFlags {
-            chown: add.flags.chown.clone(),
-            chmod: add.flags.chmod.clone(),
-            link: add.flags.link,
-            ..CopyFlags::default()
-        };
-        let mut step = self.copy_step(&flags, &add.sources, &add.heredocs, &add.destination)?;
-        step.extracts = add.flags.unpack != Some(false);
-        let text = copy_text("ADD", &step, &add.heredocs, &add.destination, &self.scope)?;
-        Ok(Applied::layer(Step::Copy(step), text))
-    }
-
-    fn copy_step(
-        &self,
-        flags: &CopyFlags,
-        sources: &[Word],
-        heredocs: &[Heredoc],
-        destination: &Word,
-    ) -> Result<CopyStep, Error> {
-        let expand = |word: &Word| self.scope.expand(&word.text);
-        let dest = expand(destination)?;
-        Ok(CopyStep {
-            from: flags.from.as_ref().map(|from| from.text.clone()),
-            sources: sources.iter().map(expand).collect::<Result<_, _>>()?,
-            inline: heredocs
-                .iter()
-                .map(|heredoc| self.inline(heredoc))
-                .collect::<Result<_, _>>()?,
-            dest: absolute_dest(&self.image.config.working_dir, &dest),
-            chown: flags.chown.as_ref().map(expand).transpose()?,
-            chmod: flags.chmod.as_ref().map(expand).transpose()?,
-            // With a mode the reference builder does not build on an empty root.
-            link: flags.link && flags.chmod.is_none(),
-            extracts: false,
-        })
-    }
-
-    fn inline(&self, heredoc: &Heredoc) -> Result<InlineFile, Error> {
-        let mut content = heredoc.content();
-        if heredoc.expands {
-            content = self.scope.expand_heredoc(&content)?;
-        }
-        Ok(InlineFile {
-            name: heredoc.name.clone(),
-            content: content.into_bytes(),
-        })
     }
 
     /// An absolute path is stored as it is written; a relative one is joined and cleaned.
@@ -311,23 +231,6 @@ fn run_text(scope: &Scope, argv: &[String]) -> String {
     }
     words.extend_from_slice(argv);
     words.join(" ")
-}
-
-fn copy_text(
-    keyword: &str,
-    step: &CopyStep,
-    heredocs: &[Heredoc],
-    destination: &Word,
-    scope: &Scope,
-) -> Result<String, Error> {
-    let mut words = vec![keyword.to_owned()];
-    words.extend(step.chown.iter().map(|owner| format!("--chown={owner}")));
-    words.extend(step.chmod.iter().map(|mode| format!("--chmod={mode}")));
-    words.extend_from_slice(&step.sources);
-    words.extend(heredocs.iter().map(|heredoc| format!("<<{}", heredoc.name)));
-    words.push(scope.expand(&destination.text)?);
-    words.push("# buildkit".to_owned());
-    Ok(words.join(" "))
 }
 
 /// Proxy arguments reach RUN without ARG, in both spellings, and leave no trace.
@@ -372,34 +275,4 @@ pub fn absolute(folder: &str, path: &str) -> String {
         }
     }
     format!("/{}", parts.join("/"))
-}
-
-/// The same for a destination, where a slash or dot at the end means "into".
-fn absolute_dest(folder: &str, path: &str) -> String {
-    let into = path.ends_with('/') || path == "." || path.ends_with("/.") || path.is_empty();
-    let clean = absolute(folder, path);
-    match into && clean != "/" {
-        true => format!("{clean}/"),
-        false => clean,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn destinations() {
-        for (folder, path, want) in [
-            ("/app", "./", "/app/"),
-            ("/app", ".", "/app/"),
-            ("", "x", "/x"),
-            ("/a/", "../b/./c", "/b/c"),
-            ("/a", "/", "/"),
-            ("/a", "/t/", "/t/"),
-            ("/a", "/t/.", "/t/"),
-        ] {
-            assert_eq!(absolute_dest(folder, path), want, "{folder} {path}");
-        }
-    }
 }

@@ -1,10 +1,11 @@
-//! Refuses what is understood and cannot be done yet, before anything is done: a build
-//! must not find out after an hour that its last line was in vain.
+//! Refuses what cannot be done, or not yet, before anything is done: a build must not
+//! find out after an hour that its last line was in vain.
 
+use crate::copy::Mode;
 use crate::dockerfile::Word;
 use crate::dockerfile::ast::{Add, Copy, Instruction, Origin, Run, Security, Stage};
 
-use super::Error;
+use super::{CopySource, Error};
 
 /// Looks at every instruction of a stage.
 pub(super) fn check(stage: &Stage) -> Result<(), (&Origin, Error)> {
@@ -32,7 +33,6 @@ fn refuse_if(refused: bool, what: impl Into<String>) -> Result<(), Error> {
 }
 
 fn check_run(run: &Run) -> Result<(), Error> {
-    refuse_if(!run.mounts.is_empty(), "RUN --mount")?;
     refuse_if(
         run.security == Security::Insecure,
         "RUN --security=insecure",
@@ -41,42 +41,28 @@ fn check_run(run: &Run) -> Result<(), Error> {
 }
 
 fn check_copy(copy: &Copy) -> Result<(), Error> {
-    let flags = &copy.flags;
-    refuse_if(flags.parents, "COPY --parents")?;
-    refuse_if(!flags.exclude.is_empty(), "COPY --exclude")?;
-    check_mode("COPY", flags.chmod.as_ref())
+    check_mode(copy.flags.chmod.as_ref())
 }
 
 fn check_add(add: &Add) -> Result<(), Error> {
-    let flags = &add.flags;
-    refuse_if(!flags.exclude.is_empty(), "ADD --exclude")?;
-    refuse_if(flags.checksum.is_some(), "ADD --checksum")?;
-    refuse_if(flags.keep_git_dir.is_some(), "ADD --keep-git-dir")?;
-    refuse_if(flags.unpack == Some(true), "ADD --unpack")?;
-    check_mode("ADD", flags.chmod.as_ref())?;
-    for source in &add.sources {
-        let remote = ["http://", "https://", "git://", "ssh://", "git@"]
-            .iter()
-            .any(|scheme| source.text.starts_with(scheme));
-        refuse_if(
-            remote,
-            format!("ADD of the remote source {:?}", source.text),
-        )?;
+    check_mode(add.flags.chmod.as_ref())?;
+    let plain = add.sources.iter().filter(|source| is_plain(source));
+    for source in plain {
+        super::copy::check_source(&CopySource::of(&source.text))?;
     }
     Ok(())
 }
 
-fn check_mode(keyword: &str, mode: Option<&Word>) -> Result<(), Error> {
-    let symbolic = |mode: &&Word| {
-        mode.text
-            .chars()
-            .any(|c| matches!(c, '+' | '=' | ',') || (c == '-' && !mode.text.contains('$')))
-    };
-    match mode.filter(symbolic) {
-        Some(mode) => Err(Error::Unsupported(format!(
-            "{keyword} --chmod={} with a symbolic mode",
-            mode.text
-        ))),
+fn check_mode(mode: Option<&Word>) -> Result<(), Error> {
+    match mode.filter(|mode| is_plain(mode)) {
+        Some(mode) => Mode::parse(&mode.text)
+            .map(drop)
+            .map_err(|error| Error::Invalid(error.to_string())),
         None => Ok(()),
     }
+}
+
+/// Tells whether a word is what it will be once it is expanded.
+fn is_plain(word: &Word) -> bool {
+    !word.text.contains(['$', '\\', '"', '\''])
 }

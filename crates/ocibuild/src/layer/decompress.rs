@@ -16,6 +16,13 @@ const ZSTD_WINDOW_LOG: u32 = 27;
 
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+const BZIP2_MAGIC: [u8; 3] = *b"BZh";
+const XZ_MAGIC: [u8; 6] = *b"\xfd7zXZ\0";
+/// How many bytes tell the format.
+const MAGIC: u64 = 6;
+
+/// What an xz stream may take, in KiB: four times what `xz -9` asks for.
+const XZ_MEMORY: u32 = 256 << 10;
 
 /// The uncompressed bytes of a layer, every one of them hashed on its way.
 pub(super) struct Stream<'r> {
@@ -147,39 +154,67 @@ impl<'r> Stream<'r> {
     }
 }
 
+/// What a stream turns out to be.
+enum Format {
+    Plain,
+    Gzip,
+    Zstd,
+    Bzip2,
+    Xz,
+}
+
 fn decoder<'r>(mut reader: impl Read + 'r, encoding: Encoding) -> io::Result<Box<dyn Read + 'r>> {
     let mut magic = Vec::new();
-    let encoding = match encoding {
-        Encoding::Detect => {
-            reader.by_ref().take(4).read_to_end(&mut magic)?;
-            detect(&magic)
-        }
-        known => known,
+    let mut detect = |detect: fn(&[u8]) -> Format| {
+        let read = reader.by_ref().take(MAGIC).read_to_end(&mut magic);
+        read.map(|_| detect(&magic))
+    };
+    let format = match encoding {
+        Encoding::Detect => detect(layer_format)?,
+        Encoding::Archive => detect(archive_format)?,
+        Encoding::Plain => Format::Plain,
+        Encoding::Gzip => Format::Gzip,
+        Encoding::Zstd => Format::Zstd,
     };
     let reader = Cursor::new(magic).chain(reader);
-    Ok(match encoding {
-        Encoding::Detect | Encoding::Plain => Box::new(reader),
-        Encoding::Gzip => {
+    Ok(match format {
+        Format::Plain => Box::new(reader),
+        Format::Gzip => {
             let reader = BufReader::with_capacity(BUFFER, reader);
             Box::new(flate2::bufread::MultiGzDecoder::new(reader))
         }
-        Encoding::Zstd => {
+        Format::Zstd => {
             let mut decoder = zstd::stream::read::Decoder::new(reader)?;
             decoder.window_log_max(ZSTD_WINDOW_LOG)?;
             Box::new(decoder)
         }
+        Format::Bzip2 => Box::new(bzip2::read::MultiBzDecoder::new(reader)),
+        Format::Xz => {
+            let reader = BufReader::with_capacity(BUFFER, reader);
+            Box::new(lzma_rust2::XzReader::new_mem_limit(reader, true, XZ_MEMORY))
+        }
     })
 }
 
-fn detect(magic: &[u8]) -> Encoding {
+fn layer_format(magic: &[u8]) -> Format {
     // A skippable frame may stand first (RFC 8878, 3.1.2).
-    let skippable = |m: &[u8]| matches!(m, [0x50..=0x5f, 0x2a, 0x4d, 0x18]);
+    let skippable = |m: &[u8]| matches!(m, [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..]);
     if magic.starts_with(&GZIP_MAGIC) {
-        Encoding::Gzip
+        Format::Gzip
     } else if magic.starts_with(&ZSTD_MAGIC) || skippable(magic) {
-        Encoding::Zstd
+        Format::Zstd
     } else {
-        Encoding::Plain
+        Format::Plain
+    }
+}
+
+fn archive_format(magic: &[u8]) -> Format {
+    if magic.starts_with(&BZIP2_MAGIC) {
+        Format::Bzip2
+    } else if magic.starts_with(&XZ_MAGIC) {
+        Format::Xz
+    } else {
+        layer_format(magic)
     }
 }
 

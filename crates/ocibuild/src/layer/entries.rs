@@ -113,6 +113,11 @@ impl<'r> Entries<'r> {
         }
     }
 
+    /// Tells whether the tar begins with the header of an entry.
+    pub(super) fn begins(&mut self) -> Result<bool, Error> {
+        Ok(self.read_header()?.is_some())
+    }
+
     /// Gives the content of the current entry as it is stored.
     pub(super) fn content(&mut self) -> Stored<'_, 'r> {
         Stored(self)

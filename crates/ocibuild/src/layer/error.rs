@@ -96,7 +96,7 @@ pub enum Error {
 
 impl Error {
     /// Gives back the error that passed through a content's [`io::Read`].
-    pub(super) fn from_content(error: io::Error) -> Self {
+    pub(crate) fn from_content(error: io::Error) -> Self {
         error.downcast().unwrap_or_else(Self::Read)
     }
 }

@@ -7,6 +7,7 @@
 //! OCI image-spec, layer.md, rules both.
 
 mod accounts;
+mod archive;
 pub mod compress;
 mod decompress;
 pub mod digest;
@@ -25,6 +26,7 @@ pub mod toc;
 mod toc_builder;
 pub mod writer;
 
+pub use archive::{is_archive, read_archive};
 pub use compress::{Compression, Options};
 pub use digest::{ChainId, DiffId};
 pub use entry::{Content, Entry, EntryMeta, Kind, Xattr};

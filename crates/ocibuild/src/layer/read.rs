@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use super::accounts::Keep;
 use super::decompress::Stream;
-use super::entries::{Entries, RawEntry};
+use super::entries::{Entries, RawEntry, Stored};
+use super::sparse::SparseMap;
 use super::toc_builder::{Cost, TocBuilder};
 use super::{DiffId, EntryMeta, Error, InvalidPath, Kind, Limits, Toc, TreePath, tar};
 
@@ -30,6 +31,8 @@ pub enum Encoding {
     Gzip,
     /// With Zstandard.
     Zstd,
+    /// As its first bytes say, and they may say bzip2 or xz: an archive that is no layer.
+    Archive,
 }
 
 impl Encoding {
@@ -112,26 +115,13 @@ fn take_entry<V: Visitor>(
     limits: &Limits,
     visitor: &mut V,
 ) -> Result<(), V::Error> {
-    let sparse = raw.sparse.take();
-    if let Some(map) = &sparse {
-        // The stream cannot limit what is not in it.
-        raw.size = map.size;
-        if map.size > limits.size {
-            Err(Error::Limit {
-                what: "bytes in a sparse file",
-                limit: limits.size,
-            })?;
-        }
-    }
+    let sparse = raw.take_sparse(limits)?;
     let mut meta = raw.into_meta(path, limits)?;
     toc.admit(&mut meta)?;
     let mut accounts = std::mem::take(&mut toc.accounts);
     let mut content = Hashed {
         from: Keep {
-            from: match sparse {
-                None => Body::Plain(entries.content()),
-                Some(map) => Body::Sparse(map.expand(entries.content())),
-            },
+            from: Body::new(sparse, entries),
             copy: accounts.slot(&meta),
         },
         hasher: Hasher::sha256(),
@@ -180,7 +170,7 @@ impl Place {
     }
 }
 
-fn checked_path(name: &[u8], limits: &Limits) -> Result<TreePath, Error> {
+pub(super) fn checked_path(name: &[u8], limits: &Limits) -> Result<TreePath, Error> {
     let path = TreePath::parse(name)?;
     let longest = path.components().map(<[u8]>::len).max().unwrap_or(0);
     for (what, length, limit) in [
@@ -198,8 +188,24 @@ fn checked_path(name: &[u8], limits: &Limits) -> Result<TreePath, Error> {
 }
 
 impl RawEntry {
+    /// Gives the map of a sparse file, and the entry its full size.
+    pub(super) fn take_sparse(&mut self, limits: &Limits) -> Result<Option<SparseMap>, Error> {
+        let sparse = self.sparse.take();
+        if let Some(map) = &sparse {
+            // The stream cannot limit what is not in it.
+            self.size = map.size;
+            if map.size > limits.size {
+                return Err(Error::Limit {
+                    what: "bytes in a sparse file",
+                    limit: limits.size,
+                });
+            }
+        }
+        Ok(sparse)
+    }
+
     /// Judges what the tar says.
-    fn into_meta(self, path: TreePath, limits: &Limits) -> Result<EntryMeta, Error> {
+    pub(super) fn into_meta(self, path: TreePath, limits: &Limits) -> Result<EntryMeta, Error> {
         let kind = self.kind(&path, limits)?;
         let offset = self.offset;
         let owner = |id: i64| {
@@ -286,13 +292,13 @@ fn is_xattr_name(name: &[u8]) -> bool {
 }
 
 /// What a layer has taken of the limits that count over the whole of it.
-struct Budget<'a> {
+pub(super) struct Budget<'a> {
     limits: &'a Limits,
     spent: Cost,
 }
 
 impl<'a> Budget<'a> {
-    fn new(limits: &'a Limits) -> Self {
+    pub(super) fn new(limits: &'a Limits) -> Self {
         Self {
             limits,
             spent: Cost::default(),
@@ -300,7 +306,7 @@ impl<'a> Budget<'a> {
     }
 
     /// Counts an entry; `implied` is the cost of the directories that no entry names.
-    fn spend(&mut self, raw: &RawEntry, implied: Cost) -> Result<(), Error> {
+    pub(super) fn spend(&mut self, raw: &RawEntry, implied: Cost) -> Result<(), Error> {
         let exceeded = |what, limit| Err(Error::Limit { what, limit });
         let xattrs: usize = raw.xattrs.iter().map(|(n, v)| n.len() + v.len()).sum();
         if xattrs > self.limits.xattrs {
@@ -319,12 +325,22 @@ impl<'a> Budget<'a> {
     }
 }
 
-enum Body<P, S> {
-    Plain(P),
-    Sparse(S),
+/// The content of an entry, with its holes filled.
+pub(super) enum Body<'a, 'r> {
+    Plain(Stored<'a, 'r>),
+    Sparse(Box<dyn Read + 'a>),
 }
 
-impl<P: Read, S: Read> Read for Body<P, S> {
+impl<'a, 'r> Body<'a, 'r> {
+    pub(super) fn new(sparse: Option<SparseMap>, entries: &'a mut Entries<'r>) -> Self {
+        match sparse {
+            None => Self::Plain(entries.content()),
+            Some(map) => Self::Sparse(Box::new(map.expand(entries.content()))),
+        }
+    }
+}
+
+impl Read for Body<'_, '_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Plain(content) => content.read(buffer),

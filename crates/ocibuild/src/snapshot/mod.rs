@@ -10,6 +10,7 @@ pub mod beneath;
 mod capability;
 pub mod diff;
 mod error;
+pub mod fill;
 mod sparse_file;
 pub mod unpack;
 pub mod view;

@@ -61,6 +61,12 @@ impl ContextDir {
         self.finish(&path, 0o755)
     }
 
+    /// Gives something that is there another mode.
+    pub fn with_mode(self, path: &str, mode: u32) -> Self {
+        let path = self.place(path);
+        self.finish(&path, mode)
+    }
+
     /// Adds a symbolic link; its time is that of its making.
     pub fn symlink(self, path: &str, target: &str) -> Self {
         symlink(target, self.place(path)).expect("make a link of the context");

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output as Ended};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use ocibuild::executor::Helper;
 use ocibuild::image::{ImageConfig, validate::validate};
@@ -20,13 +20,17 @@ use tempfile::TempDir;
 /// A store and a base image `busybox` in a folder of their own.
 pub(crate) struct Workshop {
     folder: TempDir,
+    contexts: Mutex<Vec<ContextDir>>,
 }
 
 impl Workshop {
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         busybox_layout(&folder.path().join("base"), "1");
-        Self { folder }
+        Self {
+            folder,
+            contexts: Mutex::default(),
+        }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -49,6 +53,11 @@ impl Workshop {
     /// Begins a build in which `busybox` is the base image.
     pub(crate) fn build(&self, context: &ContextDir) -> Build {
         self.build_in("store", context)
+    }
+
+    /// Keeps a context until this workshop goes.
+    pub(crate) fn keep(&self, context: ContextDir) {
+        self.contexts.lock().unwrap().push(context);
     }
 
     /// Begins a build with a store of another name.

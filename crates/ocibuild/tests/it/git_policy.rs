@@ -351,10 +351,12 @@ fn a_server_that_dies_in_the_middle_is_tried_again_and_told() {
             return Body::from(answer);
         }
         let half = Bytes::from(answer[..answer.len() / 2].to_vec());
-        Body::from_stream(stream::iter([
-            Ok(half),
-            Err(std::io::Error::other("the server is gone")),
-        ]))
+        // What has come is sent before the server is gone.
+        let gone = stream::once(async {
+            tokio::task::yield_now().await;
+            Err(std::io::Error::other("the server is gone"))
+        });
+        Body::from_stream(stream::iter([Ok(half)]).chain(gone))
     });
     let server = Twisted::serve(Part::Pack, dies);
     let error = refused(&Policy::default(), &server.url);

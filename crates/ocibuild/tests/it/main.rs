@@ -2,18 +2,25 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod add_archive;
+mod add_git;
+mod add_http;
 mod bad_input;
 mod build;
 mod built;
 mod cache;
 mod checks;
 mod config;
+mod copy_choice;
+mod copy_files;
 mod dockerfile;
 mod git;
 mod git_context;
 mod git_policy;
 mod ignore;
+mod ignored;
 mod outputs;
 mod run;
+mod run_mounts;
 mod table;
 mod words;

@@ -426,6 +426,49 @@ fn privileged_a_user_with_one_id_makes_layers_of_root() {
     assert_everything(&image, "0644 0:0");
 }
 
+/// B64, B65: mounts belong to whom they should, whoever builds.
+#[test]
+fn privileged_users_have_mounts() {
+    if !is_root() {
+        return;
+    }
+    let users = [(Some(NOBODY), "0:0"), (user_with_range(), "3:4")];
+    for (user, owner) in users {
+        let Some(user) = user else {
+            skip("there is no user ocibuild-test with subordinate ids");
+            continue;
+        };
+        let (uid, gid) = owner.split_once(':').unwrap();
+        let office = Office::new();
+        let mounts = format!(
+            "--mount=type=cache,target=/c,uid={uid},gid={gid},mode=0750 --mount=target=/ctx \
+             --mount=target=/rw,rw --mount=type=tmpfs,target=/t"
+        );
+        let text = format!(
+            "RUN {mounts} stat -c '%n %a %u:%g' /c /ctx /ctx/f /rw/f > /out && cp /ctx/f /c/f && touch /rw/x /t/x \
+               && rm /rw/f && ! touch /ctx/x\n\
+             RUN --mount=type=cache,target=/c cat /c/f > /cached"
+        );
+        let image = office.built(&user, &text);
+        let want = format!("/c 750 {owner}\n/ctx 755 0:0\n/ctx/f 644 0:0\n/rw/f 644 0:0\n");
+        assert_eq!(image.text("out"), want);
+        assert_eq!(image.text("cached"), "x");
+        assert_eq!(image.layer(1), ["out 0644 0:0 file"]);
+        let failed = office.run(
+            &user,
+            "RUN --mount=target=/rw,rw mkdir -m 0 /rw/d; rm /rw/f; exit 7",
+        );
+        assert!(!failed.status.success());
+        assert_tidy(&office.workshop.store());
+    }
+    let refused = Office::new().run(&NOBODY, "RUN --mount=type=cache,target=/c,uid=3 true");
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(
+        said.contains("a mount cannot belong to id 3: only 1 ids"),
+        "{said}"
+    );
+}
+
 #[test]
 fn privileged_a_failed_command_of_a_user_leaves_nothing() {
     if !is_root() {
@@ -445,7 +488,7 @@ fn privileged_a_failed_command_of_a_user_leaves_nothing() {
 
 #[test]
 fn privileged_file_capabilities_survive() {
-    let Some(setcap) = setcap_with_libraries() else {
+    let Some(setcap) = with_libraries(&["/sbin/setcap", "/usr/sbin/setcap"]) else {
         skip("setcap is not installed");
         return;
     };
@@ -479,11 +522,10 @@ fn privileged_file_capabilities_survive() {
     assert_eq!(entry(4), want, "another change keeps it");
 }
 
-/// The paths of setcap and of the libraries that it is linked with.
-fn setcap_with_libraries() -> Option<Vec<String>> {
-    let program = ["/sbin/setcap", "/usr/sbin/setcap"]
-        .into_iter()
-        .find(|path| Path::new(path).exists())?;
+/// The path of a program, which is at one of these, and of the libraries that it is
+/// linked with.
+pub(crate) fn with_libraries(paths: &[&str]) -> Option<Vec<String>> {
+    let program = *paths.iter().find(|path| Path::new(path).exists())?;
     let listed = Command::new("ldd").arg(program).output().ok()?;
     let text = String::from_utf8_lossy(&listed.stdout).into_owned();
     let libraries = text.split_whitespace().filter(|word| word.starts_with('/'));

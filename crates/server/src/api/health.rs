@@ -43,6 +43,7 @@ pub(crate) struct Unavailable {
 #[utoipa::path(
     get,
     path = "/healthcheck",
+    operation_id = "check_health",
     responses(
         (status = 200, description = "It can", body = Healthy),
         (status = 503, description = "It cannot", body = Unhealthy),
@@ -59,6 +60,7 @@ pub(crate) async fn check(State(app): State<Arc<App>>) -> Response {
 #[utoipa::path(
     get,
     path = "/livez",
+    operation_id = "check_life",
     responses((status = 200, description = "It is", body = Healthy))
 )]
 pub(crate) async fn live() -> Response {
@@ -69,6 +71,7 @@ pub(crate) async fn live() -> Response {
 #[utoipa::path(
     get,
     path = "/readyz",
+    operation_id = "check_readiness",
     responses(
         (status = 200, description = "It does", body = Healthy),
         (status = 503, description = "It does not", body = Unhealthy),

@@ -25,6 +25,7 @@ use crate::logs::LogReader;
 #[utoipa::path(
     get,
     path = "/static/{file}",
+    operation_id = "read_log_file",
     params(("file" = String, Path, description = "`{task_id}.log`")),
     responses(
         (status = 200, description = "The log so far", content_type = "text/plain", body = String),

@@ -19,6 +19,7 @@ const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 #[utoipa::path(
     get,
     path = "/metrics",
+    operation_id = "read_metrics",
     responses(
         (status = 200, description = "The numbers", content_type = "text/plain", body = String),
         (status = 404, description = "A tenant asks", body = Detail),

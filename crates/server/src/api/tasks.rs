@@ -104,6 +104,7 @@ const TABLE_UNAVAILABLE: &str = "The task table is not available";
     request_body(content = BuildFormSchema, content_type = "multipart/form-data"),
     responses(
         (status = 200, description = "The build is queued", body = Queued),
+        (status = 400, description = "The body is no form", body = Detail),
         (status = 413, description = "The form is too large", body = Detail),
         (status = 422, description = "Fields are missing or wrong", body = ValidationErrors),
         (status = 503, description = "The task table is not available", body = Detail),
@@ -130,6 +131,7 @@ pub(crate) async fn build_with_dockerfile(
 #[utoipa::path(
     get,
     path = "/task/status",
+    operation_id = "read_status",
     params(("task_id" = String, Query, description = "The task")),
     responses(
         (status = 200, description = "Its state, or FAILED", body = BuildStatus),
@@ -156,6 +158,7 @@ pub(crate) async fn status(
 #[utoipa::path(
     get,
     path = "/task/logs",
+    operation_id = "find_log",
     params(("task_id" = String, Query, description = "The task")),
     responses(
         (status = 200, description = "The URL of its log, or FAILED", body = LogsUrl),
@@ -182,6 +185,7 @@ pub(crate) async fn logs(
 #[utoipa::path(
     get,
     path = "/task",
+    operation_id = "list_tasks",
     responses((status = 200, description = "All tasks, or FAILED", body = TaskList))
 )]
 pub(crate) async fn list(

@@ -367,10 +367,10 @@ settings! {
              `GITHUB_TOKEN`.")
             .shown(Secrecy::Named('='));
         GIT_HOSTS = ours("OCIBUILD_GIT_HOSTS", Kind::List("host, host:port or *.domain"),
-            "The hosts that repositories may come from; without it any. An entry without a port allows every \
+            "The hosts that repositories and files that ADD names may come from; without it any. An entry without a port allows every \
              port.");
         GIT_HTTP_HOSTS = ours("OCIBUILD_GIT_HTTP_HOSTS", Kind::List(HOST),
-            "The hosts that repositories may come from in plain HTTP; others need HTTPS. An entry without a \
+            "The hosts that these may come from in plain HTTP; others need HTTPS. An entry without a \
              port allows every port.");
         DENY_ADDRESSES = ours("OCIBUILD_DENY_ADDRESSES", Kind::Choice(&["metadata", "private", "none"]),
             "Addresses that repositories may not lie at: `metadata` services of clouds; these and all `private` \

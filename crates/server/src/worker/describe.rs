@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ocibuild_registry::Secret;
+use ocibuild_registry::{Credentials, Secret};
 use ocibuild_store::{FailureCode, Task};
 use tokio::io::AsyncWriteExt;
 
@@ -175,13 +175,10 @@ fn source(
     })
 }
 
-/// Gives the token for a repository: to its own host only, and never in plain text over a
-/// network.
+/// Gives the token for a repository: to its own host only. In plain text it goes nowhere but
+/// over loopback, which the client of Git sees to.
 fn token(config: &Config, url: &str) -> Option<Secret> {
     let url = url::Url::parse(url).ok()?;
-    if url.scheme() != "https" {
-        return None;
-    }
     let port = url.port_or_known_default()?;
     config.git.token(url.host_str()?, port).cloned()
 }
@@ -239,6 +236,18 @@ fn secret_file(config: &Config, task: &Task, secret: &SecretReference) -> Result
         None => folder.clone(),
     };
     Ok(folder.join(secret.source()))
+}
+
+/// Gives what would give away a login of Docker's `config.json`.
+pub(super) async fn logins(spec: &BuildSpec) -> Vec<Secret> {
+    let Some(file) = &spec.registries.docker_config else {
+        return Vec::new();
+    };
+    // A file that cannot be read is reported by the build that needs it.
+    let json = tokio::fs::read(file).await.unwrap_or_default();
+    Credentials::from_docker_config(&json)
+        .map(|credentials| credentials.secrets())
+        .unwrap_or_default()
 }
 
 /// Brings what the build process finds on disk into its folder.

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::time::{Duration, Instant};
 
-use ocibuild::{Event, LayerSummary, StepId};
+use ocibuild::{Event, LayerSummary, StepId, TransferState};
 use ocibuild_store::{Outcome, Task, TaskId};
 
 use super::observation::Observation;
@@ -153,7 +153,8 @@ impl TaskLog {
                 item,
                 current,
                 total,
-            } => self.progress(*step, item, *current, *total),
+                state,
+            } => self.progress(*step, item, *current, *total, *state),
             Event::StepDone {
                 step, cached: true, ..
             } => {
@@ -199,8 +200,26 @@ impl TaskLog {
         }
     }
 
-    /// Says how far a transfer is, but not so often that it buries what matters.
-    fn progress(&mut self, step: StepId, item: &str, current: u64, total: u64) {
+    /// Says how a transfer ended, and before that how far it is, but not so often that it
+    /// buries what matters.
+    fn progress(
+        &mut self,
+        step: StepId,
+        item: &str,
+        current: u64,
+        total: u64,
+        state: TransferState,
+    ) {
+        let ended = match state {
+            TransferState::Moving => None,
+            TransferState::Done => Some("done"),
+            TransferState::Exists => Some("exists"),
+            TransferState::Mounted => Some("mounted"),
+        };
+        if let Some(ended) = ended {
+            let total = size(total);
+            return self.line(&format!("{} {item} {total} {ended}", number(step)));
+        }
         if !self
             .steps
             .progress_is_due(step, self.began.elapsed(), PROGRESS)
@@ -404,6 +423,14 @@ mod tests {
                     item: "x".to_owned(),
                     current: 1,
                     total: 2,
+                    state: TransferState::Moving,
+                },
+                Event::StepProgress {
+                    step,
+                    item: "y".to_owned(),
+                    current: 1500,
+                    total: 1500,
+                    state: TransferState::Mounted,
                 },
                 Event::StepDone {
                     step,
@@ -438,7 +465,7 @@ mod tests {
             "Commit:      c0ffee\n\
              <----- Dockerfile contents (Dockerfile) ----->\n   1 | FROM a\n   2 | RUN b\n\
              <----- Logs ----->\n\
-             #2 [stage 2/2] RUN b\n#2 | hello\n#2 DONE 1.2s, layer {a} 1.2 MB\n#3 CACHED\n\
+             #2 [stage 2/2] RUN b\n#2 | hello\n#2 y 1.5 kB mounted\n#2 DONE 1.2s, layer {a} 1.2 MB\n#3 CACHED\n\
              #2 ERROR after 0.0s: exit 1\nWARNING: old\nPushed localhost/a:b@{c}\n"
         );
         assert_eq!(text, expected);

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
-use ocibuild::{Event, StepId};
+use ocibuild::{Event, StepId, TransferState};
 use ocibuild_store::{Outcome, Step, StepState, Task};
 
 use super::process::Stop;
@@ -58,8 +58,9 @@ impl Observation {
                 step,
                 item,
                 current,
+                state,
                 ..
-            } => self.progress(*step, item, *current),
+            } => self.progress(*step, item, *current, *state),
             _ => {}
         }
     }
@@ -84,14 +85,18 @@ impl Observation {
     }
 
     /// A transfer that begins anew counts from where it was.
-    fn progress(&mut self, step: StepId, item: &str, current: u64) {
+    fn progress(&mut self, step: StepId, item: &str, current: u64, state: TransferState) {
         let running = self.running.get(&step.0);
         if running.is_none_or(|step| StepKind::of(&step.name) != StepKind::Push) {
             return;
         }
+        let how = match state {
+            TransferState::Moving | TransferState::Done => Transfer::Uploaded,
+            TransferState::Mounted => Transfer::Mounted,
+            TransferState::Exists => Transfer::Existing,
+        };
         let before = self.pushed.entry((step, item.to_owned())).or_default();
-        self.metrics
-            .pushed(Transfer::Uploaded, current.saturating_sub(*before));
+        self.metrics.pushed(how, current.saturating_sub(*before));
         *before = current.max(*before);
     }
 

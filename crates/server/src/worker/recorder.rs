@@ -90,6 +90,13 @@ impl Record {
     }
 }
 
+/// Waits for what belongs together; nothing comes any more behind the end.
+async fn gather(written: &mut watch::Receiver<Written>) {
+    let ended = written.wait_for(|written| written.ended);
+    // No writer is an end, too.
+    let _ = tokio::time::timeout(GATHER, ended).await;
+}
+
 /// The table's end.
 pub(super) struct Recorder {
     pub(super) store: Arc<dyn TaskStore>,
@@ -122,9 +129,7 @@ impl Recorder {
                     changes = now.changes;
                     failing = None;
                     self.show(self.stored);
-                    if !now.ended {
-                        tokio::time::sleep(GATHER).await;
-                    }
+                    gather(&mut written).await;
                 }
                 Err(StoreError::LeaseLost { .. }) => return self.live,
                 Err(error) => {

@@ -308,7 +308,8 @@ impl Watch<'_> {
         let allowance = self.allowance(&request);
         let context = request.context.clone();
         let spec = describe::spec(app, task, request, dockerfile, self.work.registry).await?;
-        log.hide(Redactor::new(spec.secrets()));
+        let logins = describe::logins(&spec).await;
+        log.hide(Redactor::new(spec.secrets().chain(&logins)));
         log.begin(task, &spec);
         describe::prepare(app, &spec, &context).await?;
         Ok((spec, allowance))

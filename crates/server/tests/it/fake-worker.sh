@@ -31,9 +31,9 @@ traced*)
     printf '{"event":"step_started","step":2,"name":"[stage 1/2] RUN make"}\n'
     printf '{"event":"step_done","step":2,"cached":false,"millis":250,"layer":null}\n'
     printf '{"event":"step_started","step":3,"name":"exporting to localhost:5000/serve-app:%s"}\n' "$tag"
-    printf '{"event":"step_progress","step":3,"item":"abc","current":400,"total":1000}\n'
-    printf '{"event":"step_progress","step":3,"item":"abc","current":1000,"total":1000}\n'
-    printf '{"event":"step_progress","step":3,"item":"def","current":24,"total":24}\n'
+    printf '{"event":"step_progress","step":3,"item":"abc","current":400,"total":1000,"state":"moving"}\n'
+    printf '{"event":"step_progress","step":3,"item":"abc","current":1000,"total":1000,"state":"done"}\n'
+    printf '{"event":"step_progress","step":3,"item":"def","current":24,"total":24,"state":"mounted"}\n'
     printf '{"event":"step_done","step":3,"cached":false,"millis":50,"layer":null}\n'
     completed ;;
 steps*)

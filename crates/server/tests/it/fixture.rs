@@ -69,8 +69,10 @@ impl Fixture {
         let vars = vars
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let meet = folder.path().join("meet");
+        std::fs::create_dir(&meet).unwrap();
         Self {
-            meet: folder.path().join("meet"),
+            meet,
             folder,
             vars: vars.collect(),
             heartbeat: Duration::from_millis(300),
@@ -103,7 +105,6 @@ impl Fixture {
         // Of two values for one name the last counts.
         let vars = common.into_iter().chain(self.vars.clone());
         let config = Config::from_vars(vars, &defaults).unwrap();
-        std::fs::create_dir_all(self.meet()).unwrap();
         let mut options = Options::new(PathBuf::from("/bin/sh"));
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/fake-worker.sh");
         options.worker_arguments = vec![script.to_owned(), self.meet().display().to_string()];

@@ -17,6 +17,7 @@ mod mariadb;
 mod metrics;
 mod ml_serve;
 mod nginx;
+mod openapi;
 mod outage;
 mod page;
 mod queue;

@@ -177,7 +177,8 @@ async fn everything_that_happens_is_counted() {
         ),
         ("ocibuild_cache_hits_total", 2.0),
         ("ocibuild_cache_misses_total", 1.0),
-        ("ocibuild_pushed_bytes_total{how=\"uploaded\"}", 1024.0),
+        ("ocibuild_pushed_bytes_total{how=\"uploaded\"}", 1000.0),
+        ("ocibuild_pushed_bytes_total{how=\"mounted\"}", 24.0),
         (
             "ocibuild_http_requests_total{route=\"/build_with_dockerfile\",method=\"POST\",status=\"200\"}",
             5.0,

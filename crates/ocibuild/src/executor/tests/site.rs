@@ -260,7 +260,7 @@ impl Room {
 
 /// A file that exists in memory only.
 pub(super) fn file(target: &str, content: &str) -> Mount {
-    let content = content.as_bytes().to_vec();
+    let content = content.as_bytes().to_vec().into();
     let source = MountSource::File {
         content,
         mode: 0o644,

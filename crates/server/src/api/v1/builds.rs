@@ -30,6 +30,7 @@ pub(crate) const CANCELLED: &str = "the build was cancelled";
 #[utoipa::path(
     post,
     path = "/v1/builds",
+    operation_id = "submit_build",
     tag = "builds",
     request_body = SubmitBuild,
     responses(
@@ -67,6 +68,7 @@ pub(crate) async fn submit(
 #[utoipa::path(
     get,
     path = "/v1/builds/{id}",
+    operation_id = "read_build",
     tag = "builds",
     params(("id" = String, Path, description = "The build")),
     responses(
@@ -96,6 +98,7 @@ pub(crate) struct CancelBuild {
 #[utoipa::path(
     post,
     path = "/v1/builds/{id}/cancel",
+    operation_id = "cancel_build",
     tag = "builds",
     params(("id" = String, Path, description = "The build")),
     request_body(content = Option<CancelBuild>),
@@ -153,6 +156,7 @@ fn reason(wish: Option<CancelBuild>) -> Result<String, ApiError> {
 #[utoipa::path(
     post,
     path = "/v1/builds/{id}/retry",
+    operation_id = "retry_build",
     tag = "builds",
     params(("id" = String, Path, description = "The build")),
     responses(
@@ -209,6 +213,7 @@ pub(crate) struct PushBuild {
 #[utoipa::path(
     post,
     path = "/v1/builds/{id}/push",
+    operation_id = "push_image",
     tag = "builds",
     params(("id" = String, Path, description = "The build")),
     request_body(content = Option<PushBuild>),

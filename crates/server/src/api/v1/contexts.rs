@@ -32,6 +32,7 @@ pub(crate) struct UploadedContext {
 #[utoipa::path(
     post,
     path = "/v1/contexts",
+    operation_id = "upload_context",
     tag = "builds",
     request_body(content = Vec<u8>, content_type = "application/x-tar", description = "A tar, plain or compressed with gzip, bzip2, xz or zstd"),
     responses(

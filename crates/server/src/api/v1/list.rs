@@ -31,6 +31,7 @@ pub(crate) struct BuildPage {
 #[utoipa::path(
     get,
     path = "/v1/builds",
+    operation_id = "list_builds",
     tag = "builds",
     params(
         ("status" = Option<String>, Query, description = "Only those that are `waiting`, `running`, `completed` or `failed`"),

@@ -20,6 +20,7 @@ use futures::Stream;
 use futures::stream::{self, StreamExt};
 use ocibuild_store::{TaskId, TaskState};
 use serde_json::json;
+use utoipa::ToSchema;
 
 use super::find;
 use crate::api::error::{ApiError, Detail, FieldError, ValidationErrors};
@@ -42,6 +43,7 @@ const NO_BUFFERING: (HeaderName, &str) = (HeaderName::from_static("x-accel-buffe
 #[utoipa::path(
     get,
     path = "/v1/builds/{id}/log",
+    operation_id = "read_log",
     tag = "logs",
     params(
         ("id" = String, Path, description = "The build"),
@@ -199,11 +201,24 @@ async fn unreadable(id: &TaskId, error: &LogError) {
     tokio::time::sleep(PAUSE).await;
 }
 
+/// An event of a log that is followed.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it is written line by line; this describes it")]
+pub(crate) struct LogEvent {
+    /// `log` for a line, `end` for the end of the build.
+    event: String,
+    /// The offset in bytes behind the line.
+    id: String,
+    /// The line; at the end a JSON object with `status`, `digest` and `error`.
+    data: String,
+}
+
 /// Gives the log of a build as events until the build has ended: `log` for each line,
 /// `end` with the state of the build at last.
 #[utoipa::path(
     get,
     path = "/v1/builds/{id}/events",
+    operation_id = "follow_log",
     tag = "logs",
     params(
         ("id" = String, Path, description = "The build"),
@@ -211,7 +226,7 @@ async fn unreadable(id: &TaskId, error: &LogError) {
         ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event that was seen"),
     ),
     responses(
-        (status = 200, description = "Events", content_type = "text/event-stream", body = String),
+        (status = 200, description = "Events", content_type = "text/event-stream", body = LogEvent),
         (status = 404, description = "There is no such build", body = Detail),
         (status = 422, description = "A parameter is wrong", body = ValidationErrors),
         (status = 503, description = "The task table is not available", body = Detail),
