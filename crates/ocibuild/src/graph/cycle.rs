@@ -2,6 +2,7 @@
 //! whereas a stage that uses a later one is only an error where it is built.
 
 use crate::dockerfile::ast::{Instruction, Origin};
+use crate::dockerfile::mount::from_of;
 
 use super::{Error, Plan};
 
@@ -35,7 +36,7 @@ pub(super) fn find(plan: &Plan) -> Option<(&Origin, Error)> {
             };
             *next += 1;
             match marks[*used] {
-                Mark::Open => return Some((origin, Error::Cycle(plan.stage_name(*stage)))),
+                Mark::Open => return Some((origin, Error::Cycle(plan.stage_name(start)))),
                 Mark::New => {
                     marks[*used] = Mark::Open;
                     way.push((*used, 0));
@@ -47,16 +48,20 @@ pub(super) fn find(plan: &Plan) -> Option<(&Origin, Error)> {
     None
 }
 
-/// The stages that a stage copies from, wherever they stand.
+/// The stages that a stage takes files from, wherever they stand.
 fn copies(plan: &Plan, index: usize) -> Vec<(&Origin, usize)> {
-    let instructions = plan.dockerfile.stages[index].instructions.iter();
-    instructions
-        .filter_map(|instruction| match instruction {
-            Instruction::Copy(copy) => {
-                let used = plan.stage_of(index, &copy.flags.from.as_ref()?.text)?;
-                Some((&copy.origin, used))
+    let mut copies = Vec::new();
+    for instruction in &plan.dockerfile.stages[index].instructions {
+        let names = match instruction {
+            Instruction::Copy(copy) => copy.flags.from.iter().map(|it| it.text.clone()).collect(),
+            Instruction::Run(run) => {
+                let froms = run.mounts.iter().filter_map(|mount| from_of(&mount.text));
+                froms.collect::<Vec<_>>()
             }
-            _ => None,
-        })
-        .collect()
+            _ => Vec::new(),
+        };
+        let used = names.iter().filter_map(|name| plan.stage_of(index, name));
+        copies.extend(used.map(|used| (instruction.origin(), used)));
+    }
+    copies
 }

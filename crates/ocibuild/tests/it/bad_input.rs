@@ -117,7 +117,7 @@ fn stages_that_need_each_other() {
     );
     assert_eq!(
         whole(&error),
-        "Dockerfile:4: circular dependency detected on stage \"two\""
+        "Dockerfile:4: circular dependency detected on stage \"one\""
     );
     let error =
         failure("FROM scratch AS one\nCOPY --from=two f /\nFROM scratch AS two\nFROM one\n");
