@@ -13,6 +13,8 @@ mod files;
 pub(crate) mod finish;
 pub(crate) mod jobs;
 mod layers;
+#[cfg(feature = "git")]
+mod meter;
 mod mounts;
 pub(crate) mod open;
 #[cfg(feature = "git")]

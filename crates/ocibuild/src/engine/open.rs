@@ -14,10 +14,10 @@ use tokio_util::task::TaskTracker;
 use super::Shared;
 use super::check;
 #[cfg(feature = "git")]
+use super::meter::Meter;
+#[cfg(feature = "git")]
 use super::remote;
 use super::session::Session;
-#[cfg(feature = "git")]
-use super::steps::Meter;
 use super::steps::Steps;
 use crate::Cancel;
 use crate::build::{Build, ContextSource, DockerfileSource, NamedContext};

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::Shared;
 use super::files::Files;
-use super::steps::Meter;
+use super::meter::Meter;
 use crate::Cancel;
 use crate::content::ContentStore;
 use crate::context::Context;
