@@ -127,7 +127,7 @@ impl Images {
         Ok(())
     }
 
-    fn open_blob(&self, digest: &Digest) -> io::Result<Box<dyn io::Read>> {
+    fn open_blob(&self, digest: &Digest) -> io::Result<Box<dyn io::Read + Send>> {
         Ok(Box::new(File::open(self.0.blob_path(digest))?))
     }
 

@@ -77,7 +77,7 @@ pub enum Problem {
 }
 
 /// Opens the blob with a digest.
-pub type OpenBlob<'a> = dyn Fn(&Digest) -> io::Result<Box<dyn Read>> + 'a;
+pub type OpenBlob<'a> = dyn Fn(&Digest) -> io::Result<Box<dyn Read + Send>> + 'a;
 
 /// Checks the whole image below `manifest` and gives its configuration.
 pub fn validate(manifest: &Descriptor, open: &OpenBlob<'_>) -> Result<ImageConfig, Problem> {

@@ -7,9 +7,9 @@
 
 use std::io::Read;
 
-use super::decompress::Stream;
 use super::entries::Entries;
 use super::read::{Body, Budget, Encoding, checked_path};
+use super::stream::Stream;
 use super::toc_builder::Cost;
 use super::{EntryMeta, Error, Limits, TreePath, names};
 

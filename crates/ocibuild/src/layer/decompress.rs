@@ -1,4 +1,4 @@
-//! A blob becomes the stream of its tar: decompressed, hashed, counted, limited.
+//! The bytes of a tar out of those of a blob: decompressed, hashed, counted, limited.
 
 use std::cell::Cell;
 use std::io::{self, BufReader, Cursor, Read};
@@ -9,7 +9,7 @@ use ocibuild_registry::{Digest, Hasher};
 use super::read::Encoding;
 use super::{Error, Limits};
 
-const BUFFER: usize = 128 << 10;
+pub(super) const BUFFER: usize = 128 << 10;
 
 /// Largest window that a zstd frame may ask for, as a power of two: 128 MiB.
 const ZSTD_WINDOW_LOG: u32 = 27;
@@ -24,21 +24,16 @@ const MAGIC: u64 = 6;
 /// What an xz stream may take, in KiB: four times what `xz -9` asks for.
 const XZ_MEMORY: u32 = 256 << 10;
 
-/// The uncompressed bytes of a layer, every one of them hashed on its way.
-pub(super) struct Stream<'r> {
+/// The uncompressed bytes of a blob, every one of them hashed on its way.
+pub(super) struct Decompressed<'r> {
     decoder: Box<dyn Read + 'r>,
     compressed: Rc<Cell<u64>>,
     hasher: Hasher,
     limits: Limits,
-    buffer: Vec<u8>,
-    consumed: usize,
-    filled: usize,
-    /// Bytes that have left the decoder.
     total: u64,
-    failed: bool,
 }
 
-impl<'r> Stream<'r> {
+impl<'r> Decompressed<'r> {
     pub(super) fn open(
         reader: impl Read + 'r,
         encoding: Encoding,
@@ -54,86 +49,27 @@ impl<'r> Stream<'r> {
             compressed,
             hasher: Hasher::sha256(),
             limits: limits.clone(),
-            buffer: vec![0; BUFFER],
-            consumed: 0,
-            filled: 0,
             total: 0,
-            failed: false,
         })
     }
 
-    /// Gives the position of the next byte.
-    pub(super) fn position(&self) -> u64 {
-        self.total - (self.filled - self.consumed) as u64
-    }
-
-    /// Fills `target`, or as much of it as there is.
-    pub(super) fn read_full(&mut self, target: &mut [u8]) -> Result<usize, Error> {
-        let mut done = 0;
-        while done < target.len() {
-            match self.read_some(&mut target[done..])? {
-                0 => break,
-                count => done += count,
-            }
-        }
-        Ok(done)
-    }
-
-    /// Reads what is at hand; 0 is the end.
-    pub(super) fn read_some(&mut self, target: &mut [u8]) -> Result<usize, Error> {
-        let ready = self.ready()?;
-        let count = ready.len().min(target.len());
-        target[..count].copy_from_slice(&ready[..count]);
-        self.consumed += count;
-        Ok(count)
-    }
-
-    /// Passes over `count` bytes; tells how many there were.
-    pub(super) fn skip(&mut self, count: u64) -> Result<u64, Error> {
-        let mut left = count;
-        while left > 0 {
-            let ready = self.ready()?.len();
-            if ready == 0 {
-                break;
-            }
-            let step = usize::try_from(left).map_or(ready, |left| left.min(ready));
-            self.consumed += step;
-            left -= step as u64;
-        }
-        Ok(count - left)
-    }
-
-    /// Reads to the end and gives digest and size of the whole stream.
-    pub(super) fn finish(mut self) -> Result<(Digest, u64), Error> {
-        self.skip(u64::MAX)?;
-        Ok((self.hasher.finish(), self.total))
-    }
-
-    fn ready(&mut self) -> Result<&[u8], Error> {
-        if self.consumed == self.filled {
-            if self.failed {
-                return Err(Error::Read(io::Error::other("an earlier read failed")));
-            }
-            let filled = self.fill();
-            self.failed = filled.is_err();
-            filled?;
-        }
-        Ok(&self.buffer[self.consumed..self.filled])
-    }
-
-    fn fill(&mut self) -> Result<(), Error> {
-        self.consumed = 0;
-        self.filled = 0;
+    /// Reads what the decoder gives at once; 0 is the end.
+    pub(super) fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, Error> {
         let count = loop {
-            match self.decoder.read(&mut self.buffer) {
+            match self.decoder.read(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 result => break result.map_err(Error::Read)?,
             }
         };
-        self.hasher.update(&self.buffer[..count]);
-        self.filled = count;
+        self.hasher.update(&buffer[..count]);
         self.total += count as u64;
-        self.check_limits()
+        self.check_limits()?;
+        Ok(count)
+    }
+
+    /// Gives the digest of all that was read.
+    pub(super) fn digest(self) -> Digest {
+        self.hasher.finish()
     }
 
     fn check_limits(&self) -> Result<(), Error> {

@@ -14,9 +14,9 @@ use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use tar::Header;
 
-use super::decompress::Stream;
 use super::pax::{Records, parse_seconds};
 use super::sparse::SparseMap;
+use super::stream::Stream;
 use super::tar::{BLOCK, padding};
 use super::{Error, Limits, Xattr};
 

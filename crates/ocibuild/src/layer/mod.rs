@@ -21,6 +21,7 @@ mod pax;
 mod pipeline;
 pub mod read;
 mod sparse;
+mod stream;
 mod tar;
 pub mod toc;
 mod toc_builder;

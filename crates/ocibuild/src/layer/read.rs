@@ -12,9 +12,9 @@ use ocibuild_registry::{Hasher, media_type};
 use serde::{Deserialize, Serialize};
 
 use super::accounts::Keep;
-use super::decompress::Stream;
 use super::entries::{Entries, RawEntry, Stored};
 use super::sparse::SparseMap;
+use super::stream::Stream;
 use super::toc_builder::{Cost, TocBuilder};
 use super::{DiffId, EntryMeta, Error, InvalidPath, Kind, Limits, Toc, TreePath, tar};
 
@@ -79,14 +79,24 @@ pub struct ReadLayer {
     pub toc: Arc<Toc>,
 }
 
-/// Reads a whole layer and shows its entries to `visitor`.
+/// Reads a whole layer and shows its entries to `visitor`. Another thread decompresses.
 pub fn read_layer<V: Visitor>(
-    blob: impl Read,
+    blob: impl Read + Send,
     encoding: Encoding,
     limits: &Limits,
     visitor: &mut V,
 ) -> Result<ReadLayer, V::Error> {
-    let stream = Stream::open(blob, encoding, limits)?;
+    std::thread::scope(|scope| {
+        let stream = Stream::ahead(scope, blob, encoding, limits)?;
+        read_stream(stream, limits, visitor)
+    })
+}
+
+fn read_stream<V: Visitor>(
+    stream: Stream<'_>,
+    limits: &Limits,
+    visitor: &mut V,
+) -> Result<ReadLayer, V::Error> {
     let mut entries = Entries::new(stream, limits);
     let mut budget = Budget::new(limits);
     let mut toc = TocBuilder::default();

@@ -6,8 +6,8 @@ use std::io::{self, Read};
 
 use tar::{GnuExtSparseHeader, GnuSparseHeader, Header};
 
-use super::decompress::Stream;
 use super::entries::number;
+use super::stream::Stream;
 use super::{Error, tar::BLOCK};
 
 /// Parts that one file may have.

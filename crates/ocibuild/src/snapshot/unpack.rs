@@ -69,7 +69,7 @@ impl Options {
 ///
 /// With [`Identity::Single`] owners stay those of the process and devices are left out;
 /// with [`Identity::Range`] devices are left out. The table has them all the same.
-pub fn unpack(blob: impl Read, dest: &Path, options: &Options) -> Result<ReadLayer, Error> {
+pub fn unpack(blob: impl Read + Send, dest: &Path, options: &Options) -> Result<ReadLayer, Error> {
     let place = dest
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty());
