@@ -337,11 +337,11 @@ pub(crate) async fn write(
         .await
 }
 
-/// Gives the owner of directories that WORKDIR makes for a user: a user that is not
-/// known is root, as the reference builder has it.
-pub(crate) fn owner_of_user(user: &str, view: &RootView) -> Result<Owner, Error> {
+/// Gives the owner of directories that WORKDIR makes for a user, none where there is no
+/// USER: one that is not known is root, as the reference builder has it.
+pub(crate) fn owner_of_user(user: &str, view: &RootView) -> Result<Option<Owner>, Error> {
     if user.is_empty() {
-        return Ok(Owner::default());
+        return Ok(None);
     }
-    Ok(copy::parse_owner(user, view)?)
+    Ok(Some(copy::parse_owner(user, view)?))
 }
