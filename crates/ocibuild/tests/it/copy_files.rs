@@ -392,3 +392,24 @@ fn b43_new_directories_take_the_group_of_a_set_group_id_directory() {
         assert_eq!(image.at(path), want, "{path}");
     }
 }
+
+#[test]
+fn b47_account_files_may_be_links() {
+    let context = ContextDir::new()
+        .file("f", "")
+        .file("lib/users", "app:x:71:72::/:\n")
+        .file("lib/groups", "staff:x:50:\n")
+        .symlink("etc/passwd", "../lib/users")
+        .symlink("etc/group", "/lib/groups");
+    let image = from_scratch(
+        context,
+        "COPY . /\nCOPY --chown=app f /a\nCOPY --chown=app:staff f /b\nUSER app\nWORKDIR /w",
+    );
+    assert_eq!(image.at("a"), "0644 71:72 file");
+    assert_eq!(image.at("b"), "0644 71:50 file");
+    assert_eq!(image.at("w"), "0755 71:72 dir");
+    let text = "FROM scratch AS one\nCOPY --chown=5:6 f /\nFROM scratch\nARG NONE\n\
+        COPY --from=one --chown=$NONE f /\n";
+    let image = built(ContextDir::new().file("f", ""), text);
+    assert_eq!(image.at("f"), "0644 5:6 file", "no owner was asked for");
+}
