@@ -90,8 +90,8 @@ pub(crate) struct BuildArgs {
     /// Run every step, also those whose result is known
     #[arg(long)]
     pub(crate) no_cache: bool,
-    /// Set a label
-    #[arg(long, value_name = "NAME=VALUE")]
+    /// Set a label; without a value it is empty
+    #[arg(long, value_name = "NAME[=VALUE]")]
     pub(crate) label: Vec<String>,
     /// Where the image goes: type=oci|docker|tar|local|registry,dest=PATH
     #[arg(short, long, value_name = "SPEC")]

@@ -98,7 +98,13 @@ fn to_build(args: &BuildArgs) -> Result<Build, Error> {
         .collect::<Result<_, _>>()?;
     let mut build = to_check(CheckedBuild::of(args), &store_root(&args.store)?)?
         .events(report::sink(args.progress, args.quiet));
-    for (name, value) in pairs("--label", &args.label)? {
+    for label in &args.label {
+        // As in Docker, a name alone is a label without a value.
+        let (name, value) = label.split_once('=').unwrap_or((label, ""));
+        if name.is_empty() {
+            let problem = format!("--label {label:?}: want NAME[=VALUE]");
+            return Err(Error::Usage(problem));
+        }
         build = build.label(name, value);
     }
     for secret in &args.secret {

@@ -226,6 +226,8 @@ fn arguments_labels_targets_and_outputs() {
         "B",
         "--label",
         "c=3",
+        "--label",
+        "bare",
         "--target",
         "one",
         "--platform",
@@ -252,7 +254,7 @@ fn arguments_labels_targets_and_outputs() {
     let config = &place.verify("app:1")["config"];
     assert_eq!(
         config["config"]["Labels"],
-        serde_json::json!({"a": "1", "b": "2", "c": "3"})
+        serde_json::json!({"a": "1", "b": "2", "c": "3", "bare": ""})
     );
     assert_eq!(
         (&config["architecture"], &config["created"]),

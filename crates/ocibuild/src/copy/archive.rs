@@ -83,7 +83,7 @@ impl Extracting<'_, '_> {
             };
         };
         let parent = self.resolve(&parent).map_err(failed)?;
-        self.placing.make_folders_with(&parent, 0o755)?;
+        self.placing.make_implied(&parent)?;
         let at = parent
             .join(meta.path.file_name())
             .map_err(|_| failed("it has no name"))?;
@@ -109,7 +109,8 @@ impl Extracting<'_, '_> {
             mode: meta.mode,
             uid: meta.uid,
             gid: meta.gid,
-            mtime: meta.mtime,
+            // The reference builder extracts nothing that is older.
+            mtime: meta.mtime.max(0),
             xattrs: meta.xattrs.clone(),
             implicit: false,
         };

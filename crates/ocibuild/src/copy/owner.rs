@@ -1,7 +1,7 @@
 //! `--chown`: names and numbers become ids.
 
 use super::Error;
-use crate::snapshot::RootView;
+use crate::snapshot::{Accounts, RootView};
 
 /// User and group ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -12,15 +12,14 @@ pub struct Owner {
     pub gid: u32,
 }
 
-/// Reads `--chown`: `user[:group]`, each a name or a number. Names are looked up in
-/// the stage; a number alone is user and group; an unknown name is 0, as the reference
+/// Reads `--chown`: `user[:group]`, each a name or a number. Names are looked up in the
+/// accounts of the stage; a number alone is user and group; an unknown name is 0, as the reference
 /// builder has it; without an account file a name is an error.
-pub fn parse_owner(text: &str, view: &RootView) -> Result<Owner, Error> {
+pub fn parse_owner(text: &str, view: &RootView, accounts: &Accounts) -> Result<Owner, Error> {
     let (user, group) = match text.split_once(':') {
         Some((user, group)) => (user, Some(group)),
         None => (text, None),
     };
-    let accounts = view.accounts();
     let (uid, primary) = match (user.parse::<u32>(), user) {
         (Ok(uid), _) => (uid, uid),
         (_, "" | "root") => (0, 0),

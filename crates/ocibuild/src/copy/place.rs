@@ -11,6 +11,9 @@ use crate::layer::{Content, Entry, Kind, TreePath};
 use crate::registry::Digest;
 use crate::snapshot::RootView;
 
+/// Of a directory: what is made in it gets its group.
+const SET_GROUP_ID: u32 = 0o2000;
+
 /// A source with where it was found.
 #[derive(Debug, Clone, Copy)]
 pub struct Source<'a> {
@@ -49,11 +52,12 @@ pub fn place(
     Ok(placing.finish())
 }
 
-/// Makes what is missing of a directory, for WORKDIR; nothing where it is there.
-pub fn place_folder(base: &RootView, path: &str, owner: Owner) -> Result<Placement, Error> {
+/// Makes what is missing of a directory, for WORKDIR; nothing where it is there. Without
+/// an owner it is made as root makes it.
+pub fn place_folder(base: &RootView, path: &str, owner: Option<Owner>) -> Result<Placement, Error> {
     let dest = Destination {
         path: path.to_owned(),
-        owner: Some(owner),
+        owner,
         mode: None,
     };
     let mut placing = Placing::new(base, &dest);
@@ -226,6 +230,21 @@ impl<'a> Placing<'a> {
     }
 
     pub(super) fn make_folders_with(&mut self, path: &TreePath, mode: u32) -> Result<(), Error> {
+        self.make_missing(path, mode, None)
+    }
+
+    /// Makes what is missing above a member of an archive: it belongs to root's group even
+    /// where the kernel would hand a group on.
+    pub(super) fn make_implied(&mut self, path: &TreePath) -> Result<(), Error> {
+        self.make_missing(path, 0o755, Some(0))
+    }
+
+    fn make_missing(
+        &mut self,
+        path: &TreePath,
+        mode: u32,
+        group: Option<u32>,
+    ) -> Result<(), Error> {
         for folder in path.ancestors().chain([path.clone()]) {
             match self.kind_at(&folder) {
                 Some(Kind::Dir) => continue,
@@ -234,6 +253,8 @@ impl<'a> Placing<'a> {
             }
             let mut entry = Entry::dir(folder.clone());
             entry.mode = mode;
+            self.inherit_group(&mut entry);
+            entry.gid = group.unwrap_or(entry.gid);
             self.own(&mut entry);
             let placed = Placed {
                 entry,
@@ -244,6 +265,23 @@ impl<'a> Placing<'a> {
             self.placed.insert(folder, placed);
         }
         Ok(())
+    }
+
+    /// Does what mkdir(2) does below a directory whose set-group-ID bit is set: the new one
+    /// takes its group and the bit. Debian's `/usr/local/lib/python3*` are such directories.
+    fn inherit_group(&self, folder: &mut Entry) {
+        let above = folder.path.parent().and_then(|above| self.entry_at(&above));
+        if let Some(above) = above.filter(|above| above.mode & SET_GROUP_ID != 0) {
+            folder.mode |= SET_GROUP_ID;
+            folder.gid = above.gid;
+        }
+    }
+
+    fn entry_at(&self, path: &TreePath) -> Option<&Entry> {
+        match self.placed.get(path) {
+            Some(placed) => Some(&placed.entry),
+            None => self.base.lookup(path).map(|found| found.entry),
+        }
     }
 
     fn finish(mut self) -> Placement {
@@ -304,9 +342,6 @@ impl<'a> Placing<'a> {
         if path.is_root() {
             return Some(Kind::Dir);
         }
-        match self.placed.get(path) {
-            Some(placed) => Some(placed.entry.kind.clone()),
-            None => self.base.lookup(path).map(|found| found.entry.kind.clone()),
-        }
+        self.entry_at(path).map(|entry| entry.kind.clone())
     }
 }

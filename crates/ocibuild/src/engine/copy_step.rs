@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::accounts::accounts;
 use super::archives::Extracted;
 use super::files::{Files, Packing};
 #[cfg(feature = "git")]
@@ -252,7 +253,7 @@ pub(crate) async fn run(
 ) -> Result<StepResult, Error> {
     let below = if prepared.step.link { &[] } else { below };
     let base = layers::view(session, below).await?;
-    let dest = destination(&prepared.step, &base)?;
+    let dest = destination(session, &prepared.step, below, &base).await?;
     let extracted = extract(session, &prepared).await?;
     let placement = place(&prepared, &extracted, &base, &dest)?;
     // A directory that the copy makes is as new as the newest thing that is copied, so that the
@@ -293,13 +294,16 @@ async fn extract(session: &Shared, prepared: &Prepared) -> Result<Vec<Extracted>
     Ok(extracted)
 }
 
-fn destination(step: &CopyStep, base: &RootView) -> Result<Destination, Error> {
-    let owner = step.chown.as_ref();
+async fn destination(
+    session: &Shared,
+    step: &CopyStep,
+    below: &[Layer],
+    base: &Arc<RootView>,
+) -> Result<Destination, Error> {
+    let owner = step.chown.as_deref().unwrap_or_default();
     Ok(Destination {
         path: step.dest.clone(),
-        owner: owner
-            .map(|owner| copy::parse_owner(owner, base))
-            .transpose()?,
+        owner: owner_of(session, owner, below, base).await?,
         mode: step.chmod.as_deref().map(Mode::parse).transpose()?,
     })
 }
@@ -337,11 +341,17 @@ pub(crate) async fn write(
         .await
 }
 
-/// Gives the owner of directories that WORKDIR makes for a user: a user that is not
-/// known is root, as the reference builder has it.
-pub(crate) fn owner_of_user(user: &str, view: &RootView) -> Result<Owner, Error> {
-    if user.is_empty() {
-        return Ok(Owner::default());
+/// Gives the ids of the owner that `--chown` names, or that USER is for WORKDIR; none where
+/// there is none.
+pub(crate) async fn owner_of(
+    session: &Shared,
+    owner: &str,
+    layers: &[Layer],
+    view: &Arc<RootView>,
+) -> Result<Option<Owner>, Error> {
+    if owner.is_empty() {
+        return Ok(None);
     }
-    Ok(copy::parse_owner(user, view)?)
+    let accounts = accounts(session, layers, view).await?;
+    Ok(Some(copy::parse_owner(owner, view, &accounts)?))
 }

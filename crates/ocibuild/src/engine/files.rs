@@ -288,13 +288,13 @@ impl Opener {
 }
 
 /// Files of one layer: in its tree where that is at hand, else picked out of its blob.
-enum LayerFiles {
+pub(crate) enum LayerFiles {
     Tree(Beneath),
     Picked(HashMap<TreePath, PathBuf>),
 }
 
 impl LayerFiles {
-    fn open(
+    pub(crate) fn open(
         store: &ContentStore,
         layer: &Layer,
         wanted: Vec<TreePath>,
@@ -322,7 +322,7 @@ impl LayerFiles {
         Ok(Self::Picked(files))
     }
 
-    fn file(&self, path: &TreePath) -> Result<File, Error> {
+    pub(crate) fn file(&self, path: &TreePath) -> Result<File, Error> {
         let opened = match self {
             Self::Tree(tree) => tree.file(path, Links::Refuse),
             Self::Picked(files) => match files.get(path) {

@@ -3,6 +3,7 @@
 //! layers, `finish` makes the image and hands it over. [`crate::build`] calls them in
 //! that order.
 
+mod accounts;
 mod agent;
 mod archives;
 mod base;

@@ -265,7 +265,7 @@ impl Work<'_> {
         let layers = self.state.layers.clone();
         self.step(line, key, async |_| {
             let view = layers::view(session, &layers).await?;
-            let owner = copy_step::owner_of_user(&user, &view)?;
+            let owner = copy_step::owner_of(session, &user, &layers, &view).await?;
             let placement = copy::place_folder(&view, path, owner)?;
             copy_step::write(session, placement, session.created()).await
         })

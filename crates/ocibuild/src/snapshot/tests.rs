@@ -209,9 +209,9 @@ fn accounts_come_from_the_highest_layer() {
         ],
         &["l etc/group /nowhere", "f etc/passwd app:x:8:8::/:\n"],
     ]);
-    let accounts = view.accounts();
-    assert_eq!(accounts.user("app").map(|user| user.uid), Some(8));
-    assert_eq!(accounts.group("users"), None);
+    let place = view.content_of(&path("etc/passwd")).expect("it is there");
+    assert_eq!(view.account_file(&place), Some(&b"app:x:8:8::/:\n"[..]));
+    assert_eq!(view.content_of(&path("etc/group")), None);
 }
 
 fn is_root() -> bool {

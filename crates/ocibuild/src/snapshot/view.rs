@@ -7,7 +7,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use super::{Accounts, Error};
+use super::Error;
 use crate::layer::{Content, Entry, Kind, Toc, TreePath, names};
 
 /// Symbolic links that may stand on the way to one place.
@@ -150,15 +150,10 @@ impl RootView {
         .run(follow_last || path.as_ref().ends_with(b"/"))
     }
 
-    /// Reads the users and groups; empty where the files are not there or too long.
-    pub fn accounts(&self) -> Accounts {
-        let text = |path: &str| {
-            let resolved = self.resolve(path, true).ok()?;
-            let layer = self.layers.get(resolved.found?.layer)?;
-            layer.accounts().get(&resolved.path)
-        };
-        let passwd = text("etc/passwd").unwrap_or_default();
-        Accounts::parse(passwd, text("etc/group").unwrap_or_default())
+    /// Gives the text of a file, if it is an account file whose text its layer keeps.
+    pub fn account_file(&self, place: &ContentPlace) -> Option<&[u8]> {
+        let layer = self.layers.get(place.layer)?;
+        layer.accounts().get(&place.path)
     }
 
     fn root(&self) -> Node<'_> {

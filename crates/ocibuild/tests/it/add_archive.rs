@@ -64,6 +64,17 @@ impl Tar {
         self.entry(EntryType::Link, name, target, 0o640, "")
     }
 
+    /// Dates the last entry, which has no content, as GNU tar writes times before 1970.
+    fn older_than_1970(mut self) -> Self {
+        let start = self.0.len() - 512;
+        let mut header = Header::from_byte_slice(&self.0[start..]).clone();
+        header.as_old_mut().mtime = [0xff; 12];
+        header.set_cksum();
+        self.0.truncate(start);
+        self.0.extend(header.as_bytes());
+        self
+    }
+
     fn end(mut self) -> Vec<u8> {
         self.0.extend([0; 1024]);
         self.0
@@ -179,6 +190,35 @@ fn b52_entries_keep_what_they_are() {
     let path = TreePath::parse("d/sub").unwrap();
     let time = image.view.lookup(&path).unwrap().entry.mtime;
     assert_eq!(time, MTIME as i64);
+}
+
+#[test]
+fn b52_nothing_is_older_than_1970() {
+    let image = extracted(
+        Tar::default().file("f", "").older_than_1970(),
+        "ADD a.tar /",
+    );
+    let path = TreePath::parse("f").unwrap();
+    assert_eq!(image.view.lookup(&path).unwrap().entry.mtime, 0);
+}
+
+#[test]
+fn b52_made_directories_take_the_set_group_id_bit_only() {
+    let base = ContextDir::new()
+        .dir("base/staff")
+        .with_mode("base/staff", 0o2775)
+        .file(
+            "a.tar",
+            Tar::default().dir("d", 0o700).file("e/f", "").end(),
+        );
+    let image = from_scratch(
+        base,
+        "COPY --chown=5:6 base /\nADD a.tar /staff/\nADD a.tar /staff/new/",
+    );
+    assert_eq!(image.at("staff/d"), "0700 3:4 dir");
+    assert_eq!(image.at("staff/e"), "2755 0:0 dir");
+    assert_eq!(image.at("staff/new"), "2755 0:6 dir");
+    assert_eq!(image.at("staff/new/e"), "2755 0:0 dir");
 }
 
 #[test]

@@ -367,3 +367,49 @@ fn a_stage_may_begin_with_a_directory() {
     assert_eq!(again.cached(), cached);
     assert_eq!(again.digest(), image.digest());
 }
+
+#[test]
+fn b43_new_directories_take_the_group_of_a_set_group_id_directory() {
+    let context = ContextDir::new()
+        .file("f", "")
+        .file("base/staff/d/f", "")
+        .with_mode("base/staff", 0o2775);
+    let instructions = "COPY --chown=5:6 base /\nCOPY f /staff/new/deep/\nCOPY base/staff/d /staff/top\n\
+        COPY --chown=7:8 f /staff/owned/\nCOPY base/staff /staff\nWORKDIR /staff/work/x\nUSER 9\nWORKDIR /staff/user";
+    let image = from_scratch(context, instructions);
+    for (path, want) in [
+        ("staff", "2775 5:6 dir"),
+        ("staff/new", "2755 0:6 dir"),
+        ("staff/new/deep", "2755 0:6 dir"),
+        ("staff/new/deep/f", "0644 0:0 file"),
+        ("staff/top", "2755 0:6 dir"),
+        ("staff/owned", "2755 7:8 dir"),
+        ("staff/d", "0755 0:0 dir"),
+        ("staff/work", "2755 0:6 dir"),
+        ("staff/work/x", "2755 0:6 dir"),
+        ("staff/user", "2755 9:9 dir"),
+    ] {
+        assert_eq!(image.at(path), want, "{path}");
+    }
+}
+
+#[test]
+fn b47_account_files_may_be_links() {
+    let context = ContextDir::new()
+        .file("f", "")
+        .file("lib/users", "app:x:71:72::/:\n")
+        .file("lib/groups", "staff:x:50:\n")
+        .symlink("etc/passwd", "../lib/users")
+        .symlink("etc/group", "/lib/groups");
+    let image = from_scratch(
+        context,
+        "COPY . /\nCOPY --chown=app f /a\nCOPY --chown=app:staff f /b\nUSER app\nWORKDIR /w",
+    );
+    assert_eq!(image.at("a"), "0644 71:72 file");
+    assert_eq!(image.at("b"), "0644 71:50 file");
+    assert_eq!(image.at("w"), "0755 71:72 dir");
+    let text = "FROM scratch AS one\nCOPY --chown=5:6 f /\nFROM scratch\nARG NONE\n\
+        COPY --from=one --chown=$NONE f /\n";
+    let image = built(ContextDir::new().file("f", ""), text);
+    assert_eq!(image.at("f"), "0644 5:6 file", "no owner was asked for");
+}

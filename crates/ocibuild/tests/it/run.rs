@@ -31,6 +31,16 @@ fn heredocs_run() {
 }
 
 #[test]
+fn b62_names_of_this_machine_are_known() {
+    let image = built(
+        ContextDir::new(),
+        "FROM busybox\nRUN cat /etc/hosts > /seen\n",
+    );
+    let want = "127.0.0.1\tlocalhost buildkitsandbox\n::1\tlocalhost ip6-localhost ip6-loopback\n";
+    assert_eq!(image.text("seen"), want);
+}
+
+#[test]
 fn a_command_gets_its_environment() {
     let text = "FROM busybox\nENV E=env\nARG A=arg\nARG UNSET\nENV X=env\nARG X=arg\n\
         USER nobody\nWORKDIR /work/here\nRUN env | sort > /tmp/env; pwd > /tmp/pwd; id -u > /tmp/id\n\
