@@ -5,15 +5,22 @@
 
 mod agent;
 mod archives;
+#[cfg(feature = "git")]
+mod auth;
 mod base;
 mod cache_mounts;
 pub(crate) mod check;
+mod contexts;
 mod copy_step;
 mod files;
 pub(crate) mod finish;
+mod flights;
+pub(crate) mod foreign;
+mod hostname;
 pub(crate) mod jobs;
 mod layers;
 mod mounts;
+mod named;
 pub(crate) mod open;
 #[cfg(feature = "git")]
 mod remote;
