@@ -60,7 +60,7 @@ pub(crate) struct RegistryArgs {
 /// Flags of `build`.
 #[derive(Debug, Args)]
 pub(crate) struct BuildArgs {
-    /// The Dockerfile, `-` for standard input [default: CONTEXT/Dockerfile]
+    /// The Dockerfile, `-` for standard input, or its URL [default: CONTEXT/Dockerfile]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: Option<String>,
     /// Name of the image
@@ -72,13 +72,14 @@ pub(crate) struct BuildArgs {
     /// Build this stage in place of the last one
     #[arg(long, value_name = "STAGE")]
     pub(crate) target: Option<String>,
-    /// Build for this platform
-    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
-    pub(crate) platform: Option<String>,
-    /// Let a name in FROM and --from stand for a directory, an image layout or another image
+    /// Build for these platforms, separated by commas; more than one become an index
+    #[arg(long, value_name = "OS/ARCH[/VARIANT],…", value_delimiter = ',')]
+    pub(crate) platform: Vec<String>,
+    /// Let a name in FROM and --from stand for a directory, an image layout, another image, or
+    /// the files of a Git repository or of a tar behind a URL
     #[arg(
         long,
-        value_name = "NAME=PATH|oci-layout://DIR[:TAG]|docker-image://REF"
+        value_name = "NAME=PATH|URL|oci-layout://DIR[:TAG]|docker-image://REF"
     )]
     pub(crate) build_context: Vec<String>,
     /// Give a secret to RUN --mount=type=secret; without a source it is the variable ID, else the file ID
@@ -125,14 +126,15 @@ pub(crate) struct BuildArgs {
     pub(crate) store: StoreArgs,
     #[command(flatten)]
     pub(crate) registry: RegistryArgs,
-    /// A directory, a Git URL, or `-` for a tar or a Dockerfile on standard input
+    /// A directory, a Git URL, the URL of a tar or Dockerfile, `-` for one on standard input, or
+    /// docker-image://REF or oci-layout://DIR[:TAG] for the files of an image
     pub(crate) context: String,
 }
 
 /// Flags of `check`.
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
-    /// The Dockerfile, `-` for standard input [default: CONTEXT/Dockerfile]
+    /// The Dockerfile, `-` for standard input, or its URL [default: CONTEXT/Dockerfile]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: Option<String>,
     /// How the result is shown
@@ -144,13 +146,14 @@ pub(crate) struct CheckArgs {
     /// Set a build argument; without a value it is taken from the environment
     #[arg(long, value_name = "NAME[=VALUE]")]
     pub(crate) build_arg: Vec<String>,
-    /// Check for this platform
-    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
-    pub(crate) platform: Option<String>,
-    /// Let a name in FROM and --from stand for a directory, an image layout or another image
+    /// Check for this platform; of several the first
+    #[arg(long, value_name = "OS/ARCH[/VARIANT],…", value_delimiter = ',')]
+    pub(crate) platform: Vec<String>,
+    /// Let a name in FROM and --from stand for a directory, an image layout, another image, or
+    /// the files of a Git repository or of a tar behind a URL
     #[arg(
         long,
-        value_name = "NAME=PATH|oci-layout://DIR[:TAG]|docker-image://REF"
+        value_name = "NAME=PATH|URL|oci-layout://DIR[:TAG]|docker-image://REF"
     )]
     pub(crate) build_context: Vec<String>,
     /// Ask no registry: variables of base images are taken for set
@@ -158,7 +161,7 @@ pub(crate) struct CheckArgs {
     pub(crate) offline: bool,
     #[command(flatten)]
     pub(crate) registry: RegistryArgs,
-    /// A directory, a Dockerfile, a Git URL, or `-` for a tar or a Dockerfile on standard input
+    /// A directory, a Dockerfile, a URL as for build, or `-` for a tar or a Dockerfile on standard input
     #[arg(default_value = ".")]
     pub(crate) context: String,
 }

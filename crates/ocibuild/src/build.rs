@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use crate::Cancel;
-use crate::engine::{check, finish, open, stage};
+use crate::engine::{check, finish, foreign, open, stage};
 use crate::error::Error;
 use crate::event::{EventSink, LayerSummary, StepId};
 use crate::executor::Helper;
@@ -19,6 +19,7 @@ use crate::image::manifest::Document;
 use crate::output::Output;
 use crate::registry::{Client, Descriptor, Digest, Platform, Reference};
 use crate::secret::Secret;
+use futures::future::try_join_all;
 use tokio_util::task::TaskTracker;
 
 /// Where the files of a build come from.
@@ -30,9 +31,23 @@ pub enum ContextSource {
     Directory(PathBuf),
     /// A tar, plain or compressed.
     Tar(Box<dyn Read + Send>),
+    /// The files of an image of a registry, for the platform that is built for, with
+    /// their owners. The Dockerfile comes from elsewhere.
+    Image(Reference),
+    /// The files of an image of an OCI image layout, in the same way.
+    OciLayout {
+        /// The layout.
+        path: PathBuf,
+        /// Tag or digest in its index; without one it must hold one image.
+        name: Option<String>,
+    },
     /// A repository.
     #[cfg(feature = "git")]
     Git(crate::git::GitSource),
+    /// A file behind an HTTP URL: the tar of a context, plain or compressed, else a
+    /// Dockerfile, which then is all that the context holds, under the name `context`.
+    #[cfg(feature = "git")]
+    Http(String),
 }
 
 /// Where the Dockerfile comes from.
@@ -43,6 +58,9 @@ pub enum DockerfileSource {
     InContext(String),
     /// A file outside of it.
     File(PathBuf),
+    /// A file behind an HTTP URL.
+    #[cfg(feature = "git")]
+    Http(String),
     /// The text itself, with the name that errors give it.
     Text {
         /// Its name.
@@ -67,6 +85,20 @@ pub enum NamedContext {
     },
     /// Another image of a registry.
     Image(Reference),
+    /// The files of a repository.
+    #[cfg(feature = "git")]
+    Git(crate::git::GitSource),
+    /// A file behind an HTTP URL: the files of a tar, plain or compressed, else that one
+    /// file, under the name `context`.
+    #[cfg(feature = "git")]
+    Http(String),
+}
+
+impl NamedContext {
+    /// Tells whether it stands for files; else it does for an image.
+    pub(crate) fn is_files(&self) -> bool {
+        !matches!(self, Self::OciLayout { .. } | Self::Image(_))
+    }
 }
 
 /// One build: what goes in, where the result goes, and with what.
@@ -92,9 +124,8 @@ pub struct Build {
     pub(crate) dockerfile: DockerfileSource,
     pub(crate) args: BTreeMap<String, String>,
     pub(crate) target: Option<String>,
-    pub(crate) platform: Platform,
-    /// The platform was asked for, so that it wins over the one of the base.
-    pub(crate) platform_given: bool,
+    /// What is built for, without repetition; none was asked for where it is empty.
+    pub(crate) platforms: Vec<Platform>,
     pub(crate) names: Vec<Reference>,
     pub(crate) labels: Vec<(String, String)>,
     pub(crate) contexts: BTreeMap<String, NamedContext>,
@@ -123,8 +154,7 @@ impl Build {
             dockerfile: DockerfileSource::InContext("Dockerfile".to_owned()),
             args: BTreeMap::new(),
             target: None,
-            platform: Platform::host(),
-            platform_given: false,
+            platforms: Vec::new(),
             names: Vec::new(),
             labels: Vec::new(),
             contexts: BTreeMap::new(),
@@ -164,9 +194,25 @@ impl Build {
     }
 
     /// Builds for this platform in place of the machine's.
-    pub fn platform(mut self, platform: Platform) -> Self {
-        self.platform = platform;
-        self.platform_given = true;
+    pub fn platform(self, platform: Platform) -> Self {
+        self.platforms([platform])
+    }
+
+    /// Builds for these platforms. More than one become one OCI index (image-spec,
+    /// image-index.md), in this order; so does one with the build argument
+    /// `BUILDKIT_MULTI_PLATFORM=1`. Outputs take the index as they take an image, but for
+    /// archives of Docker and tars of a root file system, which are refused; a directory
+    /// gets the root file system of each platform in a directory such as `linux_amd64`.
+    ///
+    /// Steps that do not depend on the platform are done once. A RUN for a processor that
+    /// this machine neither is nor emulates (binfmt_misc) is refused before anything runs.
+    pub fn platforms(mut self, platforms: impl IntoIterator<Item = Platform>) -> Self {
+        self.platforms.clear();
+        for platform in platforms.into_iter().map(Platform::normalized) {
+            if !self.platforms.contains(&platform) {
+                self.platforms.push(platform);
+            }
+        }
         self
     }
 
@@ -292,18 +338,27 @@ impl Build {
 
 /// The whole path.
 async fn walk(build: Build, blocking: TaskTracker) -> Result<Image, Error> {
-    let session = open::session(build, blocking).await?;
-    check::file(&session)?;
-    let target = stage::target(&session).await?;
-    finish::image(&session, &target).await
+    let sessions = open::sessions(build, blocking).await?;
+    for session in &sessions {
+        check::file(session)?;
+        foreign::check(session)?;
+    }
+    let targets = try_join_all(sessions.iter().map(stage::target)).await?;
+    finish::image(&sessions, &targets).await
 }
 
 /// The image that a build gave.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Image {
-    /// The digest of its manifest.
+    /// The digest by which it is known: that of the index where there is one, else of
+    /// its manifest.
     pub digest: Digest,
+    /// The index, where the result is one.
+    pub index: Option<Document>,
+    /// The image for each platform, in the order in which they were asked for; at least
+    /// one. What follows is said of the first.
+    pub platforms: Vec<PlatformImage>,
     /// Its manifest.
     pub manifest: Document,
     /// The descriptor of its configuration.
@@ -318,6 +373,22 @@ pub struct Image {
     pub pushed: Vec<Reference>,
     /// The commit of a context from Git.
     pub commit: Option<String>,
+}
+
+/// The image that a build gave for one platform.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct PlatformImage {
+    /// The platform, as its configuration says it.
+    pub platform: Platform,
+    /// Its manifest.
+    pub manifest: Document,
+    /// The descriptor of its configuration.
+    pub config_descriptor: Descriptor,
+    /// Its configuration.
+    pub config: ImageConfig,
+    /// Its layers, lowest first.
+    pub layers: Vec<LayerSummary>,
 }
 
 /// One step of a build, as it went.

@@ -188,6 +188,16 @@ pub enum Error {
     /// RUN cannot run on this machine.
     #[error("no sandbox for RUN works here: {0}")]
     NoSandbox(String),
+    /// The commands of a platform cannot run on this machine.
+    #[error("RUN for {platform} cannot run on this machine, which is {host}: {missing}")]
+    Foreign {
+        /// Theirs.
+        platform: String,
+        /// The machine's.
+        host: String,
+        /// Why not.
+        missing: executor::binfmt::Missing,
+    },
     /// An output.
     #[error(transparent)]
     Output(#[from] output::Error),
@@ -260,7 +270,7 @@ impl Error {
             #[cfg(feature = "git")]
             Self::Download(_) => ErrorKind::Registry,
             Self::Sandbox(error) if error.is_users() => ErrorKind::Command,
-            Self::Sandbox(_) | Self::NoSandbox(_) => ErrorKind::Sandbox,
+            Self::Sandbox(_) | Self::NoSandbox(_) | Self::Foreign { .. } => ErrorKind::Sandbox,
             Self::Cancelled => ErrorKind::Cancelled,
             Self::Layer(layer::Error::Unrepresentable { .. }) => ErrorKind::User,
             Self::Store(_)
@@ -293,6 +303,9 @@ impl Error {
             Self::Check { .. } => {
                 Some("repair what the warnings say, or take error=true out of # check=")
             }
+            Self::Foreign { .. } => Some(
+                "register an emulator with the flag F (the package qemu-user-static does), or run the command in a stage that is FROM --platform=$BUILDPLATFORM",
+            ),
             Self::NoSandbox(_) => Some("run `ocibuild check-host` to see what this machine allows"),
             _ => None,
         }

@@ -14,7 +14,7 @@ use crate::image::ImageConfig;
 use crate::image::manifest::{Document, Documents};
 use crate::image::validate::{Problem, validate};
 use crate::layer::DiffId;
-use crate::output::{self, Finished, layout, push};
+use crate::output::{self, Content, Finished, layout, push};
 use crate::registry::{Client, Descriptor, Digest, Manifest, Platform, Progress, Reference};
 use crate::source;
 
@@ -145,10 +145,10 @@ impl Images {
         image: &StoredImage,
         reference: &Reference,
     ) -> Result<Digest, Error> {
-        let finished = image.finished(Vec::new());
+        let documents = image.documents();
         let progress = Progress::none();
         let layers = &image.layers;
-        Ok(push::push(&self.0, client, &finished, layers, reference, &progress).await?)
+        Ok(push::push(&self.0, client, &documents, layers, reference, &progress).await?)
     }
 
     /// Pushes an image of a registry under another name, byte for byte; gives the digest
@@ -190,23 +190,23 @@ impl Images {
         self.0.put_origins(&base.layers)?;
         let image = self.load(&reference.to_string(), &base.manifest.descriptor)?;
         self.verify(client, &image).await?;
-        let finished = image.finished(vec![reference.to_string()]);
+        let finished = Finished {
+            content: Content::Image(Box::new(image.documents())),
+            names: vec![reference.to_string()],
+            created: 0,
+        };
         self.0.name_images(layout::named_descriptors(&finished))?;
         Ok(image)
     }
 }
 
 impl StoredImage {
-    fn finished(&self, names: Vec<String>) -> Finished {
+    fn documents(&self) -> Documents {
         let blobs = self.layers.iter().map(|layer| layer.blob.clone());
-        Finished {
-            documents: Documents {
-                manifest: self.manifest.clone(),
-                config: self.config_document.clone(),
-                layers: blobs.collect(),
-            },
-            names,
-            created: 0,
+        Documents {
+            manifest: self.manifest.clone(),
+            config: self.config_document.clone(),
+            layers: blobs.collect(),
         }
     }
 }

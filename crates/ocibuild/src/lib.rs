@@ -40,7 +40,9 @@ pub mod source;
 pub mod testing;
 mod time;
 
-pub use build::{Build, ContextSource, DockerfileSource, Image, NamedContext, StepRecord};
+pub use build::{
+    Build, ContextSource, DockerfileSource, Image, NamedContext, PlatformImage, StepRecord,
+};
 pub use cancel::Cancel;
 pub use error::{Error, ErrorKind};
 pub use event::{CheckWarning, Event, EventSink, LayerSummary, StepId, Stream, TransferState};

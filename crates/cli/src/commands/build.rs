@@ -6,10 +6,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use ocibuild::git::GitSource;
-use ocibuild::registry::Reference;
-use ocibuild::{Build, ContextSource, DockerfileSource, Image, NamedContext, Output};
+use ocibuild::registry::{Digest, Reference};
+use ocibuild::{Build, ContextSource, DockerfileSource, Image, Output};
 
+use super::contexts;
 use super::stdin;
 use super::surroundings::{cancel_on_signal, client, platform, reference, store_root};
 use super::{secrets, ssh};
@@ -24,7 +24,7 @@ pub(crate) async fn run(args: BuildArgs) -> Result<ExitCode, Error> {
     }
     let image = to_build(&args)?.cancel(cancel_on_signal()).run().await?;
     if let Some(file) = &args.iidfile {
-        write(file, image.config_descriptor.digest.to_string().as_bytes())?;
+        write(file, id(&image).to_string().as_bytes())?;
     }
     if let Some(file) = &args.metadata_file {
         write(file, metadata(&image, &args.tag).as_bytes())?;
@@ -45,7 +45,7 @@ pub(crate) struct CheckedBuild {
     /// `--build-arg`.
     pub(crate) build_arg: Vec<String>,
     /// `--platform`.
-    pub(crate) platform: Option<String>,
+    pub(crate) platform: Vec<String>,
     /// `--build-context`.
     pub(crate) build_context: Vec<String>,
     /// How registries are spoken to.
@@ -79,14 +79,13 @@ pub(crate) fn to_check(args: CheckedBuild, root: &Path) -> Result<Build, Error> 
         build = build.build_arg(name, value);
     }
     for (name, value) in pairs("--build-context", &args.build_context)? {
-        build = build.named_context(name, named_context(&value)?);
+        build = build.named_context(name, contexts::named(&value)?);
     }
     if let Some(target) = args.target {
         build = build.target(target);
     }
-    if let Some(platform) = &args.platform {
-        build = build.platform(self::platform(platform)?);
-    }
+    let platforms = args.platform.iter().map(|text| platform(text));
+    build = build.platforms(platforms.collect::<Result<Vec<_>, _>>()?);
     Ok(build)
 }
 
@@ -137,21 +136,14 @@ fn sources(args: &CheckedBuild) -> Result<Sources, Error> {
     if context == "-" {
         return from_stdin(file);
     }
-    let is_directory = Path::new(context).is_dir();
-    let source = if GitSource::is_git_url(context) {
-        let source = GitSource::parse(context).map_err(|error| Error::Usage(error.to_string()))?;
-        ContextSource::Git(source)
-    } else if is_directory {
-        ContextSource::Directory(context.into())
-    } else {
-        return Err(Error::Usage(format!(
-            "the context {context:?} is not a directory"
-        )));
-    };
+    let source = contexts::main(context)?;
+    // In the files of a server a name is a path; an image has no Dockerfile in it.
+    let is_beside = !matches!(source, ContextSource::Git(_) | ContextSource::Http(_));
     let dockerfile = match file {
         None => None,
         Some("-") => Some(dockerfile_text(stdin::text(std::io::stdin())?)),
-        Some(file) if is_directory => Some(DockerfileSource::File(file.into())),
+        Some(file) if contexts::is_http(file) => Some(DockerfileSource::Http(file.to_owned())),
+        Some(file) if is_beside => Some(DockerfileSource::File(file.into())),
         Some(file) => Some(DockerfileSource::InContext(file.to_owned())),
     };
     Ok((source, dockerfile))
@@ -209,33 +201,6 @@ fn pairs(flag: &str, texts: &[String]) -> Result<Vec<(String, String)>, Error> {
             _ => Err(Error::Usage(format!("{flag} {text:?}: want NAME=VALUE"))),
         })
         .collect()
-}
-
-fn named_context(text: &str) -> Result<NamedContext, Error> {
-    if let Some(image) = text.strip_prefix("docker-image://") {
-        return Ok(NamedContext::Image(reference(image)?));
-    }
-    if let Some(layout) = text.strip_prefix("oci-layout://") {
-        let (path, name) = match layout.rsplit_once(['@', ':']) {
-            Some((path, name)) if !name.contains('/') => (path, Some(name)),
-            _ => (layout, None),
-        };
-        // `@sha256:…` was cut at its last colon.
-        let (path, name) = match path.strip_suffix("@sha256") {
-            Some(path) => (path, name.map(|hex| format!("sha256:{hex}"))),
-            None => (path, name.map(str::to_owned)),
-        };
-        return Ok(NamedContext::OciLayout {
-            path: path.into(),
-            name,
-        });
-    }
-    if text.contains("://") {
-        return Err(Error::Usage(format!(
-            "--build-context {text:?}: want a directory, oci-layout://DIR or docker-image://REF"
-        )));
-    }
-    Ok(NamedContext::Directory(text.into()))
 }
 
 fn outputs(args: &BuildArgs, names: &[Reference]) -> Result<Vec<Output>, Error> {
@@ -306,19 +271,48 @@ fn epoch(given: &[(String, String)]) -> Option<(String, String)> {
     (!is_given).then(|| (NAME.to_owned(), value))
 }
 
+/// Gives by what an image is known to Docker: its configuration, or the index.
+fn id(image: &Image) -> &Digest {
+    match &image.index {
+        Some(index) => &index.descriptor.digest,
+        None => &image.config_descriptor.digest,
+    }
+}
+
 /// Gives what buildx writes too, so that scripts find the keys that they know.
 fn metadata(image: &Image, names: &[String]) -> String {
     let layers: Vec<_> = image.layers.iter().map(|layer| &layer.digest).collect();
-    serde_json::json!({
+    let mut metadata = serde_json::json!({
         "containerimage.digest": image.digest,
-        "containerimage.config.digest": image.config_descriptor.digest,
-        "containerimage.descriptor": image.manifest.descriptor,
+        "containerimage.descriptor": image.index.as_ref().unwrap_or(&image.manifest).descriptor,
         "image.name": names.join(","),
         "ocibuild.layers": layers,
         "ocibuild.steps": image.steps,
         "ocibuild.commit": image.commit,
-    })
-    .to_string()
+    });
+    match image.index {
+        // One configuration would not say which.
+        Some(_) => metadata["ocibuild.platforms"] = platforms(image),
+        None => {
+            let config = serde_json::json!(image.config_descriptor.digest);
+            metadata["containerimage.config.digest"] = config;
+        }
+    }
+    metadata.to_string()
+}
+
+/// Gives the image of each platform.
+fn platforms(image: &Image) -> serde_json::Value {
+    let platforms = image.platforms.iter().map(|one| {
+        let layers: Vec<_> = one.layers.iter().map(|layer| &layer.digest).collect();
+        serde_json::json!({
+            "platform": one.platform.to_string(),
+            "digest": one.manifest.descriptor.digest,
+            "config": one.config_descriptor.digest,
+            "layers": layers,
+        })
+    });
+    platforms.collect()
 }
 
 fn write(file: &Path, bytes: &[u8]) -> Result<(), Error> {

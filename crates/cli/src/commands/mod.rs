@@ -3,6 +3,7 @@
 pub(crate) mod build;
 pub(crate) mod check;
 pub(crate) mod check_host;
+mod contexts;
 pub(crate) mod dockerfile;
 pub(crate) mod inspect;
 pub(crate) mod pull;

@@ -3,7 +3,8 @@
 //! Enters: any byte stream, from anyone. Leaves: files, directories and links below one
 //! directory of ours, or an error. Every path is walked from that directory one name at a
 //! time without following links, so no entry can reach outside, whatever came before it.
-//! Formats: ustar, pax and GNU tar; gzip (RFC 1952) and zstd (RFC 8878).
+//! Formats: ustar, pax and GNU tar; plain, or compressed with gzip (RFC 1952), Zstandard
+//! (RFC 8878), bzip2 or xz.
 
 use std::cell::Cell;
 use std::ffi::OsStr;
@@ -14,20 +15,14 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
 
-use flate2::read::MultiGzDecoder;
 use rustix::fs::{self, AtFlags, CWD, FileType, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 use tar::{Archive, Entry, EntryType};
 
-const GZIP: &[u8] = &[0x1f, 0x8b];
-const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
-const OTHER_COMPRESSIONS: [(&[u8], &str); 3] = [
-    (b"BZh", "bzip2"),
-    (b"\xfd7zXZ\0", "xz"),
-    (b"PK\x03\x04", "zip"),
-];
-/// A zstd frame may ask for this much memory and no more: 2^27 bytes, as `zstd -d` allows.
-const ZSTD_WINDOW_LOG: u32 = 27;
+use crate::layer;
+
+/// What a zip begins with, which people take for a tar now and then.
+const ZIP: &[u8] = b"PK\x03\x04";
 /// Long names and pax records in front of one entry; they are held in memory.
 const MAX_HEADER_BYTES: u64 = 1 << 20;
 /// What the kernel takes for a path.
@@ -68,9 +63,9 @@ pub enum TarError {
     /// The stream ended early, or is no tar at all.
     #[error("cannot read the context archive")]
     Read(#[source] io::Error),
-    /// The stream is compressed in a way that is not understood.
-    #[error("the context archive is compressed with {0}; use gzip or zstd, or no compression")]
-    Compression(&'static str),
+    /// The stream is an archive of another kind.
+    #[error("the context archive is a {0}, not a tar")]
+    Format(&'static str),
     /// There is more in the archive than allowed.
     #[error("the context archive has more than {limit} {what}")]
     TooLarge {
@@ -141,29 +136,14 @@ pub fn extract(reader: impl Read, dest: &Path, limits: &Limits) -> Result<Extrac
 
 fn decompress<'a>(mut reader: impl Read + 'a) -> Result<Box<dyn Read + 'a>, TarError> {
     let mut start = Vec::new();
-    (&mut reader)
-        .take(8)
-        .read_to_end(&mut start)
-        .map_err(TarError::Read)?;
-    let other = OTHER_COMPRESSIONS
-        .iter()
-        .find(|(magic, _)| start.starts_with(magic));
-    if let Some((_, name)) = other {
-        return Err(TarError::Compression(name));
+    let magic = ZIP.len() as u64;
+    let read = (&mut reader).take(magic).read_to_end(&mut start);
+    read.map_err(TarError::Read)?;
+    if start == ZIP {
+        return Err(TarError::Format("zip"));
     }
-    let (is_gzip, is_zstd) = (start.starts_with(GZIP), start.starts_with(ZSTD));
-    let whole = io::Cursor::new(start).chain(reader);
-    if is_gzip {
-        return Ok(Box::new(MultiGzDecoder::new(whole)));
-    }
-    if is_zstd {
-        let mut decoder = zstd::Decoder::new(whole).map_err(TarError::Read)?;
-        decoder
-            .window_log_max(ZSTD_WINDOW_LOG)
-            .map_err(TarError::Read)?;
-        return Ok(Box::new(decoder));
-    }
-    Ok(Box::new(io::BufReader::new(whole)))
+    let plain = layer::decompressed(io::Cursor::new(start).chain(reader));
+    Ok(Box::new(io::BufReader::new(plain.map_err(TarError::Read)?)))
 }
 
 /// A reader that gives no more than its current allowance.

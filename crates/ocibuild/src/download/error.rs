@@ -27,6 +27,18 @@ pub enum DownloadError {
         /// What the policy says.
         reason: Forbidden,
     },
+    /// A secret is given for the server, and everybody on the way could read it.
+    #[error("{url} is not asked for: its login would travel unencrypted; use https")]
+    InsecureLogin {
+        /// The file.
+        url: String,
+    },
+    /// The secret that is given for the server cannot stand in a request.
+    #[error("{url}: the secret that holds its login has characters that HTTP cannot carry")]
+    Login {
+        /// The file.
+        url: String,
+    },
     /// The file is larger or slower than the policy of the build allows.
     #[error("{url} is refused: {excess}")]
     TooMuch {
@@ -103,6 +115,8 @@ impl DownloadError {
             self,
             Self::InvalidUrl { .. }
                 | Self::Forbidden { .. }
+                | Self::InsecureLogin { .. }
+                | Self::Login { .. }
                 | Self::TooMuch { .. }
                 | Self::Checksum { .. }
         )

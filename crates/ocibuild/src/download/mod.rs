@@ -21,9 +21,9 @@ use url::Url;
 
 use crate::Cancel;
 use crate::content::ContentStore;
-use crate::git::{Budget, Policy, Tls, public_url};
+use crate::git::{Budget, Policy, Tls, is_loopback, public_url};
 use crate::layer::Content;
-use crate::registry::{Digest, Hasher};
+use crate::registry::{Digest, Hasher, Secret};
 use request::{Answer, Ask};
 
 pub use error::DownloadError;
@@ -67,6 +67,9 @@ pub struct Downloader<'a> {
     pub policy: &'a Policy,
     /// Ends a download, within a minute where the server is silent.
     pub cancel: &'a Cancel,
+    /// The field `Authorization` of the request (RFC 9110, 11.6.2); the server of the URL
+    /// gets it and no other that it redirects to.
+    pub authorization: Option<Secret>,
     /// Is told how many bytes have come, and of how many where that is known.
     pub progress: &'a dyn Fn(u64, Option<u64>),
 }
@@ -106,6 +109,11 @@ pub fn file_name(url: &Url) -> Vec<u8> {
 impl Downloader<'_> {
     /// Brings a file into the store, or finds that it is there and has not changed. Blocks.
     pub fn fetch(&self, url: &Url, checksum: Option<Digest>) -> Result<Download, DownloadError> {
+        if self.authorization.is_some() && url.scheme() != "https" && !is_loopback(url) {
+            return Err(DownloadError::InsecureLogin {
+                url: public_url(url),
+            });
+        }
         let key = Digest::sha256(url.as_str().as_bytes());
         let _lock = self.store.lock(&format!("download-{}", key.hex()))?;
         let known: Option<Record> = self.store.download(&key);
@@ -167,7 +175,9 @@ impl Downloader<'_> {
         known: Option<&Record>,
         budget: &Budget,
     ) -> Result<Option<Record>, DownloadError> {
+        let authorization = self.authorization.as_ref();
         let ask = Ask {
+            authorization: authorization.map(|secret| (url.origin(), secret)),
             policy: self.policy,
             budget,
             tls: Tls::default(),
@@ -246,6 +256,13 @@ impl Downloader<'_> {
             std::thread::sleep(TICK.min(time));
         }
         self.check()
+    }
+}
+
+impl Download {
+    /// When it was last modified, in seconds since 1970, where the server says it.
+    pub fn time(&self) -> Option<i64> {
+        Some(self.modified).filter(|seconds| *seconds != 0)
     }
 }
 

@@ -3,12 +3,13 @@
 use std::io::{BufReader, Read};
 
 use reqwest::blocking::{Client, Response};
-use reqwest::header::{self, HeaderName};
-use url::Url;
+use reqwest::header::{self, HeaderName, HeaderValue};
+use url::{Origin, Url};
 
 use super::DownloadError;
 use crate::git::{Budget, Forbidden, Policy, Tls, configure, host_and_port, public_url};
 use crate::net::Refused;
+use crate::registry::Secret;
 
 const MAX_REDIRECTS: usize = 10;
 const USER_AGENT: &str = concat!("ocibuild/", env!("CARGO_PKG_VERSION"));
@@ -18,6 +19,8 @@ pub(super) struct Ask<'a> {
     pub(super) policy: &'a Policy,
     pub(super) budget: &'a Budget,
     pub(super) tls: Tls,
+    /// A login, and whose it is.
+    pub(super) authorization: Option<(Origin, &'a Secret)>,
     /// Validators of the copy that is known.
     pub(super) etag: Option<&'a str>,
     pub(super) last_modified: Option<&'a str>,
@@ -82,6 +85,18 @@ impl Ask<'_> {
             .map_err(DownloadError::Client)?;
         // A user and password in the URL go to its host only: a redirect has its own.
         let mut request = client.get(url.clone());
+        if let Some((_, login)) = self
+            .authorization
+            .as_ref()
+            .filter(|(origin, _)| *origin == url.origin())
+        {
+            let mut value =
+                HeaderValue::from_str(login.expose()).map_err(|_| DownloadError::Login {
+                    url: public_url(url),
+                })?;
+            value.set_sensitive(true);
+            request = request.header(header::AUTHORIZATION, value);
+        }
         if let Some(etag) = self.etag {
             request = request.header(header::IF_NONE_MATCH, etag);
         }

@@ -35,7 +35,7 @@ pub(crate) async fn begin(
             let step = session.step(step_name);
             step.end_plain(image(session, reference, Some(platform)).await)?
         }
-        Base::Context(name) if session.named_directories.contains_key(name) => {
+        Base::Context(name) if session.trees.has(name) => {
             return directory(session, name, platform, step_name).await;
         }
         Base::Context(name) => {
@@ -63,7 +63,7 @@ async fn directory(
     step_name: &str,
 ) -> Result<Begun, Error> {
     let mut begun = scratch(session, platform);
-    let Some(context) = session.named_directories.get(name) else {
+    let Some(tree) = session.trees.get(name).await? else {
         return Ok(begun);
     };
     let everything = CopyStep {
@@ -72,7 +72,7 @@ async fn directory(
         ..CopyStep::default()
     };
     let step = session.step(step_name);
-    let made = copy_step::made(session, everything, Files::Context(context.clone())).await;
+    let made = copy_step::made(session, everything, Files::Context(tree.context)).await;
     let (_, made) = step.end(made, |(cached, made)| (*cached, Some(made.summary())))?;
     let history = History {
         created: Some(made.created.clone()),
@@ -123,28 +123,41 @@ pub(crate) async fn named(
     platform: Option<&Platform>,
 ) -> Result<BaseImage, Error> {
     match session.named.get(name) {
-        Some(NamedContext::Image(reference)) => image(session, reference, platform).await,
-        Some(NamedContext::OciLayout { path, name }) => {
-            let (path, name) = (path.clone(), name.clone());
-            let platform = platform.unwrap_or(&session.platform).clone();
-            session
-                .block(move || Ok(source::from_layout(&path, name.as_deref(), &platform)?))
-                .await
-        }
-        Some(NamedContext::Directory(_)) => Err(Error::invalid(format!(
-            "the name {name:?} stands for a directory, not for an image"
+        Some(context) if context.is_files() => Err(Error::invalid(format!(
+            "the name {name:?} stands for files, not for an image"
         ))),
+        Some(context) => of_context(session, context, platform).await,
         None => Err(Error::invalid(format!(
             "nothing stands for the name {name:?}"
         ))),
     }
 }
 
+/// Loads the image that a context is.
+pub(crate) async fn of_context(
+    session: &Shared,
+    context: &NamedContext,
+    platform: Option<&Platform>,
+) -> Result<BaseImage, Error> {
+    match context {
+        NamedContext::Image(reference) => image(session, reference, platform).await,
+        NamedContext::OciLayout { path, name } => {
+            let (path, name) = (path.clone(), name.clone());
+            let platform = platform.unwrap_or(&session.platform).clone();
+            session
+                .block(move || Ok(source::from_layout(&path, name.as_deref(), &platform)?))
+                .await
+        }
+        _ => Err(Error::invalid("the context is no image")),
+    }
+}
+
 impl super::session::Session {
     /// Tells the user something that does not stop the build.
     pub(crate) fn warn(&self, message: String) {
-        self.steps
-            .events
-            .emit(crate::event::Event::Warning { message });
+        if self.steps.is_news(message.clone()) {
+            let warning = crate::event::Event::Warning { message };
+            self.steps.events.emit(warning);
+        }
     }
 }

@@ -105,7 +105,13 @@ fn report(session: &Shared, warnings: &[Warning]) -> Result<(), Error> {
     let plan = &session.plan;
     for warning in warnings {
         let told = describe(&plan.request.file, &plan.text, &plan.lines, warning);
-        session.steps.events.emit(Event::Check(told));
+        let text = format!(
+            "{}:{} {} {}",
+            told.at_line, told.at_column, told.rule, told.message
+        );
+        if session.steps.is_news(text) {
+            session.steps.events.emit(Event::Check(told));
+        }
     }
     match violation(plan, &session.checks, warnings) {
         Some(error) => Err(error),

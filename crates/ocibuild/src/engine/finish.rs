@@ -1,49 +1,110 @@
 //! The end of a build: configuration and manifest, and every output.
 
+use std::path::PathBuf;
+use std::sync::Arc;
+
 use futures::future::try_join_all;
 
 use super::files::{Files, Packing};
 use super::session::Session;
 use super::stage::StageState;
 use super::{Shared, layers};
-use crate::build::Image;
+use crate::build::{Image, PlatformImage};
 use crate::content::Layer;
 use crate::copy::{self, Destination, Selected, Source};
 use crate::error::Error;
 use crate::event::{Event, LayerSummary, TransferState};
 use crate::image::history::fill_times;
+use crate::image::manifest::Documents;
 use crate::image::{ImageConfig, manifest};
 use crate::layer::{Compression, Options, TreePath};
-use crate::output::{self, Finished, Output, archive, layout, push, rootfs};
-use crate::registry::{self, Progress, Reference, Transfer};
+use crate::output::push::Part;
+use crate::output::{self, Content, Finished, Output, archive, layout, push, rootfs};
+use crate::registry::{self, Digest, Progress, Reference, Transfer};
 use crate::snapshot::RootView;
 
-/// Makes the image of the target stage and hands it to every output.
-pub(crate) async fn image(session: &Shared, target: &StageState) -> Result<Image, Error> {
+/// The image of one platform.
+struct Made<'a> {
+    session: &'a Shared,
+    target: &'a StageState,
+    config: ImageConfig,
+    documents: Documents,
+}
+
+/// Makes the images of the target stages, one a platform, and hands them to every output.
+pub(crate) async fn image(
+    sessions: &[Shared],
+    targets: &[Arc<StageState>],
+) -> Result<Image, Error> {
+    let pairs = sessions.iter().zip(targets);
+    let made: Vec<Made<'_>> = pairs
+        .map(|(session, target)| made(session, target))
+        .collect();
+    let Some(first) = made.first() else {
+        return Err(Error::invalid("there is no platform to build for"));
+    };
+    let session = first.session;
     session.context.remember();
-    let config = config(session, target);
-    let blobs = target.layers.iter().map(|layer| layer.blob.clone());
-    let documents = manifest::assemble(&config, blobs.collect());
     let finished = Finished {
-        documents,
+        content: content(session.several, &made, first),
         names: session.names.iter().map(Reference::to_string).collect(),
         created: session.created(),
     };
-    keep(session, &finished, &target.layers)?;
+    keep(session, &finished, &made)?;
     let outputs = session.outputs.iter();
-    let pushed = try_join_all(outputs.map(|output| hand_over(session, &finished, target, output)));
+    let pushed = try_join_all(outputs.map(|output| hand_over(session, &finished, &made, output)));
     let pushed = pushed.await?.into_iter().flatten().collect();
-    let documents = finished.documents;
     Ok(Image {
-        digest: documents.manifest.descriptor.digest,
-        manifest: documents.manifest,
-        config_descriptor: documents.config.descriptor,
-        config,
-        layers: target.layers.iter().map(summary).collect(),
+        digest: finished.content.top().descriptor.digest,
+        index: session.several.then(|| finished.content.top().clone()),
+        manifest: first.documents.manifest.clone(),
+        config_descriptor: first.documents.config.descriptor.clone(),
+        config: first.config.clone(),
+        layers: first.summaries(),
+        platforms: made.iter().map(Made::result).collect(),
         steps: session.steps.records(),
         pushed,
         commit: session.commit.clone(),
     })
+}
+
+fn made<'a>(session: &'a Shared, target: &'a StageState) -> Made<'a> {
+    let config = config(session, target);
+    let blobs = target.layers.iter().map(|layer| layer.blob.clone());
+    Made {
+        documents: manifest::assemble(&config, blobs.collect()),
+        session,
+        target,
+        config,
+    }
+}
+
+fn content(several: bool, made: &[Made<'_>], first: &Made<'_>) -> Content {
+    if !several {
+        return Content::Image(Box::new(first.documents.clone()));
+    }
+    let images = made.iter();
+    Content::index(
+        images
+            .map(|made| (made.config.platform.clone(), made.documents.clone()))
+            .collect(),
+    )
+}
+
+impl Made<'_> {
+    fn summaries(&self) -> Vec<LayerSummary> {
+        self.target.layers.iter().map(summary).collect()
+    }
+
+    fn result(&self) -> PlatformImage {
+        PlatformImage {
+            platform: self.config.platform.clone(),
+            manifest: self.documents.manifest.clone(),
+            config_descriptor: self.documents.config.descriptor.clone(),
+            config: self.config.clone(),
+            layers: self.summaries(),
+        }
+    }
 }
 
 fn summary(layer: &Layer) -> LayerSummary {
@@ -80,11 +141,13 @@ fn config(session: &Session, target: &StageState) -> ImageConfig {
 }
 
 /// Keeps the documents in the store, named, so that the image can be pushed later.
-fn keep(session: &Session, image: &Finished, layers: &[Layer]) -> Result<(), Error> {
-    let documents = &image.documents;
-    session.store.put_blob(&documents.config.bytes)?;
-    session.store.put_blob(&documents.manifest.bytes)?;
-    session.store.put_origins(layers)?;
+fn keep(session: &Session, image: &Finished, made: &[Made<'_>]) -> Result<(), Error> {
+    for document in image.content.documents() {
+        session.store.put_blob(&document.bytes)?;
+    }
+    for made in made {
+        session.store.put_origins(&made.target.layers)?;
+    }
     if !image.names.is_empty() {
         session
             .store
@@ -96,15 +159,15 @@ fn keep(session: &Session, image: &Finished, layers: &[Layer]) -> Result<(), Err
 async fn hand_over(
     session: &Shared,
     image: &Finished,
-    target: &StageState,
+    made: &[Made<'_>],
     output: &Output,
 ) -> Result<Option<Reference>, Error> {
     if let Output::Registry(reference) = output {
-        push_image(session, image, target, reference).await?;
+        push_image(session, image, made, reference).await?;
         return Ok(Some(reference.clone()));
     }
     let step = session.step(format!("exporting to {}", describe(output)));
-    let result = export(session, image, target, output).await;
+    let result = export(session, image, made, output).await;
     step.end_plain(result)?;
     Ok(None)
 }
@@ -123,10 +186,12 @@ fn describe(output: &Output) -> String {
 async fn export(
     session: &Shared,
     image: &Finished,
-    target: &StageState,
+    made: &[Made<'_>],
     output: &Output,
 ) -> Result<(), Error> {
-    layers::fetch_all(session, &target.layers).await?;
+    for made in made {
+        layers::fetch_all(session, &made.target.layers).await?;
+    }
     let (store, image, output) = (session.store.clone(), image.clone(), output.clone());
     match output {
         Output::Registry(_) => Ok(()),
@@ -145,19 +210,33 @@ async fn export(
         Output::Tar(dest) => {
             let folder = output::folder_of(&dest);
             let file = output::temporary(folder)?;
-            root_file_system(session, target, file.reopen()).await?;
+            for made in made {
+                root_file_system(session, made.target, file.reopen()).await?;
+            }
             Ok(output::persist(file, &dest)?)
         }
         Output::Local(dest) => {
-            let scratch = store.scratch()?;
-            let tar = scratch.path().join("rootfs.tar");
-            root_file_system(session, target, std::fs::File::create(&tar)).await?;
-            let unpack = move || Ok(rootfs::write(&tar, &dest)?);
-            let unpacked = session.block(unpack).await;
-            drop(scratch);
-            unpacked
+            for made in made {
+                let folder = match session.several {
+                    true => dest.join(made.config.platform.to_string().replace('/', "_")),
+                    false => dest.clone(),
+                };
+                local(session, made.target, folder).await?;
+            }
+            Ok(())
         }
     }
+}
+
+/// Writes the root file system into a directory.
+async fn local(session: &Shared, target: &StageState, dest: PathBuf) -> Result<(), Error> {
+    let scratch = session.store.scratch()?;
+    let tar = scratch.path().join("rootfs.tar");
+    root_file_system(session, target, std::fs::File::create(&tar)).await?;
+    let unpack = move || Ok(rootfs::write(&tar, &dest)?);
+    let unpacked = session.block(unpack).await;
+    drop(scratch);
+    unpacked
 }
 
 /// Writes the merged root file system as one plain tar: the image copied onto nothing.
@@ -197,19 +276,44 @@ async fn root_file_system(
 async fn push_image(
     session: &Shared,
     image: &Finished,
-    target: &StageState,
+    made: &[Made<'_>],
     reference: &Reference,
 ) -> Result<(), Error> {
     let step = session.step(format!("pushing {reference}"));
     let progress = progress(session, step.id);
-    let (store, client) = (&session.store, &session.client);
-    let pushed = push::push(store, client, image, &target.layers, reference, &progress).await;
+    let pushed = push(session, image, made, reference, &progress).await;
     let digest = step.end_plain(pushed.map_err(Error::from))?;
     session.steps.events.emit(Event::Pushed {
         reference: reference.to_string(),
         digest,
     });
     Ok(())
+}
+
+async fn push(
+    session: &Shared,
+    image: &Finished,
+    made: &[Made<'_>],
+    reference: &Reference,
+    progress: &Progress,
+) -> Result<Digest, output::Error> {
+    let (store, client) = (&session.store, &session.client);
+    let parts: Vec<Part<'_>> = made
+        .iter()
+        .map(|made| Part {
+            image: &made.documents,
+            layers: &made.target.layers,
+        })
+        .collect();
+    match (&image.content, &parts[..]) {
+        (Content::Image(image), [only]) => {
+            push::push(store, client, image, only.layers, reference, progress).await
+        }
+        _ => {
+            let index = image.content.top();
+            push::push_index(store, client, index, &parts, reference, progress).await
+        }
+    }
 }
 
 fn progress(session: &Shared, step: crate::StepId) -> Progress {

@@ -6,17 +6,24 @@
 mod accounts;
 mod agent;
 mod archives;
+#[cfg(feature = "git")]
+mod auth;
 mod base;
 mod cache_mounts;
 pub(crate) mod check;
+mod contexts;
 mod copy_step;
 mod files;
 pub(crate) mod finish;
+mod flights;
+pub(crate) mod foreign;
+mod hostname;
 pub(crate) mod jobs;
 mod layers;
 #[cfg(feature = "git")]
 mod meter;
 mod mounts;
+mod named;
 pub(crate) mod open;
 #[cfg(feature = "git")]
 mod remote;

@@ -7,18 +7,20 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use tempfile::TempDir;
 use tokio::sync::{OnceCell, Semaphore};
 use tokio_util::task::TaskTracker;
 
 use super::Shared;
 use super::check;
+use super::contexts::{Loader, Opened};
+use super::flights::Flights;
+use super::hostname;
+use super::named::NamedTrees;
 #[cfg(feature = "git")]
-use super::meter::Meter;
-#[cfg(feature = "git")]
-use super::remote;
-use super::session::Session;
+use super::remote::Remote;
+use super::session::{Common, Session};
 use super::steps::Steps;
+#[cfg(feature = "git")]
 use crate::Cancel;
 use crate::build::{Build, ContextSource, DockerfileSource, NamedContext};
 use crate::content::ContentStore;
@@ -29,40 +31,19 @@ use crate::dockerfile::{self, Dockerfile};
 use crate::error::{Error, Location};
 use crate::event::Event;
 #[cfg(feature = "git")]
-use crate::git::{self, GitSource};
+use crate::git::Policy;
 use crate::graph::epoch::Epoch;
 use crate::graph::{self, Plan};
-use crate::registry::{Client, Digest, Platform};
+use crate::output;
+use crate::registry::{Client, Platform};
+#[cfg(feature = "git")]
+use crate::secret::Secret;
 
 /// The Dockerfile of a context where none is named.
 const DEFAULT_NAME: &str = "Dockerfile";
 
 /// Longer files are no Dockerfiles.
 const MAX_DOCKERFILE: u64 = 4 << 20;
-
-/// The files of a build where they can be walked.
-struct Opened {
-    root: PathBuf,
-    guard: Option<Arc<TempDir>>,
-    commit: Option<String>,
-    /// The time of the files as a whole, in seconds since 1970.
-    time: Option<i64>,
-    /// The tree lasts, so that digests of its files are worth remembering.
-    lasts: bool,
-}
-
-impl Opened {
-    /// Files of this build alone, which go with it.
-    fn in_folder(folder: TempDir) -> Self {
-        Self {
-            root: folder.path().to_owned(),
-            guard: Some(Arc::new(folder)),
-            commit: None,
-            time: None,
-            lasts: false,
-        }
-    }
-}
 
 /// A Dockerfile before it is parsed.
 struct Text {
@@ -72,75 +53,68 @@ struct Text {
     path: Option<PathBuf>,
 }
 
-/// What is found before anything runs.
+/// What is found before anything runs, whatever the platform.
 struct Prepared {
     store: ContentStore,
-    plan: Plan,
-    epoch: Option<i64>,
-    checks: Settings,
+    loader: Loader,
+    text: Text,
     context: Arc<Context>,
+    context_image: Option<NamedContext>,
     ignored: Option<Arc<IgnoreMatcher>>,
-    named_directories: BTreeMap<String, Arc<Context>>,
+    trees: NamedTrees,
     commit: Option<String>,
+    /// The time of the context as a whole.
+    time: Option<i64>,
 }
 
-/// Opens everything.
-pub(crate) async fn session(build: Build, blocking: TaskTracker) -> Result<Shared, Error> {
-    let steps = Arc::new(Steps::new(build.events));
-    let sources = Sources {
-        context: build.context,
-        #[cfg(feature = "git")]
-        git_policy: build.git_policy.clone(),
-        root: build.root,
-        dockerfile: build.dockerfile,
-        named: build.contexts.clone(),
-        args: build.args,
-        target: build.target,
-        platform: build.platform.clone(),
-        epoch: build.epoch,
-        cancel: build.cancel.clone(),
-        steps: steps.clone(),
-    };
+/// Opens everything, and gives one session for each platform; at least one.
+pub(crate) async fn sessions(
+    mut build: Build,
+    blocking: TaskTracker,
+) -> Result<Vec<Shared>, Error> {
+    let several = several(&build)?;
+    hostname::check(&build.args)?;
+    output::refuse_for_several(several, &build.outputs)?;
+    let steps = Arc::new(Steps::new(build.events.clone()));
+    let sources = Sources::take(&mut build, steps.clone(), blocking.clone())?;
     let prepared = blocking.spawn_blocking(move || prepare(sources)).await;
-    let Prepared {
-        store,
-        plan,
-        epoch,
-        checks,
-        context,
-        ignored,
-        named_directories,
-        commit,
-    } = prepared.map_err(|lost| Error::Lost(lost.to_string()))??;
+    let prepared = prepared.map_err(|lost| Error::Lost(lost.to_string()))??;
+    let platform_given = !build.platforms.is_empty();
+    let platforms = match platform_given {
+        true => std::mem::take(&mut build.platforms),
+        false => vec![Platform::host()],
+    };
+    let mut planned = Vec::new();
+    for platform in &platforms {
+        planned.push(plan(&build, &prepared, platform, &blocking).await?);
+    }
     let client = match build.client {
         Some(client) => client,
         None => Client::builder().build().map_err(Error::Client)?,
     };
-    Ok(Arc::new(Session {
-        stages: plan.stages.iter().map(|_| OnceCell::new()).collect(),
-        plan,
-        store,
+    let common = Arc::new(Common {
+        #[cfg(feature = "git")]
+        remote: prepared.loader.remote,
+        store: prepared.store,
         client,
-        context,
-        ignored,
-        checks,
+        context: prepared.context,
+        context_image: prepared.context_image,
+        ignored: prepared.ignored,
         named: build.contexts,
-        named_directories,
+        trees: prepared.trees,
         secrets: build.secrets,
         agents: build.agents,
         cache_scope: build.cache_scope,
-        #[cfg(feature = "git")]
-        git_policy: build.git_policy,
-        platform: build.platform,
-        platform_given: build.platform_given,
+        platform_given,
+        several,
+        flights: Flights::default(),
         names: build.names,
         labels: build.labels,
         outputs: build.outputs,
         use_cache: build.use_cache,
-        epoch,
         now: build.now,
         threads: build.threads,
-        commit,
+        commit: prepared.commit,
         cancel: build.cancel,
         bases: Mutex::default(),
         helper: build.helper,
@@ -148,74 +122,194 @@ pub(crate) async fn session(build: Build, blocking: TaskTracker) -> Result<Share
         packing: Semaphore::new(1),
         steps,
         blocking,
-    }))
+    });
+    let sessions = planned.into_iter().zip(platforms);
+    Ok(sessions
+        .map(|(planned, platform)| session_of(&common, planned, platform))
+        .collect())
 }
 
-/// What of a build decides over its plan.
+/// Opens a build of which nothing is asked but what holds for any of its platforms.
+pub(crate) async fn session(build: Build, blocking: TaskTracker) -> Result<Shared, Error> {
+    let first = sessions(build, blocking).await?.into_iter().next();
+    first.ok_or_else(|| Error::invalid("there is no platform to build for"))
+}
+
+/// What is decided for one platform.
+struct Planned {
+    plan: Plan,
+    checks: Settings,
+    epoch: Option<i64>,
+}
+
+fn session_of(common: &Arc<Common>, planned: Planned, platform: Platform) -> Shared {
+    let Planned {
+        plan,
+        checks,
+        epoch,
+    } = planned;
+    Arc::new(Session {
+        common: common.clone(),
+        stages: plan.stages.iter().map(|_| OnceCell::new()).collect(),
+        plan,
+        platform,
+        checks,
+        epoch,
+    })
+}
+
+/// Tells whether the result is an index: for several platforms, or because it was asked for.
+fn several(build: &Build) -> Result<bool, Error> {
+    let is_asked = switch(&build.args, "BUILDKIT_MULTI_PLATFORM")?;
+    match (is_asked, build.platforms.len() > 1) {
+        (Some(false), true) => Err(Error::invalid(
+            "BUILDKIT_MULTI_PLATFORM=0 does not go with several platforms",
+        )),
+        (is_asked, is_needed) => Ok(is_asked.unwrap_or(is_needed)),
+    }
+}
+
+/// Reads a build argument that is true or false, as Go's `strconv.ParseBool` does.
+fn switch(args: &BTreeMap<String, String>, name: &str) -> Result<Option<bool>, Error> {
+    match args.get(name).map(String::as_str) {
+        None | Some("") => Ok(None),
+        Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Ok(Some(true)),
+        Some("0" | "f" | "F" | "false" | "FALSE" | "False") => Ok(Some(false)),
+        Some(other) => Err(Error::invalid(format!(
+            "--build-arg {name}={other}: want true or false"
+        ))),
+    }
+}
+
+/// What of a build decides over its context and its Dockerfile.
 struct Sources {
     context: ContextSource,
-    #[cfg(feature = "git")]
-    git_policy: git::Policy,
     root: PathBuf,
     dockerfile: DockerfileSource,
     named: BTreeMap<String, NamedContext>,
-    args: BTreeMap<String, String>,
-    target: Option<String>,
-    platform: Platform,
-    epoch: Option<i64>,
-    cancel: Cancel,
     steps: Arc<Steps>,
+    blocking: TaskTracker,
+    #[cfg(feature = "git")]
+    keep_git_dir: bool,
+    #[cfg(feature = "git")]
+    policy: Policy,
+    #[cfg(feature = "git")]
+    cancel: Cancel,
+    #[cfg(feature = "git")]
+    secrets: BTreeMap<String, Secret>,
+}
+
+impl Sources {
+    fn take(build: &mut Build, steps: Arc<Steps>, blocking: TaskTracker) -> Result<Self, Error> {
+        Ok(Self {
+            context: std::mem::replace(&mut build.context, ContextSource::Empty),
+            root: build.root.clone(),
+            dockerfile: build.dockerfile.clone(),
+            named: build.contexts.clone(),
+            steps,
+            blocking,
+            #[cfg(feature = "git")]
+            keep_git_dir: switch(&build.args, "BUILDKIT_CONTEXT_KEEP_GIT_DIR")?.unwrap_or(false),
+            #[cfg(feature = "git")]
+            policy: build.git_policy.clone(),
+            #[cfg(feature = "git")]
+            cancel: build.cancel.clone(),
+            #[cfg(feature = "git")]
+            secrets: build.secrets.clone(),
+        })
+    }
+
+    fn loader(&self, store: ContentStore) -> Loader {
+        Loader {
+            #[cfg(feature = "git")]
+            remote: Remote {
+                store: store.clone(),
+                policy: self.policy.clone(),
+                cancel: self.cancel.clone(),
+                secrets: self.secrets.clone(),
+            },
+            #[cfg(feature = "git")]
+            keep_git_dir: self.keep_git_dir,
+            store,
+            steps: self.steps.clone(),
+        }
+    }
 }
 
 fn prepare(sources: Sources) -> Result<Prepared, Error> {
     let store = ContentStore::open(&sources.root)?;
-    let loader = Loader {
-        store: &store,
-        steps: &sources.steps,
-        cancel: &sources.cancel,
-        #[cfg(feature = "git")]
-        policy: &sources.git_policy,
-    };
+    let loader = sources.loader(store.clone());
     let opened = loader.open(sources.context)?;
     if let Some(id) = &opened.commit {
         sources.steps.events.emit(Event::Commit { id: id.clone() });
     }
-    let text = read_dockerfile(&sources.dockerfile, &opened.root)?;
+    let text = read_dockerfile(&loader, sources.dockerfile, &opened)?;
     sources.steps.events.emit(Event::Dockerfile {
         name: text.name.clone(),
         text: String::from_utf8_lossy(&text.text).into_owned(),
     });
-    let request = graph::Request {
-        file: text.name.clone(),
-        args: sources.args,
-        target: sources.target,
-        platform: sources.platform,
-        contexts: sources.named.keys().cloned().collect(),
-    };
-    let mut plan = make_plan(&text, request)?;
-    let epoch = sources.epoch.or(epoch_of(&plan, opened.time)?);
-    plan.set_epoch(epoch);
-    let checks = check::settings(&plan)?;
-    let commit = opened.commit.clone();
     let ignored = context::read_ignore(&opened.root, text.path.as_deref())?;
-    let (context, named_directories) = scan_all(&store, opened, ignored.as_ref(), &sources.named)?;
+    let memory = opened.memory(&store);
+    let scanned = Context::scan(&opened.root, ignored.as_ref(), memory, opened.guard)?;
     Ok(Prepared {
+        trees: NamedTrees::open(loader.clone(), sources.blocking, &sources.named)?,
         store,
-        plan,
-        epoch,
-        checks,
-        context,
+        loader,
+        text,
+        context: Arc::new(scanned),
+        context_image: opened.image,
         ignored: ignored.map(Arc::new),
-        named_directories,
-        commit,
+        commit: opened.commit,
+        time: opened.time,
     })
 }
 
-fn epoch_of(plan: &Plan, of_context: Option<i64>) -> Result<Option<i64>, Error> {
+/// Decides for one platform what can be decided before anything runs.
+async fn plan(
+    build: &Build,
+    prepared: &Prepared,
+    platform: &Platform,
+    blocking: &TaskTracker,
+) -> Result<Planned, Error> {
+    let request = graph::Request {
+        file: prepared.text.name.clone(),
+        args: build.args.clone(),
+        target: build.target.clone(),
+        platform: platform.clone(),
+        contexts: build.contexts.keys().cloned().collect(),
+    };
+    let mut plan = make_plan(&prepared.text, request)?;
+    let epoch = match build.epoch {
+        Some(seconds) => Some(seconds),
+        None => epoch_of(&plan, prepared, blocking).await?,
+    };
+    plan.set_epoch(epoch);
+    let checks = check::settings(&plan)?;
+    Ok(Planned {
+        plan,
+        checks,
+        epoch,
+    })
+}
+
+async fn epoch_of(
+    plan: &Plan,
+    prepared: &Prepared,
+    blocking: &TaskTracker,
+) -> Result<Option<i64>, Error> {
     Ok(match plan.epoch()? {
         None => None,
         Some(Epoch::Seconds(seconds)) => Some(seconds),
-        Some(Epoch::Context) => of_context,
+        Some(Epoch::Context) => prepared.time,
+        Some(Epoch::Named(name)) => {
+            let tree = prepared.trees.get(&name).await?;
+            tree.and_then(|tree| tree.time)
+        }
+        Some(Epoch::Remote { url, checksum }) => {
+            let loader = prepared.loader.clone();
+            let time = blocking.spawn_blocking(move || loader.time_of(&url, checksum));
+            time.await.map_err(|lost| Error::Lost(lost.to_string()))??
+        }
     })
 }
 
@@ -229,87 +323,58 @@ fn make_plan(text: &Text, request: graph::Request) -> Result<Plan, Error> {
     })
 }
 
-/// Brings the files of a context to where they can be walked.
-#[cfg_attr(
-    not(feature = "git"),
-    expect(dead_code, reason = "unpacking cannot be cancelled")
-)]
-struct Loader<'a> {
-    store: &'a ContentStore,
-    steps: &'a Steps,
-    cancel: &'a Cancel,
-    #[cfg(feature = "git")]
-    policy: &'a git::Policy,
-}
-
-impl Loader<'_> {
-    fn open(&self, source: ContextSource) -> Result<Opened, Error> {
-        match source {
-            ContextSource::Empty => Ok(Opened::in_folder(self.store.scratch()?)),
-            ContextSource::Directory(root) => Ok(Opened {
-                root,
-                guard: None,
-                commit: None,
-                time: None,
-                lasts: true,
-            }),
-            ContextSource::Tar(reader) => {
-                let step = self.steps.begin("[internal] load build context");
-                step.end_plain(self.unpack(reader))
-            }
-            #[cfg(feature = "git")]
-            ContextSource::Git(source) => {
-                let step = format!("[internal] load git source {source}");
-                let step = self.steps.begin(step);
-                let meter = Meter::new(self.steps.events.clone(), step.id);
-                step.end_plain(self.check_out(&source, &meter))
-            }
-        }
-    }
-
-    fn unpack(&self, tar: Box<dyn Read + Send>) -> Result<Opened, Error> {
-        let opened = Opened::in_folder(self.store.scratch()?);
-        let limits = context::tar::Limits::default();
-        context::tar::extract(tar, &opened.root, &limits).map_err(context::Error::from)?;
-        Ok(opened)
-    }
-
-    #[cfg(feature = "git")]
-    fn check_out(&self, source: &GitSource, meter: &Meter) -> Result<Opened, Error> {
-        let (checkout, folder) =
-            remote::check_out(source, self.policy, self.store, self.cancel, meter)?;
-        Ok(Opened {
-            root: checkout.tree,
-            commit: Some(checkout.commit),
-            time: Some(checkout.time),
-            ..Opened::in_folder(folder)
-        })
-    }
-}
-
-fn read_dockerfile(source: &DockerfileSource, root: &Path) -> Result<Text, Error> {
+fn read_dockerfile(
+    #[cfg_attr(
+        not(feature = "git"),
+        expect(unused_variables, reason = "nothing is fetched")
+    )]
+    loader: &Loader,
+    source: DockerfileSource,
+    opened: &Opened,
+) -> Result<Text, Error> {
     match source {
         DockerfileSource::Text { name, text } => Ok(Text {
-            name: name.clone(),
-            text: text.clone().into_bytes(),
+            name,
+            text: text.into_bytes(),
             path: None,
         }),
         DockerfileSource::File(path) => {
-            read_file(&path.display().to_string(), path, fs::File::open(path))
+            read_file(&path.display().to_string(), &path, fs::File::open(&path))
         }
-        DockerfileSource::InContext(name) => {
-            let read = |name: &str| read_file(name, &root.join(name), context::open_in(root, name));
-            match read(name) {
-                // Docker has always taken the lower case for the name that nobody gave.
-                Err(missing @ Error::NoDockerfile(_)) if name == DEFAULT_NAME => {
-                    read(&DEFAULT_NAME.to_lowercase()).map_err(|error| match error {
-                        Error::NoDockerfile(_) => missing,
-                        error => error,
-                    })
-                }
-                found => found,
-            }
+        #[cfg(feature = "git")]
+        DockerfileSource::Http(url) => {
+            let file = loader.file(&url)?;
+            let text = read_file(&file.name, &file.blob, fs::File::open(&file.blob))?;
+            Ok(Text { path: None, ..text })
         }
+        DockerfileSource::InContext(name) => in_context(&name, opened),
+    }
+}
+
+fn in_context(name: &str, opened: &Opened) -> Result<Text, Error> {
+    if opened.image.is_some() {
+        return Err(Error::Invalid {
+            message: "the context is an image, out of which no Dockerfile is read".to_owned(),
+            hint: Some("give a Dockerfile from elsewhere, with -f FILE".to_owned()),
+        });
+    }
+    let root = &opened.root;
+    let read = |name: &str| read_file(name, &root.join(name), context::open_in(root, name));
+    if name != DEFAULT_NAME {
+        return read(name);
+    }
+    if let Some(name) = opened.dockerfile {
+        return read(name);
+    }
+    match read(name) {
+        // Docker has always taken the lower case for the name that nobody gave.
+        Err(missing @ Error::NoDockerfile(_)) => {
+            read(&DEFAULT_NAME.to_lowercase()).map_err(|error| match error {
+                Error::NoDockerfile(_) => missing,
+                error => error,
+            })
+        }
+        found => found,
     }
 }
 
@@ -350,37 +415,4 @@ fn parse(text: &Text) -> Result<Dockerfile, Error> {
             hint: error.hint().map(str::to_owned),
         }
     })
-}
-
-type Contexts = (Arc<Context>, BTreeMap<String, Arc<Context>>);
-
-fn scan_all(
-    store: &ContentStore,
-    opened: Opened,
-    ignore: Option<&IgnoreMatcher>,
-    named: &BTreeMap<String, NamedContext>,
-) -> Result<Contexts, Error> {
-    let Opened {
-        root, guard, lasts, ..
-    } = opened;
-    let memory = lasts.then(|| memory_file(store, &root));
-    let main = Context::scan(&root, ignore, memory, guard)?;
-    let mut directories = BTreeMap::new();
-    for (name, context) in named {
-        let NamedContext::Directory(root) = context else {
-            continue;
-        };
-        let ignore = context::read_ignore(root, None)?;
-        let memory = Some(memory_file(store, root));
-        let scanned = Context::scan(root, ignore.as_ref(), memory, None)?;
-        directories.insert(name.clone(), Arc::new(scanned));
-    }
-    Ok((Arc::new(main), directories))
-}
-
-/// Gives the file that remembers the digests of a directory's files.
-fn memory_file(store: &ContentStore, root: &Path) -> PathBuf {
-    let full = root.canonicalize().unwrap_or_else(|_| root.to_owned());
-    let name = Digest::sha256(full.as_os_str().as_encoded_bytes()).hex();
-    store.root().join("contexts").join(name)
 }

@@ -1,11 +1,18 @@
 //! What comes from a server, each in a step of its own before the one that needs it: a
 //! file over HTTP, a repository.
 
+use std::collections::BTreeMap;
+use std::fs::{File, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use tempfile::TempDir;
 
 use super::Shared;
+use super::auth;
 use super::files::Files;
 use super::meter::Meter;
 use crate::Cancel;
@@ -18,10 +25,70 @@ use crate::git::{self, Checkout, GitSource, Policy, public_url};
 use crate::graph::CopyStep;
 use crate::layer::{Entry, Kind, Toc, TreePath};
 use crate::registry::Digest;
+use crate::secret::Secret;
 use crate::snapshot::RootView;
+use url::Url;
 
 /// The mode of a downloaded file, as the reference builder has it.
 const FILE_MODE: u32 = 0o600;
+
+/// With what servers are asked, by ADD and for contexts.
+#[derive(Clone)]
+pub(crate) struct Remote {
+    pub(super) store: ContentStore,
+    /// Which servers may be asked, and how much may come.
+    pub(super) policy: Policy,
+    pub(super) cancel: Cancel,
+    /// The secrets of the build; those with the names of servers are logins.
+    pub(super) secrets: BTreeMap<String, Secret>,
+}
+
+impl Remote {
+    /// Brings a file into the store. Blocks.
+    pub(super) fn download(
+        &self,
+        meter: &Meter,
+        url: &Url,
+        checksum: Option<Digest>,
+    ) -> Result<Download, Error> {
+        let downloader = Downloader {
+            store: &self.store,
+            policy: &self.policy,
+            cancel: &self.cancel,
+            authorization: auth::of_file(&self.secrets, url)?,
+            progress: &|current, total| meter.moved("download", current, total.unwrap_or_default()),
+        };
+        Ok(downloader.fetch(url, checksum)?)
+    }
+
+    /// Fetches a commit into a folder of the store, which goes when it is dropped. Blocks.
+    pub(super) fn check_out(
+        &self,
+        meter: &Meter,
+        mut source: GitSource,
+    ) -> Result<(Checkout, TempDir), Error> {
+        if source.token.is_none() {
+            source.token = auth::of_repository(&self.secrets, &source.url)?;
+        }
+        let folder = self.store.scratch()?;
+        let dest = folder.path().join("tree");
+        let tell = |progress: git::Progress| {
+            let total = progress.total.unwrap_or_default();
+            meter.moved(&progress.task, progress.current, total);
+        };
+        let checkout = git::checkout(&source, &self.policy, &dest, &self.cancel, &tell)?;
+        Ok((checkout, folder))
+    }
+}
+
+/// Copies a downloaded file to where it can be walked, as a directory would hold it.
+pub(super) fn copy_out(blob: &Path, dest: &Path, modified: i64) -> io::Result<()> {
+    let (mut from, mut to) = (File::open(blob)?, File::create_new(dest)?);
+    io::copy(&mut from, &mut to)?;
+    to.set_permissions(Permissions::from_mode(FILE_MODE))?;
+    let since = Duration::from_secs(u64::try_from(modified).unwrap_or_default());
+    to.set_modified(SystemTime::UNIX_EPOCH + since)
+}
 
 /// Downloads a file; `checksum` is one that it must have.
 pub(super) async fn file(
@@ -33,17 +100,8 @@ pub(super) async fn file(
     let name = download::file_name(&url);
     let checksum: Option<Digest> = checksum.and_then(|checksum| checksum.parse().ok());
     let step = session.step(format!("[internal] download {}", public_url(&url)));
-    let meter = Meter::new(session.steps.events.clone(), step.id);
-    let shared = session.clone();
-    let downloaded = session.block(move || {
-        let downloader = Downloader {
-            store: &shared.store,
-            policy: &shared.git_policy,
-            cancel: &shared.cancel,
-            progress: &|current, total| meter.moved("download", current, total.unwrap_or_default()),
-        };
-        Ok(downloader.fetch(&url, checksum)?)
-    });
+    let (meter, remote) = (session.steps.meter(step.id), session.remote.clone());
+    let downloaded = session.block(move || remote.download(&meter, &url, checksum));
     let downloaded = step.end(downloaded.await, |file| (file.cached, None))?;
     let blob = session.store.blob_path(&downloaded.content.digest);
     let (view, root) = view_of(&name, &downloaded)?;
@@ -65,11 +123,10 @@ pub(super) async fn repository(
     let source = source(url, step)?;
     let selected = Selected::whole(b"", TreePath::root()).without(&step.choice.exclude)?;
     let running = session.step(format!("[internal] load git source {source}"));
-    let meter = Meter::new(session.steps.events.clone(), running.id);
-    let (shared, keeps_git_dir) = (session.clone(), source.keep_git_dir);
+    let (meter, remote) = (session.steps.meter(running.id), session.remote.clone());
+    let keeps_git_dir = source.keep_git_dir;
     let checked_out = session.block(move || {
-        let (policy, store) = (&shared.git_policy, &shared.store);
-        let (checkout, folder) = check_out(&source, policy, store, &shared.cancel, &meter)?;
+        let (checkout, folder) = remote.check_out(&meter, source.clone())?;
         let context = Context::scan(&checkout.tree, None, None, Some(Arc::new(folder)))?;
         let from = format!("{} {:?}", checkout.commit, source.subdir);
         Ok((context, format!("{from} {}", source.submodules)))
@@ -99,24 +156,6 @@ fn source(url: &str, step: &CopyStep) -> Result<GitSource, Error> {
         (_, given) => source.checksum = given.clone().or(source.checksum),
     }
     Ok(source)
-}
-
-/// Fetches a commit into a folder of the store, which goes when it is dropped. Blocks.
-pub(super) fn check_out(
-    source: &GitSource,
-    policy: &Policy,
-    store: &ContentStore,
-    cancel: &Cancel,
-    meter: &Meter,
-) -> Result<(Checkout, TempDir), Error> {
-    let folder = store.scratch()?;
-    let dest = folder.path().join("tree");
-    let tell = |progress: git::Progress| {
-        let total = progress.total.unwrap_or_default();
-        meter.moved(&progress.task, progress.current, total);
-    };
-    let checkout = git::checkout(source, policy, &dest, cancel, &tell)?;
-    Ok((checkout, folder))
 }
 
 /// A directory that holds the file and nothing else.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 
+use super::hostname;
 use super::layers::{identity_name, trees};
 use super::mounts::Prepared;
 use super::supply::{self, Supplies};
@@ -23,19 +24,19 @@ use crate::graph::RunStep;
 use crate::graph::key::{KeyBuilder, StepKey};
 use crate::graph::step::SCRIPTS;
 use crate::layer::Compression;
-use crate::registry::Descriptor;
+use crate::registry::{Descriptor, Platform};
 use crate::snapshot::diff;
 
-/// The name that the command sees for its machine.
-const HOSTNAME: &str = "buildkitsandbox";
 /// How many lines of output an error shows.
 const TAIL: usize = 20;
 /// A line longer than this is cut, so that a command without line ends cannot fill memory.
 const LINE_LIMIT: usize = 64 << 10;
 
-/// Gives the key of the step over a stack of layers. Proxies are not part of it.
+/// Gives the key of the step over a stack of layers; `platform` is the one that the command
+/// runs on. Proxies are not part of it.
 pub(crate) fn key(
     session: &Shared,
+    platform: &Platform,
     command: &RunStep,
     mounts: &[Prepared],
     below: &str,
@@ -45,7 +46,7 @@ pub(crate) fn key(
     KeyBuilder::new("run")
         .part("scope", &session.cache_scope)
         .part("below", below)
-        .part("platform", session.platform.to_string())
+        .part("platform", platform.to_string())
         .part("epoch", format!("{:?}", session.epoch))
         .list("argv", &command.argv)
         .list("env", env)
@@ -53,6 +54,7 @@ pub(crate) fn key(
         .part("user", &command.user)
         .part("network", format!("{:?}", command.network))
         .list("script", script)
+        .list("hostname", hostname::given(&session.plan.request.args))
         .list("mounts", mounts.iter().map(Prepared::key))
         .finish()
 }
@@ -84,6 +86,7 @@ pub(crate) async fn run(
         threads: session.threads,
         clamp_mtime: session.epoch,
         created: session.created_text(),
+        hostname: hostname::of(&session.plan.request.args).to_owned(),
         events: session.steps.events.clone(),
         step,
         cancel: session.cancel.clone(),
@@ -102,9 +105,9 @@ pub(crate) fn distinct(lowers: Vec<PathBuf>) -> Vec<PathBuf> {
 }
 
 /// The files by which names are found: the command sees them and cannot change them.
-fn network_files() -> Vec<Mount> {
+fn network_files(hostname: &str) -> Vec<Mount> {
     let hosts =
-        format!("127.0.0.1\tlocalhost {HOSTNAME}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+        format!("127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
     let resolver = std::fs::read("/etc/resolv.conf").unwrap_or_default();
     vec![
         memory_file("/etc/hosts", hosts.into_bytes(), 0o644),
@@ -142,6 +145,8 @@ struct RunJob {
     threads: usize,
     clamp_mtime: Option<i64>,
     created: String,
+    /// The name that the command sees for its machine.
+    hostname: String,
     events: EventSink,
     step: StepId,
     cancel: Cancel,
@@ -180,7 +185,7 @@ impl RunJob {
             upper: self.folder.child("upper")?,
             work: self.folder.child("work")?,
         };
-        let mut mounts = network_files();
+        let mut mounts = network_files(&self.hostname);
         mounts.extend(command.script.iter().map(script));
         mounts.extend(self.supplies.mounts.iter().cloned());
         Ok(RunSpec {
@@ -188,7 +193,7 @@ impl RunJob {
             secret_env: self.supplies.secret_env.clone(),
             cwd: command.cwd.clone(),
             user: command.user.clone(),
-            hostname: HOSTNAME.to_owned(),
+            hostname: self.hostname.clone(),
             network: command.network,
             mounts,
             ..RunSpec::new(rootfs, command.argv.clone())

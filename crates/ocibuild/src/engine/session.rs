@@ -1,7 +1,9 @@
-//! What all stages of one build share: the plan, the store, the context, the means to
-//! run and to report. Nothing here is decided; it is looked up and counted.
+//! What all stages of one build share: the store, the context, the means to run and to
+//! report, and for each platform the plan. Nothing here is decided; it is looked up and
+//! counted.
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
@@ -9,6 +11,10 @@ use std::time::SystemTime;
 use tokio::sync::{OnceCell, Semaphore};
 use tokio_util::task::TaskTracker;
 
+use super::flights::Flights;
+use super::named::NamedTrees;
+#[cfg(feature = "git")]
+use super::remote::Remote;
 use super::stage::StageState;
 use super::steps::{Step, Steps};
 use crate::Cancel;
@@ -32,37 +38,58 @@ pub(crate) type StageResult = Result<Arc<StageState>, Arc<Error>>;
 /// An image that is loaded once.
 pub(crate) type BaseCell = Arc<OnceCell<Result<BaseImage, Arc<Error>>>>;
 
-/// See the head of this file.
+/// The build for one platform.
 pub(crate) struct Session {
+    /// What the builds for all platforms share.
+    pub(crate) common: Arc<Common>,
     pub(crate) plan: Plan,
+    pub(crate) platform: Platform,
+    /// Which build checks are in force.
+    pub(crate) checks: Settings,
+    pub(crate) epoch: Option<i64>,
+    pub(crate) stages: Vec<OnceCell<StageResult>>,
+}
+
+impl Deref for Session {
+    type Target = Common;
+
+    fn deref(&self) -> &Common {
+        &self.common
+    }
+}
+
+/// What is the same for every platform of a build.
+pub(crate) struct Common {
     pub(crate) store: ContentStore,
     pub(crate) client: Client,
     pub(crate) context: Arc<Context>,
+    /// The image that the files of the context are in; `context` is empty then.
+    pub(crate) context_image: Option<NamedContext>,
     /// What the context leaves out.
     pub(crate) ignored: Option<Arc<IgnoreMatcher>>,
-    /// Which build checks are in force.
-    pub(crate) checks: Settings,
     pub(crate) named: BTreeMap<String, NamedContext>,
-    pub(crate) named_directories: BTreeMap<String, Arc<Context>>,
+    /// Those of the named contexts that are files.
+    pub(crate) trees: NamedTrees,
     pub(crate) secrets: BTreeMap<String, Secret>,
     pub(crate) agents: BTreeMap<String, PathBuf>,
     pub(crate) cache_scope: String,
-    /// From which servers ADD may fetch.
+    /// With what ADD asks servers.
     #[cfg(feature = "git")]
-    pub(crate) git_policy: crate::git::Policy,
-    pub(crate) platform: Platform,
+    pub(crate) remote: Remote,
     /// The platform was asked for.
     pub(crate) platform_given: bool,
+    /// Several platforms are built, and end in one index.
+    pub(crate) several: bool,
+    /// Steps that are the same for several platforms are done once.
+    pub(crate) flights: Flights,
     pub(crate) names: Vec<Reference>,
     pub(crate) labels: Vec<(String, String)>,
     pub(crate) outputs: Vec<Output>,
     pub(crate) use_cache: bool,
-    pub(crate) epoch: Option<i64>,
     pub(crate) now: SystemTime,
     pub(crate) threads: usize,
     pub(crate) commit: Option<String>,
     pub(crate) cancel: Cancel,
-    pub(crate) stages: Vec<OnceCell<StageResult>>,
     /// Images that were loaded, by name and platform.
     pub(crate) bases: Mutex<BTreeMap<String, BaseCell>>,
     pub(crate) helper: Helper,

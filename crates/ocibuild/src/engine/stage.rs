@@ -8,7 +8,7 @@ use futures::future::{BoxFuture, FutureExt, try_join, try_join_all};
 
 use super::mounts::{Prepared, Source};
 use super::session::{Located, StageResult};
-use super::{Shared, base, check, copy_step, files, layers, run_step};
+use super::{Shared, base, check, copy_step, files, foreign, layers, run_step};
 use crate::cache::{self, StepResult};
 use crate::content::Layer;
 use crate::copy;
@@ -117,6 +117,27 @@ async fn build(session: &Shared, index: usize) -> Result<StageState, Error> {
     Ok(work.state)
 }
 
+/// Gives what the names of the steps of a stage begin with; several platforms are told
+/// apart as the reference builder does: `linux/amd64->arm64 builder`.
+fn prefix(session: &Shared, index: usize, stages: usize, planned: &PlannedStage) -> String {
+    let name = match stages {
+        1 => "stage",
+        _ => &planned.name,
+    };
+    if !session.several {
+        return name.to_owned();
+    }
+    let (runs_on, target) = (session.plan.platform_of(index), &session.platform);
+    match runs_on.to_string() == target.to_string() {
+        true => format!("{runs_on} {name}"),
+        false => {
+            let target = target.to_string();
+            let short = target.strip_prefix("linux/").unwrap_or(&target);
+            format!("{runs_on}->{short} {name}")
+        }
+    }
+}
+
 /// The names of the steps of a stage: `[builder 2/5] RUN make`.
 struct StepNames {
     prefix: String,
@@ -138,10 +159,7 @@ impl StepNames {
             )
         });
         Self {
-            prefix: match stages.len() {
-                1 => "stage".to_owned(),
-                _ => planned.name.clone(),
-            },
+            prefix: prefix(session, index, stages.len(), planned),
             next: 2,
             total: steps.count() + 1,
             from: planned.base_name.clone(),
@@ -177,6 +195,9 @@ impl Work<'_> {
         let instruction = parse_trigger(text)
             .map_err(|error| Error::invalid(format!("ONBUILD {text:?} of the base: {error}")))?;
         supported::check_one(&instruction)?;
+        if let Instruction::Run(_) = instruction {
+            foreign::check_one(self.session.plan.platform_of(self.index))?;
+        }
         self.instruction(&instruction).await
     }
 
@@ -213,7 +234,8 @@ impl Work<'_> {
     async fn run(&mut self, line: &str, run: RunStep) -> Result<StepResult, Error> {
         let session = self.session;
         let mounts = self.mounts(&run.mounts).await?;
-        let key = run_step::key(session, &run, &mounts, &self.state.chain());
+        let platform = session.plan.platform_of(self.index);
+        let key = run_step::key(session, platform, &run, &mounts, &self.state.chain());
         let layers = self.state.layers.clone();
         self.step(line, key, async |step| {
             run_step::run(session, step, &layers, run, mounts).await
@@ -245,7 +267,7 @@ impl Work<'_> {
 
     async fn mounted_files(&self, from: Option<&str>) -> Result<files::Files, Error> {
         let Some(from) = from else {
-            return Ok(files::Files::Context(self.session.context.clone()));
+            return self.main_files().await;
         };
         match self.session.plan.resolve_mount(self.index, from)? {
             Some(found) => self.files_of(found).await,
@@ -287,10 +309,24 @@ impl Work<'_> {
     /// Finds the files that a copy is from.
     async fn source_files(&self, copy: &CopyStep) -> Result<files::Files, Error> {
         let Some(from) = &copy.from else {
-            return Ok(files::Files::Context(self.session.context.clone()));
+            return self.main_files().await;
         };
         let found = self.session.plan.resolve_from(self.index, from)?;
         self.files_of(found).await
+    }
+
+    /// Gives the files of the context of the build.
+    async fn main_files(&self) -> Result<files::Files, Error> {
+        let Some(image) = &self.session.context_image else {
+            return Ok(files::Files::Context(self.session.context.clone()));
+        };
+        let image = base::of_context(self.session, image, None).await?;
+        self.layered(image.layers).await
+    }
+
+    async fn layered(&self, layers: Vec<Layer>) -> Result<files::Files, Error> {
+        let view = layers::view(self.session, &layers).await?;
+        Ok(files::Files::Layers { layers, view })
     }
 
     /// Gives the files of a stage, image or named context.
@@ -302,14 +338,13 @@ impl Work<'_> {
             }
             StageRef::Image(reference) => base::image(self.session, &reference, None).await?.layers,
             StageRef::Context(name) => {
-                if let Some(context) = self.session.named_directories.get(&name) {
-                    return Ok(files::Files::Context(context.clone()));
+                if let Some(tree) = self.session.trees.get(&name).await? {
+                    return Ok(files::Files::Context(tree.context));
                 }
                 base::named(self.session, &name, None).await?.layers
             }
         };
-        let view = layers::view(self.session, &layers).await?;
-        Ok(files::Files::Layers { layers, view })
+        self.layered(layers).await
     }
 
     /// Takes the result of a step from the cache, or makes and remembers it.
@@ -321,15 +356,46 @@ impl Work<'_> {
     ) -> Result<StepResult, Error> {
         let session = self.session;
         let step = session.step(self.names.next(line));
-        let result = match self.known(&key).await {
-            Some(known) => Ok((true, known)),
-            None => make(step.id).await.map(|made| (false, made)),
+        let result = match session.several {
+            true => self.shared(&key, step.id, make).await,
+            false => self.alone(&key, step.id, make).await,
         };
-        if let Ok((false, made)) = &result {
-            cache::remember(&session.store, &key, made)?;
-        }
         let ended = step.end(result, |(cached, result)| (*cached, Some(result.summary())));
         ended.map(|(_, result)| result)
+    }
+
+    /// Gives the result of a step and whether it was there already.
+    async fn alone(
+        &self,
+        key: &StepKey,
+        step: StepId,
+        make: impl AsyncFnOnce(StepId) -> Result<StepResult, Error>,
+    ) -> Result<(bool, StepResult), Error> {
+        if let Some(known) = self.known(key).await {
+            return Ok((true, known));
+        }
+        let made = make(step).await?;
+        cache::remember(&self.session.store, key, &made)?;
+        Ok((false, made))
+    }
+
+    /// The same where another platform may need the step too: it is done once.
+    async fn shared(
+        &self,
+        key: &StepKey,
+        step: StepId,
+        make: impl AsyncFnOnce(StepId) -> Result<StepResult, Error>,
+    ) -> Result<(bool, StepResult), Error> {
+        let (flight, mut was_there) = (self.session.flights.of(key.0), true);
+        let result = flight.get_or_init(|| async {
+            let done = self.alone(key, step, make).await.map_err(Arc::new)?;
+            was_there = done.0;
+            Ok(done.1)
+        });
+        let result = result.await.clone();
+        result
+            .map(|result| (was_there, result))
+            .map_err(Error::Shared)
     }
 
     /// Gives the result of an earlier build. One that was made with a single id serves

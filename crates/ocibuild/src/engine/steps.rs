@@ -1,10 +1,13 @@
 //! The steps of a build: each gets a number when it begins, is told when it begins and
 //! ends, and is remembered when it is done.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+#[cfg(feature = "git")]
+use super::meter::Meter;
 use crate::build::StepRecord;
 use crate::causes::one_line;
 use crate::error::Error;
@@ -15,6 +18,8 @@ pub(crate) struct Steps {
     pub(crate) events: EventSink,
     next: AtomicU32,
     done: Mutex<Vec<StepRecord>>,
+    /// What was said once and is true for every platform.
+    told: Mutex<BTreeSet<String>>,
 }
 
 impl Steps {
@@ -24,6 +29,7 @@ impl Steps {
             events,
             next: AtomicU32::new(1),
             done: Mutex::default(),
+            told: Mutex::default(),
         }
     }
 
@@ -41,6 +47,17 @@ impl Steps {
             name,
             started: Instant::now(),
         }
+    }
+
+    /// Tells whether a text has not been told before, and remembers that it is now.
+    pub(crate) fn is_news(&self, text: String) -> bool {
+        lock(&self.told).insert(text)
+    }
+
+    /// Begins to measure a step.
+    #[cfg(feature = "git")]
+    pub(crate) fn meter(&self, step: StepId) -> Meter {
+        Meter::new(self.events.clone(), step)
     }
 
     /// Gives the finished steps in their order.

@@ -22,6 +22,7 @@ use crate::cancel::Cancel;
 use crate::event::Stream;
 use crate::secret::Hidden;
 
+pub mod binfmt;
 mod caps;
 mod child;
 mod error;

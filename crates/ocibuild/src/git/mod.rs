@@ -36,6 +36,7 @@ pub use error::GitError;
 pub(crate) use error::{host_and_port, public_url};
 pub(crate) use limits::Budget;
 pub use limits::{Excess, Limits};
+pub(crate) use policy::is_loopback;
 pub use policy::{Forbidden, HostPattern, InvalidHostPattern, Policy};
 pub(crate) use remote::{Tls, configure};
 pub use snapshot::{GitSnapshot, SnapshotAnswer};

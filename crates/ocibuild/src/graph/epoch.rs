@@ -1,7 +1,9 @@
 //! `SOURCE_DATE_EPOCH` (reproducible-builds.org) as a build argument or a global ARG: a
 //! number of seconds, or something that has a time of its own.
 
-use super::{Error, Plan};
+use crate::dockerfile::ast::{Add, Arg, Instruction, Stage};
+
+use super::{CopySource, Error, Plan, Scope};
 
 const NAME: &str = "SOURCE_DATE_EPOCH";
 
@@ -12,6 +14,15 @@ pub enum Epoch {
     Seconds(i64),
     /// That of the context, where it has one: of a repository that of its commit.
     Context,
+    /// That of a named context, where it has one.
+    Named(String),
+    /// That of what a server has: the one source of the one ADD of a stage.
+    Remote {
+        /// Its URL.
+        url: CopySource,
+        /// What `--checksum` says.
+        checksum: Option<String>,
+    },
 }
 
 impl Plan {
@@ -23,19 +34,65 @@ impl Plan {
             Some("context") => Ok(Some(Epoch::Context)),
             Some(text) => match text.parse() {
                 Ok(seconds) => Ok(Some(Epoch::Seconds(seconds))),
-                Err(_) if self.is_name(text) => Err(Error::Unsupported(format!(
-                    "{NAME}={text}, the time of a stage or named context,"
-                ))),
-                Err(_) => Err(Error::Invalid(format!(
-                    "invalid {NAME}: {text:?}: want seconds since 1970, or context"
-                ))),
+                Err(_) if self.request.contexts.contains(text) => {
+                    Ok(Some(Epoch::Named(text.to_owned())))
+                }
+                Err(_) => match self.stage_called(text) {
+                    Some(stage) => self.source_of(text, stage).map(Some),
+                    None => Err(Error::Invalid(format!(
+                        "invalid {NAME}: {text:?}: want seconds since 1970, context, or the name of a stage or named context"
+                    ))),
+                },
             },
         }
     }
 
-    fn is_name(&self, text: &str) -> bool {
-        self.request.contexts.contains(text)
-            || self.stage_of(self.dockerfile.stages.len(), text).is_some()
+    fn stage_called(&self, name: &str) -> Option<&Stage> {
+        let mut stages = self.dockerfile.stages.iter();
+        stages.find(|stage| {
+            let known = stage.name.as_ref();
+            known.is_some_and(|known| known.text.eq_ignore_ascii_case(name))
+        })
+    }
+
+    /// A stage has the time of something that comes from a server where it is nothing
+    /// else: `FROM scratch`, `ARG`s and one ADD.
+    fn source_of(&self, name: &str, stage: &Stage) -> Result<Epoch, Error> {
+        let refuse = |what: &str| {
+            Error::Invalid(format!(
+                "{NAME}={name}: the stage has no time: want FROM scratch, ARGs and one ADD of a URL, not {what}"
+            ))
+        };
+        let mut scope = self.globals.clone();
+        if scope.expand(&stage.from.image.text)? != "scratch" {
+            return Err(refuse("another base"));
+        }
+        let mut source = None;
+        for instruction in &stage.instructions {
+            match instruction {
+                Instruction::Arg(arg) => self.declare(&mut scope, arg)?,
+                Instruction::Add(add) if source.is_none() => {
+                    source = Some(remote(&scope, add)?.ok_or_else(|| refuse("files"))?);
+                }
+                other => return Err(refuse(&other.keyword().to_string())),
+            }
+        }
+        source.ok_or_else(|| refuse("nothing"))
+    }
+
+    fn declare(&self, scope: &mut Scope, arg: &Arg) -> Result<(), Error> {
+        for declaration in &arg.declarations {
+            let name = &declaration.name.text;
+            let value = match (self.request.args.get(name), &declaration.default) {
+                (Some(given), _) => Some(given.clone()),
+                (None, Some(default)) => Some(scope.expand(&default.text)?),
+                (None, None) => None,
+            };
+            if let Some(value) = value {
+                scope.set(name, &value);
+            }
+        }
+        Ok(())
     }
 
     /// Lets instructions see the number in place of what stood for it.
@@ -48,4 +105,17 @@ impl Plan {
             self.globals.set(NAME, &value);
         }
     }
+}
+
+/// Gives what a server has and ADD names, where that is all that it names.
+fn remote(scope: &Scope, add: &Add) -> Result<Option<Epoch>, Error> {
+    let ([source], []) = (&add.sources[..], &add.heredocs[..]) else {
+        return Ok(None);
+    };
+    let checksum = add.flags.checksum.as_ref();
+    let checksum = checksum.map(|word| scope.expand(&word.text)).transpose()?;
+    Ok(match CopySource::of(&scope.expand(&source.text)?) {
+        CopySource::Path(_) => None,
+        url => Some(Epoch::Remote { url, checksum }),
+    })
 }

@@ -438,6 +438,22 @@ impl Plan {
         Ok(stages.collect())
     }
 
+    /// Gives the platform on which the commands of a stage run: that of the image which it
+    /// begins with, be it through other stages.
+    pub fn platform_of(&self, stage: usize) -> &Platform {
+        let mut index = stage;
+        loop {
+            match self.stages.get(index) {
+                // A stage begins with an earlier one, so that this ends.
+                Some(Ok(planned)) => match planned.base {
+                    Base::Stage(base) => index = base,
+                    _ => return &planned.platform,
+                },
+                _ => return &self.request.platform,
+            }
+        }
+    }
+
     /// Gives the stages that the target needs.
     pub fn reachable(&self) -> Result<BTreeSet<usize>, (Location, Error)> {
         let mut seen = BTreeSet::new();

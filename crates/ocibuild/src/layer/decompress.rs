@@ -99,6 +99,12 @@ enum Format {
     Xz,
 }
 
+/// Gives what an archive that somebody hands over has in it, compressed or not: its
+/// first bytes say how.
+pub(crate) fn decompressed<'r>(reader: impl Read + 'r) -> io::Result<Box<dyn Read + 'r>> {
+    decoder(reader, Encoding::Archive)
+}
+
 fn decoder<'r>(mut reader: impl Read + 'r, encoding: Encoding) -> io::Result<Box<dyn Read + 'r>> {
     let mut magic = Vec::new();
     let mut detect = |detect: fn(&[u8]) -> Format| {

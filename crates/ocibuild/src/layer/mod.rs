@@ -27,8 +27,11 @@ pub mod toc;
 mod toc_builder;
 pub mod writer;
 
+#[cfg(feature = "git")]
+pub(crate) use archive::newest_file;
 pub use archive::{is_archive, read_archive};
 pub use compress::{Compression, Options};
+pub(crate) use decompress::decompressed;
 pub use digest::{ChainId, DiffId};
 pub use entry::{Content, Entry, EntryMeta, Kind, Xattr};
 pub use error::Error;

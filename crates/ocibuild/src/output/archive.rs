@@ -31,8 +31,7 @@ pub fn write_oci(store: &ContentStore, image: &Finished, dest: &Path) -> Result<
 
 /// Writes a tar that `docker load` reads.
 pub fn write_docker(store: &ContentStore, image: &Finished, dest: &Path) -> Result<(), Error> {
-    let documents = &image.documents;
-    let images = [DockerImage {
+    let images = image.content.images().iter().map(|documents| DockerImage {
         config: blob_name(&documents.config.descriptor.digest),
         repo_tags: image.names.clone(),
         layers: documents
@@ -40,7 +39,8 @@ pub fn write_docker(store: &ContentStore, image: &Finished, dest: &Path) -> Resu
             .iter()
             .map(|layer| blob_name(&layer.digest))
             .collect(),
-    }];
+    });
+    let images: Vec<DockerImage> = images.collect();
     let list = serde_json::to_vec(&images).expect("the list has only string keys");
     write(store, image, dest, Some(list))
 }
@@ -58,7 +58,6 @@ enum Member {
 
 /// Gives the members in the order of the tar; layers that are one blob are one member.
 fn members(image: &Finished, docker: Option<Vec<u8>>) -> BTreeMap<TreePath, Member> {
-    let documents = &image.documents;
     let mut members = BTreeMap::new();
     let mut add = |name: &str, member| {
         let path = TreePath::parse(name).expect("our own names stay inside");
@@ -66,14 +65,14 @@ fn members(image: &Finished, docker: Option<Vec<u8>>) -> BTreeMap<TreePath, Memb
     };
     add("blobs", Member::Folder);
     add("blobs/sha256", Member::Folder);
-    for layer in &documents.layers {
+    for layer in image.content.layers() {
         let blob = Member::Blob {
             digest: layer.digest,
             size: layer.size,
         };
         add(&blob_name(&layer.digest), blob);
     }
-    for document in [&documents.config, &documents.manifest] {
+    for document in image.content.documents() {
         let name = blob_name(&document.descriptor.digest);
         add(&name, Member::Bytes(document.bytes.clone()));
     }

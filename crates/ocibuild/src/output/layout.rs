@@ -18,10 +18,10 @@ pub fn write(store: &ContentStore, image: &Finished, dest: &Path) -> Result<(), 
     let mut manifests = existing(dest, &index_path)?;
     let blobs = dest.join("blobs/sha256");
     at(fs::create_dir_all(&blobs), "create", &blobs)?;
-    for layer in &image.documents.layers {
+    for layer in image.content.layers() {
         copy_blob(store, &layer.digest, &blobs.join(layer.digest.hex()))?;
     }
-    for document in [&image.documents.config, &image.documents.manifest] {
+    for document in image.content.documents() {
         let path = blobs.join(document.descriptor.digest.hex());
         write_bytes(&path, &document.bytes)?;
     }
@@ -35,7 +35,7 @@ pub fn write(store: &ContentStore, image: &Finished, dest: &Path) -> Result<(), 
 
 /// Gives the descriptors under which an index names the image: one a name, at least one.
 pub(crate) fn named_descriptors(image: &Finished) -> Vec<Descriptor> {
-    let plain = &image.documents.manifest.descriptor;
+    let plain = &image.content.top().descriptor;
     if image.names.is_empty() {
         return vec![plain.clone()];
     }

@@ -15,9 +15,9 @@ use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
 use crate::content;
-use crate::image::manifest::Documents;
+use crate::image::manifest::{Document, Documents};
 use crate::layer;
-use crate::registry::{self, Reference};
+use crate::registry::{self, Descriptor, Index, Platform, Reference, media_type};
 use crate::{snapshot, source};
 
 /// What is to be done with an image.
@@ -34,7 +34,8 @@ pub enum Output {
     DockerArchive(PathBuf),
     /// Write the root file system as a tar.
     Tar(PathBuf),
-    /// Write the root file system into a directory.
+    /// Write the root file system into a directory; of several platforms each into a
+    /// directory in it, such as `linux_arm64`.
     Local(PathBuf),
 }
 
@@ -57,6 +58,14 @@ pub enum Error {
     Occupied {
         /// The destination.
         path: PathBuf,
+    },
+    /// The output holds one image, and several were built.
+    #[error(
+        "{what} cannot hold an index of platforms: build one platform, or write an OCI layout or archive"
+    )]
+    OnePlatform {
+        /// Which output.
+        what: &'static str,
     },
     /// A tar that is written or read.
     #[error(transparent)]
@@ -132,13 +141,89 @@ pub(crate) fn write_whole(
     persist(file, dest)
 }
 
+/// What an output takes: one image, or an index of several.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// One image.
+    Image(Box<Documents>),
+    /// The images of several platforms.
+    Index {
+        /// The index.
+        index: Box<Document>,
+        /// What it names, in its order.
+        images: Vec<Documents>,
+    },
+}
+
+impl Content {
+    /// Makes the index of images, each with its platform.
+    pub fn index(images: Vec<(Platform, Documents)>) -> Self {
+        let described = images.iter().map(|(platform, documents)| Descriptor {
+            platform: Some(platform.clone()),
+            ..documents.manifest.descriptor.clone()
+        });
+        let index = Index::of(described.collect());
+        let bytes = serde_json::to_vec(&index).expect("an index has only string keys");
+        Self::Index {
+            index: Box::new(Document::new(media_type::INDEX, bytes)),
+            images: images.into_iter().map(|(_, image)| image).collect(),
+        }
+    }
+
+    /// Gives the document by which it is known.
+    pub fn top(&self) -> &Document {
+        match self {
+            Self::Image(documents) => &documents.manifest,
+            Self::Index { index, .. } => index,
+        }
+    }
+
+    /// Gives the images.
+    pub fn images(&self) -> &[Documents] {
+        match self {
+            Self::Image(documents) => std::slice::from_ref(documents.as_ref()),
+            Self::Index { images, .. } => images,
+        }
+    }
+
+    /// Gives every document: what names others comes after them.
+    pub(crate) fn documents(&self) -> Vec<&Document> {
+        let images = self.images().iter();
+        let mut all: Vec<&Document> = images
+            .flat_map(|image| [&image.config, &image.manifest])
+            .collect();
+        if let Self::Index { index, .. } = self {
+            all.push(index);
+        }
+        all
+    }
+
+    /// Gives the layers of all images, some perhaps more than once.
+    pub(crate) fn layers(&self) -> impl Iterator<Item = &Descriptor> {
+        self.images().iter().flat_map(|image| &image.layers)
+    }
+}
+
 /// An image as the outputs take it.
 #[derive(Debug, Clone)]
 pub struct Finished {
-    /// Manifest, configuration, layer descriptors.
-    pub documents: Documents,
+    /// Manifests, configurations, layer descriptors.
+    pub content: Content,
     /// The names that archives and layouts give it.
     pub names: Vec<String>,
     /// Seconds since 1970 for what an output itself dates.
     pub created: i64,
+}
+
+/// Refuses outputs that cannot hold more than one platform.
+pub(crate) fn refuse_for_several(several: bool, outputs: &[Output]) -> Result<(), Error> {
+    let what = outputs.iter().find_map(|output| match output {
+        Output::DockerArchive(_) => Some("an archive for docker load"),
+        Output::Tar(_) => Some("a tar of the root file system"),
+        _ => None,
+    });
+    match what.filter(|_| several) {
+        Some(what) => Err(Error::OnePlatform { what }),
+        None => Ok(()),
+    }
 }

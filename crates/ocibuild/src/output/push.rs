@@ -3,9 +3,10 @@
 
 use bytes::Bytes;
 
-use super::{Error, Finished};
+use super::Error;
 use crate::content::ContentStore;
 use crate::content::{Layer, Origin};
+use crate::image::manifest::{Document, Documents};
 use crate::registry::{
     BlobSource, Client, Digest, ImagePush, LayerPush, Progress, Reference, Repository,
 };
@@ -14,12 +15,47 @@ use crate::source;
 /// How many layers are sent at once.
 const CONCURRENCY: usize = 4;
 
+/// An image of an index, and where its layers are.
+pub(crate) struct Part<'a> {
+    pub(crate) image: &'a Documents,
+    pub(crate) layers: &'a [Layer],
+}
+
+/// Pushes the images of an index by their digests, then the index under a name; gives
+/// the digest of the index, which the registry confirmed.
+pub(crate) async fn push_index(
+    store: &ContentStore,
+    client: &Client,
+    index: &Document,
+    parts: &[Part<'_>],
+    reference: &Reference,
+    progress: &Progress,
+) -> Result<Digest, Error> {
+    let wanted = index.descriptor.digest;
+    let there = client.head(reference).await.ok().flatten();
+    if there.is_some_and(|found| found.digest == wanted) {
+        return Ok(wanted);
+    }
+    // One after the other: layers that two of them share are then sent once.
+    for Part { image, layers } in parts {
+        let digest = image.manifest.descriptor.digest;
+        let by_digest = reference.repository().with_digest(digest);
+        push(store, client, image, layers, &by_digest, progress).await?;
+    }
+    let media_type = &index.descriptor.media_type;
+    let pushed = client.push_manifest(reference, media_type, &index.bytes);
+    pushed.await.map_err(|source| Error::Push {
+        reference: reference.to_string(),
+        source,
+    })
+}
+
 /// Pushes the image under a name; gives the digest that the registry confirmed. Layers
 /// that are not here are fetched only if the registry needs them from us.
 pub async fn push(
     store: &ContentStore,
     client: &Client,
-    image: &Finished,
+    image: &Documents,
     layers: &[Layer],
     reference: &Reference,
     progress: &Progress,
@@ -28,7 +64,7 @@ pub async fn push(
     if !layers.iter().any(|layer| is_absent(&layer)) {
         return send(store, client, image, layers, reference, progress).await;
     }
-    let wanted = image.documents.manifest.descriptor.digest;
+    let wanted = image.manifest.descriptor.digest;
     let there = client.head(reference).await.ok().flatten();
     if there.is_some_and(|found| found.digest == wanted) {
         return Ok(wanted);
@@ -51,15 +87,14 @@ pub async fn push(
 async fn send(
     store: &ContentStore,
     client: &Client,
-    image: &Finished,
+    image: &Documents,
     layers: &[Layer],
     reference: &Reference,
     progress: &Progress,
 ) -> Result<Digest, Error> {
-    let documents = &image.documents;
     let layers = layers
         .iter()
-        .zip(&documents.layers)
+        .zip(&image.layers)
         .map(|(layer, descriptor)| LayerPush {
             descriptor: descriptor.clone(),
             source: BlobSource::File(store.blob_path(&layer.blob.digest)),
@@ -67,10 +102,10 @@ async fn send(
         })
         .collect();
     let push = ImagePush {
-        manifest: Bytes::from(documents.manifest.bytes.clone()),
-        media_type: documents.manifest.descriptor.media_type.clone(),
-        config: documents.config.descriptor.clone(),
-        config_bytes: Bytes::from(documents.config.bytes.clone()),
+        manifest: Bytes::from(image.manifest.bytes.clone()),
+        media_type: image.manifest.descriptor.media_type.clone(),
+        config: image.config.descriptor.clone(),
+        config_bytes: Bytes::from(image.config.bytes.clone()),
         layers,
         concurrency: CONCURRENCY,
     };

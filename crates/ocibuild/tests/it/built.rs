@@ -137,7 +137,8 @@ impl Built {
             digest,
             ..Descriptor::of(ocibuild::registry::media_type::MANIFEST, &bytes)
         };
-        let open = |digest: &Digest| Ok(Box::new(File::open(blob(digest))?) as Box<dyn Read + Send>);
+        let open =
+            |digest: &Digest| Ok(Box::new(File::open(blob(digest))?) as Box<dyn Read + Send>);
         let config = validate(&descriptor, &open).unwrap();
         let layers: Vec<Arc<Toc>> = manifest
             .layers

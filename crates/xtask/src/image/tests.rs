@@ -43,7 +43,7 @@ impl Built {
         let blobs = self.folder.path().join("oci/blobs/sha256");
         let open = |digest: &Digest| {
             let blob = File::open(blobs.join(digest.hex()))?;
-            Ok(Box::new(blob) as Box<dyn Read>)
+            Ok(Box::new(blob) as Box<dyn Read + Send>)
         };
         validate(&self.image.manifest.descriptor, &open).unwrap()
     }

@@ -87,23 +87,22 @@ fn compressed_archives_are_recognized() {
     let plain = archive(PLAIN);
     let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
     gzip.write_all(&plain).unwrap();
+    let mut bzip2 = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+    bzip2.write_all(&plain).unwrap();
+    let xz = lzma_rust2::XzOptions::with_preset(0);
+    let mut xz = lzma_rust2::XzWriter::new(Vec::new(), xz).unwrap();
+    xz.write_all(&plain).unwrap();
     for bytes in [
         gzip.finish().unwrap(),
         zstd::encode_all(&plain[..], 1).unwrap(),
+        bzip2.finish().unwrap(),
+        xz.finish().unwrap(),
     ] {
         let (_dest, done) = unpack(&bytes).unwrap();
         assert_eq!(done.entries, 6);
     }
-    for (bytes, name) in [
-        (b"BZh91AY&SY".as_slice(), "bzip2"),
-        (b"\xfd7zXZ\0\0\0", "xz"),
-    ] {
-        let error = unpack(bytes).unwrap_err();
-        assert!(
-            matches!(error, TarError::Compression(n) if n == name),
-            "{error}"
-        );
-    }
+    let error = unpack(b"PK\x03\x04").unwrap_err();
+    assert!(matches!(error, TarError::Format("zip")), "{error}");
 }
 
 #[test]

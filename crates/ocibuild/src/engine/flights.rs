@@ -1,0 +1,27 @@
+//! Steps that builds for several platforms have in common, such as those of a stage that
+//! runs on the builder's platform whatever is built for: the first that needs one does
+//! it, the others wait for its result.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::OnceCell;
+
+use crate::cache::StepResult;
+use crate::error::Error;
+use crate::registry::Digest;
+
+/// What a step gave, once it is done.
+pub(crate) type Flight = Arc<OnceCell<Result<StepResult, Arc<Error>>>>;
+
+/// The steps of a build by their keys.
+#[derive(Default)]
+pub(crate) struct Flights(Mutex<BTreeMap<Digest, Flight>>);
+
+impl Flights {
+    /// Gives where the result of a step is or will be.
+    pub(super) fn of(&self, key: Digest) -> Flight {
+        let mut flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        flights.entry(key).or_default().clone()
+    }
+}
