@@ -11,7 +11,7 @@ use super::entries::Entries;
 use super::read::{Body, Budget, Encoding, checked_path};
 use super::stream::Stream;
 use super::toc_builder::Cost;
-use super::{EntryMeta, Error, Kind, Limits, TreePath, names};
+use super::{EntryMeta, Error, Limits, TreePath, names};
 
 /// Tells whether this is an archive, compressed or not: whether it begins with the header
 /// of an entry.
@@ -50,7 +50,7 @@ pub fn read_archive<E: From<Error>>(
 pub(crate) fn newest_file(file: impl Read) -> Result<Option<i64>, Error> {
     let mut newest = None;
     read_archive(file, &Limits::default(), |meta, _| {
-        if let Kind::File(_) = meta.kind {
+        if let super::Kind::File(_) = meta.kind {
             newest = newest.max(Some(meta.mtime));
         }
         Ok::<_, Error>(())
