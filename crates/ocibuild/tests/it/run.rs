@@ -41,6 +41,14 @@ fn b62_names_of_this_machine_are_known() {
 }
 
 #[test]
+fn no_signal_is_ignored_or_blocked() {
+    let text = "FROM busybox\nRUN grep -E '^Sig(Blk|Ign):' /proc/self/status > /seen; true\n";
+    let image = built(ContextDir::new(), text);
+    let want = "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n";
+    assert_eq!(image.text("seen"), want);
+}
+
+#[test]
 fn a_command_gets_its_environment() {
     let text = "FROM busybox\nENV E=env\nARG A=arg\nARG UNSET\nENV X=env\nARG X=arg\n\
         USER nobody\nWORKDIR /work/here\nRUN env | sort > /tmp/env; pwd > /tmp/pwd; id -u > /tmp/id\n\
