@@ -131,6 +131,11 @@ impl<C> Kind<C> {
         matches!(self, Self::Dir)
     }
 
+    /// Tells whether this is neither directory nor file nor another name of one.
+    pub fn is_special(&self) -> bool {
+        !matches!(self, Self::Dir | Self::File(_) | Self::Hardlink { .. })
+    }
+
     /// Replaces what is known of a file's content.
     pub fn map<D>(self, content: impl FnOnce(C) -> D) -> Kind<D> {
         match self {

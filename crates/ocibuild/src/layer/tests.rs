@@ -467,6 +467,23 @@ mod hostile {
     }
 
     #[test]
+    fn hard_links_to_what_is_no_file_are_one_more() {
+        let layer = read(&archive(&[
+            link(b"link", b'2', b"gone"),
+            link(b"twin", b'1', b"link"),
+            link(b"triplet", b'1', b"twin"),
+            entry(b"pipe", b'6', b""),
+            link(b"pipe2", b'1', b"pipe"),
+        ]))
+        .expect("a valid layer");
+        let kind = |name: &str| &layer.toc.get(&path(name)).expect("it is there").kind;
+        let target = b"gone".to_vec();
+        assert_eq!(*kind("triplet"), Kind::Symlink { target });
+        assert_eq!(kind("twin"), kind("link"));
+        assert_eq!(*kind("pipe2"), Kind::Fifo);
+    }
+
+    #[test]
     fn absolute_and_dotted_names_are_inside() {
         let layer = read(&archive(&[
             entry(b"./", b'5', b""),

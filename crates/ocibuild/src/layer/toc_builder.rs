@@ -40,10 +40,7 @@ impl TocBuilder {
             let reason = "a file that a hard link names cannot be replaced";
             return Err(conflict(&meta.path, &old.path, reason));
         }
-        if let Kind::Hardlink { target } = &mut meta.kind {
-            *target = self.linked_file(&meta.path, target)?;
-        }
-        Ok(())
+        self.settle_link(meta)
     }
 
     /// Adds an entry that was admitted.
@@ -133,6 +130,26 @@ impl TocBuilder {
         }
         if self.opaques.contains(path) {
             return Err(conflict(path, path, "only a directory can be opaque"));
+        }
+        Ok(())
+    }
+
+    /// A hard link to a file names the file itself. Other builders write hard links to
+    /// symbolic links, devices and pipes too, which have no content to share: such a name
+    /// becomes one more of these.
+    fn settle_link(&self, meta: &mut EntryMeta) -> Result<(), Error> {
+        let Kind::Hardlink { target } = &mut meta.kind else {
+            return Ok(());
+        };
+        match self.entries.get(target) {
+            Some(entry) if entry.kind.is_special() => {
+                let path = meta.path.clone();
+                *meta = EntryMeta {
+                    path,
+                    ..entry.to_meta()
+                };
+            }
+            _ => *target = self.linked_file(&meta.path, target)?,
         }
         Ok(())
     }

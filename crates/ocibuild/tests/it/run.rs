@@ -63,6 +63,14 @@ fn row_19_the_machine_of_a_command_has_a_name() {
 }
 
 #[test]
+fn no_signal_is_ignored_or_blocked() {
+    let text = "FROM busybox\nRUN grep -E '^Sig(Blk|Ign):' /proc/self/status > /seen; true\n";
+    let image = built(ContextDir::new(), text);
+    let want = "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n";
+    assert_eq!(image.text("seen"), want);
+}
+
+#[test]
 fn a_command_gets_its_environment() {
     let text = "FROM busybox\nENV E=env\nARG A=arg\nARG UNSET\nENV X=env\nARG X=arg\n\
         USER nobody\nWORKDIR /work/here\nRUN env | sort > /tmp/env; pwd > /tmp/pwd; id -u > /tmp/id\n\

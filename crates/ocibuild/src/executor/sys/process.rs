@@ -72,10 +72,24 @@ fn pointers(strings: &[CString]) -> Vec<*const c_char> {
 pub(in super::super) fn reset_signals() {
     // The highest number on Linux; a plain 64 because SIGRTMAX hides two from libc.
     const LAST_SIGNAL: i32 = 64;
+    // The kernel's struct sigaction, at most this long: handler, flags, restorer, mask.
+    let default = [0_u64; 4];
     for signal in 1..=LAST_SIGNAL {
-        // SAFETY: SIG_DFL installs no handler, so no code can run on a signal. It
-        // fails for KILL, STOP and the two of libc, which stay as they are.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // Not by libc: it refuses the two that it uses itself, and its posix_spawn, with
+        // which the standard library started this process, has left them ignored.
+        // SAFETY: the pointer is to zeroes that live through the call and are all of the
+        // struct; they are SIG_DFL, which installs no handler, so no code can run on a
+        // signal. A null pointer for the old action is allowed. The call fails for KILL
+        // and STOP, which stay as they are.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                ptr::null::<u64>(),
+                size_of::<u64>(),
+            )
+        };
     }
     // SAFETY: a zeroed sigset_t is a valid value; sigemptyset fills it before it is
     // read, and a null pointer for the old mask is allowed.
