@@ -156,6 +156,19 @@ pub enum Error {
         /// What the system says.
         source: io::Error,
     },
+    /// A blob is too large for one request, and chunks are not taken.
+    #[error(
+        "{action}: the blob of {size} bytes is too large for one request to this registry \
+         (or a proxy before it), which does not take it in smaller ones"
+    )]
+    NoChunks {
+        /// What was being done.
+        action: Action,
+        /// The size of the blob, in bytes.
+        size: u64,
+        /// How the registry refused.
+        source: Box<Error>,
+    },
     /// Every attempt failed, or the time for them is over.
     #[error("gave up after {attempts} attempts")]
     GaveUp {
@@ -191,7 +204,8 @@ impl Error {
             | Self::Document { action, .. }
             | Self::NotAnImage { action, .. }
             | Self::NoSuchPlatform { action, .. }
-            | Self::File { action, .. } => action,
+            | Self::File { action, .. }
+            | Self::NoChunks { action, .. } => action,
             Self::GaveUp { source, .. } => source.action(),
         }
     }
@@ -236,7 +250,7 @@ impl Error {
     pub fn status(&self) -> Option<u16> {
         match self {
             Self::Refused { refusal, .. } => Some(refusal.status),
-            Self::GaveUp { source, .. } => source.status(),
+            Self::NoChunks { source, .. } | Self::GaveUp { source, .. } => source.status(),
             _ => None,
         }
     }
@@ -305,6 +319,8 @@ pub struct Refusal {
     pub retry_after: Option<Duration>,
     /// What was sent, where the size is the reason.
     pub sent: Option<u64>,
+    /// Who answered, by its `Server` header: often a proxy.
+    pub server: Option<String>,
 }
 
 impl Refusal {
@@ -331,7 +347,14 @@ impl Refusal {
             errors,
             retry_after,
             sent: None,
+            server: None,
         }
+    }
+
+    /// Notes who answered.
+    pub(crate) fn answered_by(mut self, server: Option<&str>) -> Self {
+        self.server = server.map(|text| clean(text, Self::MAX_TEXT));
+        self
     }
 
     fn is_transient(&self) -> bool {
@@ -355,7 +378,11 @@ impl fmt::Display for Refusal {
             write!(f, " {reason}")?;
         }
         if self.status == 413 {
-            f.write_str(": it, or a proxy before it, takes no request as large as this one")?;
+            f.write_str(": it, or a proxy before it")?;
+            if let Some(server) = &self.server {
+                write!(f, " ({server:?})")?;
+            }
+            f.write_str(", takes no request as large as this one")?;
             if let Some(sent) = self.sent {
                 write!(f, " of {sent} bytes")?;
             }

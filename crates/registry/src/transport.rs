@@ -11,6 +11,7 @@ use bytes::{Bytes, BytesMut};
 use reqwest::Method;
 use reqwest::header::{
     AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
+    SERVER,
 };
 use url::Url;
 
@@ -21,7 +22,7 @@ use crate::connector::Connector;
 use crate::error::{Error, Refusal};
 use crate::home::Home;
 use crate::retry::{Backoff, Retry};
-use crate::upload::Upload;
+use crate::upload::{Paces, Part};
 
 const MAX_REDIRECTS: usize = 5;
 /// A first login, and a renewal where the token of a first login was refused.
@@ -44,7 +45,7 @@ pub(crate) struct Request<'a> {
 pub(crate) enum Body<'a> {
     Empty,
     Bytes(Bytes),
-    Upload(&'a Upload<'a>),
+    Part(Part<'a>),
 }
 
 impl<'a> Request<'a> {
@@ -86,6 +87,8 @@ pub(crate) struct Transport {
     connector: Connector,
     authenticator: Authenticator,
     retry: Retry,
+    /// What is known of how much each registry takes at once.
+    pub(crate) paces: Paces,
 }
 
 impl Transport {
@@ -94,6 +97,7 @@ impl Transport {
             connector,
             authenticator,
             retry,
+            paces: Paces::default(),
         }
     }
 
@@ -152,7 +156,9 @@ impl Transport {
             }
             let headers = response.headers().clone();
             let body = self.error_body(request, &mut response).await;
-            let refusal = Refusal::new(status.as_u16(), &body, retry_after(&headers));
+            let server = headers.get(SERVER).and_then(|value| value.to_str().ok());
+            let refusal =
+                Refusal::new(status.as_u16(), &body, retry_after(&headers)).answered_by(server);
             let renewable = logins < MAX_LOGINS
                 && is_about_login(request, &refusal, header.is_some() && logins == 0);
             // What another origin says about logging in is not about our login.
@@ -222,9 +228,9 @@ impl Transport {
             Body::Empty if request.is_read() => builder,
             Body::Empty => builder.header(CONTENT_LENGTH, 0),
             Body::Bytes(bytes) => builder.body(bytes.clone()),
-            Body::Upload(upload) => {
-                let body = upload.body(&request.action, &activity)?;
-                builder.header(CONTENT_LENGTH, upload.size()).body(body)
+            Body::Part(part) => {
+                let body = part.body(&request.action, &activity)?;
+                builder.header(CONTENT_LENGTH, part.length()).body(body)
             }
         };
         match activity.watch(builder.send(), self.retry.idle).await {
@@ -276,7 +282,7 @@ fn refused(request: &Request<'_>, mut refusal: Refusal) -> Error {
     refusal.sent = match &request.body {
         Body::Empty => None,
         Body::Bytes(bytes) => Some(bytes.len() as u64),
-        Body::Upload(upload) => Some(upload.size()),
+        Body::Part(part) => Some(part.length()),
     };
     Error::Refused {
         action: request.action.clone(),

@@ -42,8 +42,12 @@ impl Connection {
         self.0.store(true, Ordering::Relaxed);
     }
 
+    pub(super) fn is_broken(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
     fn check(&self) -> io::Result<()> {
-        match self.0.load(Ordering::Relaxed) {
+        match self.is_broken() {
             true => Err(io::ErrorKind::ConnectionReset.into()),
             false => Ok(()),
         }

@@ -1,9 +1,11 @@
 //! Failures on purpose: which request fails, and how.
 
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use axum::body::{Body, Bytes};
 use axum::extract::Request;
+use axum::http::header::CONTENT_LENGTH;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures::stream;
@@ -53,7 +55,20 @@ pub struct Answer {
 }
 
 #[derive(Default)]
-pub(super) struct Faults(Mutex<Vec<Rule>>);
+pub(super) struct Faults {
+    rules: Mutex<Vec<Rule>>,
+    line: Mutex<Line>,
+}
+
+/// What lies between the clients and the registry.
+#[derive(Default)]
+struct Line {
+    break_every: Option<u64>,
+    /// Bytes of bodies that have passed since the last break.
+    passed: Arc<AtomicU64>,
+    largest: Option<u64>,
+    buffering: bool,
+}
 
 struct Rule {
     method: String,
@@ -65,7 +80,7 @@ struct Rule {
 
 impl Faults {
     pub(super) fn add(&self, method: &str, path_prefix: &str, nth: usize, fault: Fault) {
-        lock(&self.0).push(Rule {
+        lock(&self.rules).push(Rule {
             method: method.to_owned(),
             path_prefix: path_prefix.to_owned(),
             left: nth.max(1),
@@ -73,9 +88,60 @@ impl Faults {
         });
     }
 
+    pub(super) fn break_every(&self, bytes: u64) {
+        lock(&self.line).break_every = Some(bytes);
+    }
+
+    pub(super) fn limit_bodies(&self, bytes: u64) {
+        lock(&self.line).largest = Some(bytes);
+    }
+
+    pub(super) fn buffer_bodies(&self) {
+        lock(&self.line).buffering = true;
+    }
+
+    /// Sends a request over the line: what comes out at its other end, or the answer
+    /// where it does not get through.
+    pub(super) async fn carry(
+        &self,
+        request: Request,
+        connection: &Connection,
+    ) -> Result<Request, Box<Response>> {
+        let (largest, buffering) = {
+            let line = lock(&self.line);
+            (line.largest, line.buffering)
+        };
+        let length = request.headers().get(CONTENT_LENGTH);
+        let length = length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+        if largest.is_some_and(|largest| length.is_some_and(|length| length > largest)) {
+            linger(request);
+            let server = [("server", "test-proxy")];
+            return Err(Box::new((status(413), server, "too large").into_response()));
+        }
+        let request = self.wear(request, connection.clone());
+        if !buffering {
+            return Ok(request);
+        }
+        let (parts, body) = request.into_parts();
+        match axum::body::to_bytes(body, usize::MAX).await {
+            Ok(bytes) => Ok(Request::from_parts(parts, bytes.into())),
+            // The connection is broken already.
+            Err(_) => Err(Box::default()),
+        }
+    }
+
+    fn wear(&self, request: Request, connection: Connection) -> Request {
+        let line = lock(&self.line);
+        let Some(every) = line.break_every else {
+            return request;
+        };
+        let passed = Arc::clone(&line.passed);
+        request.map(|body| Body::from_stream(worn(body, every, passed, connection)))
+    }
+
     /// Counts a request; gives the fault that hits it.
     pub(super) fn take(&self, request: &Request) -> Option<Fault> {
-        let mut rules = lock(&self.0);
+        let mut rules = lock(&self.rules);
         for rule in rules.iter_mut() {
             let method = rule.method.is_empty() || rule.method == request.method().as_str();
             if method && request.uri().path().starts_with(&rule.path_prefix) {
@@ -181,6 +247,35 @@ fn cut(
         piece.truncate(usize::try_from(left).unwrap_or(usize::MAX));
         let left = left - piece.len() as u64;
         Ok(Some((piece, (pieces, left, end))))
+    })
+}
+
+/// Lets a body through until `every` bytes of any bodies have passed; then the
+/// connection breaks, and counting starts anew.
+fn worn(
+    body: Body,
+    every: u64,
+    passed: Arc<AtomicU64>,
+    connection: Connection,
+) -> impl Stream<Item = Result<Bytes, std::io::Error>> + Send {
+    let state = (body.into_data_stream(), passed, connection);
+    stream::try_unfold(state, move |(mut pieces, passed, connection)| async move {
+        if connection.is_broken() {
+            return Err(std::io::ErrorKind::ConnectionReset.into());
+        }
+        let Some(piece) = pieces.next().await else {
+            return Ok(None);
+        };
+        let mut piece = piece.map_err(std::io::Error::other)?;
+        let length = piece.len() as u64;
+        let before = passed.fetch_add(length, Ordering::Relaxed);
+        if before + length >= every {
+            let through = every.saturating_sub(before);
+            piece.truncate(usize::try_from(through).unwrap_or(usize::MAX));
+            passed.store(0, Ordering::Relaxed);
+            connection.reset();
+        }
+        Ok(Some((piece, (pieces, passed, connection))))
     })
 }
 

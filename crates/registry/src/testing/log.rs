@@ -27,6 +27,8 @@ pub struct Logged {
     pub authorized: bool,
     /// The `Range` that it asked for.
     pub range: Option<String>,
+    /// The `Content-Range` of its body.
+    pub content_range: Option<String>,
 }
 
 #[derive(Default)]
@@ -54,6 +56,7 @@ impl Log {
             status: None,
             authorized: header("authorization").is_some(),
             range: header("range"),
+            content_range: header("content-range"),
         };
         let mut entries = lock(&self.0);
         let number = entries.last().map_or(0, |entry| entry.number + 1);

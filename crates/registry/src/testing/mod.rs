@@ -119,6 +119,23 @@ impl Registry {
         self.shared.faults.add(method, path_prefix, nth, fault);
     }
 
+    /// Breaks the line from now on: whenever so many bytes of requests' bodies have
+    /// passed, the connection that carries the last of them is reset.
+    pub fn break_line_every(&self, bytes: u64) {
+        self.shared.faults.break_every(bytes);
+    }
+
+    /// Answers 413 from now on to requests with larger bodies, as a proxy does.
+    pub fn limit_bodies(&self, bytes: u64) {
+        self.shared.faults.limit_bodies(bytes);
+    }
+
+    /// Hands bodies on from now on only when they are complete, as proxies do that
+    /// buffer: nothing of a request that breaks gets to the registry.
+    pub fn buffer_bodies(&self) {
+        self.shared.faults.buffer_bodies();
+    }
+
     /// Gives the requests so far, in the order of their arrival.
     pub fn requests(&self) -> Vec<Logged> {
         self.shared.log.all()
@@ -191,6 +208,13 @@ async fn intercept(
 ) -> Response {
     let (request, entry) = shared.log.enter(request);
     let fault = shared.faults.take(&request);
+    let request = match shared.faults.carry(request, &connection).await {
+        Ok(request) => request,
+        Err(answer) => {
+            shared.log.leave(entry, answer.status());
+            return *answer;
+        }
+    };
     let pass = async |request| match shared.gate.check(request).await {
         Ok(request) => next.run(request).await,
         Err(refusal) => *refusal,

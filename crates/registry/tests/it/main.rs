@@ -9,7 +9,9 @@
 mod alias;
 mod ecr;
 mod hostile;
+mod line;
 mod login;
+mod nginx;
 mod phases;
 mod retries;
 mod server;
@@ -17,3 +19,4 @@ mod suite;
 mod support;
 mod tls;
 mod tools;
+mod uploads;

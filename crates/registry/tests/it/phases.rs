@@ -113,12 +113,9 @@ async fn a_connection_that_breaks_names_its_other_end() {
     let registry = Registry::start().unwrap();
     let image = image(112, &[300_000]);
     for _ in 0..8 {
-        registry.inject(
-            "PUT",
-            "/v2/app/blobs/uploads/",
-            1,
-            Fault::ResetAfter(100_000),
-        );
+        for method in ["PUT", "PATCH"] {
+            registry.inject(method, "/v2/app/blobs/uploads/", 1, Fault::Reset);
+        }
     }
     let reference = registry.reference("app:v1");
     let error = failure(&client(), &reference, &image).await;

@@ -5,7 +5,7 @@ use ocibuild_registry::{Digest, Hasher, Progress, digest::Algorithm, media_type}
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 
-use crate::support::{client, image, noise};
+use crate::support::{client, image, noise, plain_http};
 
 /// One request after the other, by hand.
 struct Hand {
@@ -19,17 +19,7 @@ impl Hand {
     }
 
     fn to(registry: Registry) -> Self {
-        let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
-        let tls = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(rustls::RootCertStore::empty())
-            .with_no_client_auth();
-        let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
-            .no_proxy()
-            .build()
-            .unwrap();
+        let http = plain_http();
         Self { registry, http }
     }
 

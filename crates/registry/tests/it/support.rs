@@ -72,6 +72,21 @@ pub(crate) fn client() -> Client {
     Client::builder().retry(quick()).build().unwrap()
 }
 
+/// An HTTP client for requests by hand, whatever other tests have set up.
+pub(crate) fn plain_http() -> reqwest::Client {
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth();
+    reqwest::Client::builder()
+        .tls_backend_preconfigured(tls)
+        .no_proxy()
+        .build()
+        .unwrap()
+}
+
 pub(crate) fn client_with(registry: &Registry, credential: Credential) -> Client {
     let credentials = Credentials::anonymous().with(&registry.host(), credential);
     Client::builder()
