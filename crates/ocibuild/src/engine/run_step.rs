@@ -106,7 +106,8 @@ pub(crate) fn distinct(lowers: Vec<PathBuf>) -> Vec<PathBuf> {
 
 /// The files by which names are found: the command sees them and cannot change them.
 fn network_files(hostname: &str) -> Vec<Mount> {
-    let hosts = format!("127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost ip6-localhost\n");
+    let hosts =
+        format!("127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
     let resolver = std::fs::read("/etc/resolv.conf").unwrap_or_default();
     vec![
         memory_file("/etc/hosts", hosts.into_bytes(), 0o644),

@@ -7,11 +7,13 @@
 
 use std::io::Read;
 
+#[cfg(feature = "git")]
+use super::Kind;
 use super::decompress::Stream;
 use super::entries::Entries;
 use super::read::{Body, Budget, Encoding, checked_path};
 use super::toc_builder::Cost;
-use super::{EntryMeta, Error, Kind, Limits, TreePath, names};
+use super::{EntryMeta, Error, Limits, TreePath, names};
 
 /// Tells whether this is an archive, compressed or not: whether it begins with the header
 /// of an entry.
@@ -46,6 +48,7 @@ pub fn read_archive<E: From<Error>>(
 }
 
 /// Gives the time of the newest file of an archive, in seconds since 1970.
+#[cfg(feature = "git")]
 pub(crate) fn newest_file(file: impl Read) -> Result<Option<i64>, Error> {
     let mut newest = None;
     read_archive(file, &Limits::default(), |meta, _| {

@@ -26,6 +26,7 @@ pub mod toc;
 mod toc_builder;
 pub mod writer;
 
+#[cfg(feature = "git")]
 pub(crate) use archive::newest_file;
 pub use archive::{is_archive, read_archive};
 pub use compress::{Compression, Options};
