@@ -14,8 +14,12 @@ use crate::image::ImageConfig;
 use crate::image::manifest::{Document, Documents};
 use crate::image::validate::{Problem, validate};
 use crate::layer::DiffId;
+use crate::output::push::Part;
 use crate::output::{self, Content, Finished, layout, push};
-use crate::registry::{Client, Descriptor, Digest, Manifest, Platform, Progress, Reference};
+use crate::registry::{
+    Client, Descriptor, Digest, Index, Manifest, Platform, Progress, Reference, Repository,
+    media_type,
+};
 use crate::source;
 
 /// What went wrong with an image of the store.
@@ -32,6 +36,22 @@ pub enum Error {
         name: String,
         /// What is wrong.
         reason: String,
+    },
+    /// The name stands for several images.
+    #[error("{name} is an index of several platforms, not one image: {}", .platforms.join(", "))]
+    IsIndex {
+        /// The name.
+        name: String,
+        /// The platforms.
+        platforms: Vec<String>,
+    },
+    /// A registry does not give an image or index.
+    #[error("load {reference}")]
+    Registry {
+        /// Its name.
+        reference: String,
+        /// What the registry said.
+        source: crate::registry::Error,
     },
     /// The image is not what it claims.
     #[error("the image is not valid")]
@@ -64,25 +84,77 @@ pub struct StoredImage {
     pub layers: Vec<Layer>,
 }
 
+/// The images of several platforms under one name.
+#[derive(Debug, Clone)]
+pub struct StoredIndex {
+    /// The index.
+    pub index: Document,
+    /// What it names, in its order.
+    pub images: Vec<StoredImage>,
+}
+
 impl Images {
     /// Opens the store at `root`.
     pub fn open(root: &Path) -> Result<Self, Error> {
         Ok(Self(ContentStore::open(root)?))
     }
 
-    /// Finds an image by its name, or by the digest of its manifest.
+    /// Finds an image by its name, or by the digest of its manifest. That of an index is
+    /// an error: [`Images::find_index`] finds it.
     pub fn find(&self, name: &str) -> Result<StoredImage, Error> {
+        let descriptor = self.descriptor(name)?;
+        match media_type::is_index(&descriptor.media_type) {
+            false => self.load(name, &descriptor),
+            true => Err(Error::IsIndex {
+                name: name.to_owned(),
+                platforms: self
+                    .read_index(name, &descriptor)?
+                    .1
+                    .manifests
+                    .iter()
+                    .filter_map(|image| Some(image.platform.as_ref()?.to_string()))
+                    .collect(),
+            }),
+        }
+    }
+
+    /// Finds the images of several platforms by their common name, or by the digest of
+    /// their index; none where the name is that of one image.
+    pub fn find_index(&self, name: &str) -> Result<Option<StoredIndex>, Error> {
+        let descriptor = self.descriptor(name)?;
+        if !media_type::is_index(&descriptor.media_type) {
+            return Ok(None);
+        }
+        let (index, parsed) = self.read_index(name, &descriptor)?;
+        let images = parsed.manifests.iter();
+        let images = images.map(|descriptor| self.load(name, descriptor));
+        Ok(Some(StoredIndex {
+            images: images.collect::<Result<_, _>>()?,
+            index,
+        }))
+    }
+
+    fn descriptor(&self, name: &str) -> Result<Descriptor, Error> {
         let full = name.parse::<Reference>().map(|name| name.to_string());
         let full = full.as_deref().unwrap_or(name);
-        let named = |image: &&Descriptor| {
+        let named = |image: &Descriptor| {
             let stored = image.annotations.get(IMAGE_NAME).map(String::as_str);
             stored == Some(full) || image.digest.to_string() == name
         };
-        let images = self.0.images()?;
-        match images.iter().find(named) {
-            Some(descriptor) => self.load(name, descriptor),
-            None => Err(Error::NotFound(name.to_owned())),
-        }
+        let found = self.0.images()?.into_iter().find(named);
+        found.ok_or_else(|| Error::NotFound(name.to_owned()))
+    }
+
+    fn read_index(&self, name: &str, descriptor: &Descriptor) -> Result<(Document, Index), Error> {
+        let damaged = |reason: String| Error::Damaged {
+            name: name.to_owned(),
+            reason,
+        };
+        let bytes = self.0.read_blob(&descriptor.digest)?;
+        let bytes = bytes.ok_or_else(|| damaged(format!("{} is gone", descriptor.digest)))?;
+        let parsed =
+            serde_json::from_slice(&bytes).map_err(|error| damaged(format!("index: {error}")))?;
+        Ok((Document::new(&descriptor.media_type, bytes), parsed))
     }
 
     fn load(&self, name: &str, descriptor: &Descriptor) -> Result<StoredImage, Error> {
@@ -151,17 +223,67 @@ impl Images {
         Ok(push::push(&self.0, client, &documents, layers, reference, &progress).await?)
     }
 
-    /// Pushes an image of a registry under another name, byte for byte; gives the digest
-    /// that the registry confirmed. Layers go through the store only where the target
-    /// cannot take them over from where they are.
+    /// Pushes an index and its images under a name; gives the digest of the index, which
+    /// the registry confirmed.
+    pub async fn push_index(
+        &self,
+        client: &Client,
+        index: &StoredIndex,
+        reference: &Reference,
+    ) -> Result<Digest, Error> {
+        let documents: Vec<Documents> = index.images.iter().map(StoredImage::documents).collect();
+        let parts = documents.iter().zip(&index.images);
+        let parts: Vec<Part<'_>> = parts
+            .map(|(image, stored)| Part {
+                image,
+                layers: &stored.layers,
+            })
+            .collect();
+        let progress = Progress::none();
+        Ok(push::push_index(&self.0, client, &index.index, &parts, reference, &progress).await?)
+    }
+
+    /// Pushes an image of a registry under another name, byte for byte, or an index with
+    /// all that it names; gives the digest that the registry confirmed. Layers go through
+    /// the store only where the target cannot take them over from where they are.
     pub async fn copy(
         &self,
         client: &Client,
         from: &Reference,
         to: &Reference,
-        platform: &Platform,
     ) -> Result<Digest, Error> {
-        let base = source::from_registry(&self.0, client, from, platform).await?;
+        let failed = |source| Error::Registry {
+            reference: from.to_string(),
+            source,
+        };
+        let (descriptor, bytes) = client.manifest(from).await.map_err(failed)?;
+        if !media_type::is_index(&descriptor.media_type) {
+            return self.copy_image(client, from, to).await;
+        }
+        let index: Index = serde_json::from_slice(&bytes).map_err(|error| Error::Damaged {
+            name: from.to_string(),
+            reason: format!("index: {error}"),
+        })?;
+        for image in index.manifests {
+            let at = |repository: &Repository| repository.with_digest(image.digest);
+            let (from, to) = (at(from.repository()), at(to.repository()));
+            self.copy_image(client, &from, &to).await?;
+        }
+        let pushed = client.push_manifest(to, &descriptor.media_type, &bytes);
+        pushed.await.map_err(|source| Error::Registry {
+            reference: to.to_string(),
+            source,
+        })
+    }
+
+    async fn copy_image(
+        &self,
+        client: &Client,
+        from: &Reference,
+        to: &Reference,
+    ) -> Result<Digest, Error> {
+        // What is named by its digest is for no platform but its own.
+        let base = source::from_registry(&self.0, client, from, &Platform::host()).await?;
         self.0.put_blob(&base.manifest.bytes)?;
         let image = self.load(&from.to_string(), &base.manifest.descriptor)?;
         // Where the layers are known to be counts, not where they once came from.

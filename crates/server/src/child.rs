@@ -97,10 +97,9 @@ async fn build(
     if spec.no_cache {
         build = build.no_cache();
     }
-    if let Some(platform) = spec.platform {
-        let platform = platform.parse::<Platform>();
-        build = build.platform(platform.map_err(|error| user_failure(&error))?);
-    }
+    let platforms = spec.platforms.iter().map(|text| text.parse::<Platform>());
+    let platforms = platforms.collect::<Result<Vec<_>, _>>();
+    build = build.platforms(platforms.map_err(|error| user_failure(&error))?);
     for destination in spec.destinations {
         let reference = reference(&destination.reference)?;
         build = build
@@ -133,7 +132,7 @@ async fn copy(
             name: format!("pushing {to}"),
         });
         let began = Instant::now();
-        let copied = images.copy(client, &from, &to, &Platform::host()).await;
+        let copied = images.copy(client, &from, &to).await;
         let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let digest = copied.map_err(|error| {
             let reason = one_line(&error);

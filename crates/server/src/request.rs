@@ -21,8 +21,8 @@ pub(crate) struct Request {
     pub(crate) args: BTreeMap<String, String>,
     /// The stage to build.
     pub(crate) target: Option<String>,
-    /// The platform to build for.
-    pub(crate) platform: Option<String>,
+    /// The platforms to build for; more than one become an index.
+    pub(crate) platforms: Vec<String>,
     /// Labels of the image.
     pub(crate) labels: BTreeMap<String, String>,
     /// Secrets that `RUN --mount=type=secret` finds.

@@ -26,8 +26,9 @@ pub struct BuildSpec {
     /// The stage to build; without it the last one.
     #[serde(default)]
     pub target: Option<String>,
-    /// The platform to build for; without it the machine's own.
-    pub platform: Option<String>,
+    /// The platforms to build for; without any the machine's own.
+    #[serde(default)]
+    pub platforms: Vec<String>,
     /// Labels of the image.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
@@ -349,7 +350,7 @@ mod tests {
             dockerfile: DockerfileSpec::Path("Dockerfile".to_owned()),
             args: BTreeMap::new(),
             target: None,
-            platform: None,
+            platforms: Vec::new(),
             labels: BTreeMap::new(),
             secrets: vec![BuildSecret {
                 id: "pip".to_owned(),

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use ocibuild::images::Images;
+use ocibuild::images::{Images, StoredImage};
 use serde_json::{Value, json};
 
 use super::surroundings::{client, reference, store_root};
@@ -23,9 +23,23 @@ pub(crate) async fn run(args: InspectArgs) -> Result<ExitCode, Error> {
 
 async fn stored(args: &InspectArgs) -> Result<Value, Error> {
     let images = Images::open(&store_root(&args.store)?)?;
-    let image = images.find(&args.image)?;
+    let Some(index) = images.find_index(&args.image)? else {
+        return image(&images, &images.find(&args.image)?, args).await;
+    };
+    let mut each = Vec::new();
+    for stored in &index.images {
+        each.push(image(&images, stored, args).await?);
+    }
+    Ok(json!({
+        "descriptor": index.index.descriptor,
+        "index": parse(&index.index.bytes)?,
+        "images": each,
+    }))
+}
+
+async fn image(images: &Images, image: &StoredImage, args: &InspectArgs) -> Result<Value, Error> {
     if args.verify {
-        images.verify(&client(&args.registry)?, &image).await?;
+        images.verify(&client(&args.registry)?, image).await?;
     }
     Ok(json!({
         "descriptor": image.manifest.descriptor,

@@ -13,14 +13,20 @@ use crate::error::Error;
 pub(crate) async fn run(args: PushArgs) -> Result<ExitCode, Error> {
     let client = client(&args.registry)?;
     let images = Images::open(&store_root(&args.store)?)?;
-    let image = images.find(&args.image)?;
+    let index = images.find_index(&args.image)?;
     let targets = match args.targets.is_empty() {
         true => vec![args.image.clone()],
         false => args.targets.clone(),
     };
     for target in targets {
         let target = reference(&target)?;
-        let digest = images.push(&client, &image, &target).await?;
+        let digest = match &index {
+            Some(index) => images.push_index(&client, index, &target).await?,
+            None => {
+                let image = images.find(&args.image)?;
+                images.push(&client, &image, &target).await?
+            }
+        };
         let _ = writeln!(std::io::stdout().lock(), "pushed {target}@{digest}");
     }
     Ok(ExitCode::SUCCESS)

@@ -9,6 +9,7 @@ mod command;
 mod git_faults;
 mod interrupt;
 mod limits;
+mod platforms;
 mod replicas;
 mod serve;
 mod served;

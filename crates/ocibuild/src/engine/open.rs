@@ -323,6 +323,10 @@ fn make_plan(text: &Text, request: graph::Request) -> Result<Plan, Error> {
     })
 }
 
+#[cfg_attr(
+    not(feature = "git"),
+    expect(unused_variables, reason = "no Dockerfile comes from a server")
+)]
 fn read_dockerfile(
     #[cfg_attr(
         not(feature = "git"),

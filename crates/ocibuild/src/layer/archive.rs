@@ -7,6 +7,8 @@
 
 use std::io::Read;
 
+#[cfg(feature = "git")]
+use super::Kind;
 use super::entries::Entries;
 use super::read::{Body, Budget, Encoding, checked_path};
 use super::stream::Stream;
@@ -50,7 +52,7 @@ pub fn read_archive<E: From<Error>>(
 pub(crate) fn newest_file(file: impl Read) -> Result<Option<i64>, Error> {
     let mut newest = None;
     read_archive(file, &Limits::default(), |meta, _| {
-        if let super::Kind::File(_) = meta.kind {
+        if let Kind::File(_) = meta.kind {
             newest = newest.max(Some(meta.mtime));
         }
         Ok::<_, Error>(())

@@ -41,28 +41,6 @@ fn b62_names_of_this_machine_are_known() {
 }
 
 #[test]
-fn row_19_the_machine_of_a_command_has_a_name() {
-    let workshop = Workshop::new();
-    let text = "FROM busybox\nRUN (hostname; grep -c my.host-1 /etc/hosts) > /name || true\n";
-    let context = ContextDir::new().file("Dockerfile", text);
-    let build = |name: &str| {
-        let build = workshop.build(&context);
-        build.build_arg("BUILDKIT_SANDBOX_HOSTNAME", name)
-    };
-    let named = workshop.built(build("my.host-1"));
-    assert_eq!(named.text("name"), "my.host-1\n1\n");
-    // Another name is another command, and none is the one that it always has.
-    assert_eq!(
-        workshop.built(build("")).text("name"),
-        "buildkitsandbox\n0\n"
-    );
-    for name in ["a b", "a\n1.2.3.4 registry", "-a", &"a".repeat(65)] {
-        let error = workshop.fails(build(name)).to_string();
-        assert!(error.contains("BUILDKIT_SANDBOX_HOSTNAME"), "{error}");
-    }
-}
-
-#[test]
 fn no_signal_is_ignored_or_blocked() {
     let text = "FROM busybox\nRUN grep -E '^Sig(Blk|Ign):' /proc/self/status > /seen; true\n";
     let image = built(ContextDir::new(), text);
@@ -575,4 +553,26 @@ pub(crate) fn with_libraries(paths: &[&str]) -> Option<Vec<String>> {
             .map(str::to_owned)
             .collect(),
     )
+}
+
+#[test]
+fn row_19_the_machine_of_a_command_has_a_name() {
+    let workshop = Workshop::new();
+    let text = "FROM busybox\nRUN (hostname; grep -c my.host-1 /etc/hosts) > /name || true\n";
+    let context = ContextDir::new().file("Dockerfile", text);
+    let build = |name: &str| {
+        let build = workshop.build(&context);
+        build.build_arg("BUILDKIT_SANDBOX_HOSTNAME", name)
+    };
+    let named = workshop.built(build("my.host-1"));
+    assert_eq!(named.text("name"), "my.host-1\n1\n");
+    // Another name is another command, and none is the one that it always has.
+    assert_eq!(
+        workshop.built(build("")).text("name"),
+        "buildkitsandbox\n0\n"
+    );
+    for name in ["a b", "a\n1.2.3.4 registry", "-a", &"a".repeat(65)] {
+        let error = workshop.fails(build(name)).to_string();
+        assert!(error.contains("BUILDKIT_SANDBOX_HOSTNAME"), "{error}");
+    }
 }

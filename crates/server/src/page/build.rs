@@ -158,10 +158,12 @@ impl Shown {
         let request: Request = request
             .and_then(|text| serde_json::from_str(text).ok())
             .unwrap_or_default();
+        let platforms = request.platforms.join(", ");
+        let platforms = Some(platforms.as_str()).filter(|text| !text.is_empty());
         html! {
             (fact("Dockerfile", request.dockerfile_path.as_deref(), plain))
             (fact("Target", request.target.as_deref(), plain))
-            (fact("Platform", request.platform.as_deref(), plain))
+            (fact("Platform", platforms, plain))
             @if request.cache.disabled { (fact("Cache", Some("not used"), plain)) }
         }
     }

@@ -89,7 +89,10 @@ pub(super) async fn spec(
         },
         args: request.args,
         target: request.target,
-        platform: request.platform.or_else(|| config.platform.clone()),
+        platforms: match request.platforms.is_empty() {
+            true => config.platform.iter().cloned().collect(),
+            false => request.platforms,
+        },
         labels: request.labels,
         secrets: secrets(config, task, &request.secrets).await?,
         cache_scope: cache_scope(task, request.cache.scope),

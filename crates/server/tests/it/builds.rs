@@ -248,7 +248,7 @@ async fn a_build_is_told_what_was_asked_for() {
         "dockerfile": {"path": "Dockerfile"},
         "args": {},
         "target": null,
-        "platform": "linux/arm64",
+        "platforms": ["linux/arm64"],
         "labels": {},
         "secrets": [],
         "cache_scope": null,

@@ -21,7 +21,7 @@ fn git_build(image_tag: &str) -> Value {
         "dockerfile": {"path": "docker/Dockerfile"},
         "args": {"VERSION": "1"},
         "target": "final",
-        "platforms": ["linux/arm64"],
+        "platforms": ["linux/arm64", "linux/amd64"],
         "labels": {"team": "ml"},
         "cache": {"scope": "nightly", "disabled": true},
     })
@@ -52,7 +52,7 @@ async fn a_git_build_is_told_everything() {
     assert_eq!(spec["dockerfile"], json!({"path": "docker/Dockerfile"}));
     assert_eq!(spec["args"], json!({"VERSION": "1"}));
     assert_eq!(spec["target"], "final");
-    assert_eq!(spec["platform"], "linux/arm64");
+    assert_eq!(spec["platforms"], json!(["linux/arm64", "linux/amd64"]));
     assert_eq!(spec["labels"], json!({"team": "ml"}));
     assert_eq!(spec["cache_scope"], "nightly");
     assert_eq!(spec["no_cache"], true);
@@ -126,7 +126,7 @@ async fn what_is_wrong_is_said_at_once_and_field_by_field() {
         "app_name": "", "image_tag": "a/b",
         "context": {"type": "git", "url": "https://user:hidden@git.example/a"},
         "dockerfile": {"path": "../../etc/passwd"},
-        "target": "a b", "platforms": ["linux/amd64", "linux/arm64"],
+        "target": "a b", "platforms": ["linux/amd64", "linux/"],
         "secrets": [{"id": "../x"}], "destinations": ["no-registry"],
         "timeout_seconds": 0, "limits": {"memory_bytes": 0},
     });

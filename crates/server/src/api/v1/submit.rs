@@ -18,6 +18,8 @@ use crate::request::{BuildLimits, Cache, ContextKind, Request, SecretReference};
 
 /// The most of anything that may be many.
 const MOST: usize = 256;
+/// The most platforms of one build: more than there are processors that Go knows.
+const MOST_PLATFORMS: usize = 32;
 /// The longest name, value of an argument, or label.
 const VALUE_BYTES: usize = 64 << 10;
 /// A number that every database can hold.
@@ -47,9 +49,10 @@ pub(crate) struct SubmitBuild {
     /// The stage to build in place of the last one.
     #[serde(default)]
     pub(crate) target: Option<String>,
-    /// The platform to build for, at most one.
+    /// The platforms to build for; more than one become one index. A RUN for a processor that
+    /// the service neither has nor emulates fails the build.
     #[serde(default)]
-    #[schema(example = json!(["linux/amd64"]))]
+    #[schema(example = json!(["linux/amd64", "linux/arm64"]))]
     pub(crate) platforms: Vec<String>,
     /// Labels of the image.
     #[serde(default)]
@@ -125,7 +128,7 @@ pub(super) fn task(build: SubmitBuild, config: &Config) -> Result<NewTask, ApiEr
     check.names("args", &build.args);
     check.names("labels", &build.labels);
     check.target(build.target.as_deref());
-    let platform = check.platform(&build.platforms);
+    check.platforms(&build.platforms);
     check.secrets(&build.secrets);
     check.destinations("destinations", &build.destinations);
     check.cache(&build.cache);
@@ -141,7 +144,7 @@ pub(super) fn task(build: SubmitBuild, config: &Config) -> Result<NewTask, ApiEr
         dockerfile_path,
         args: build.args,
         target: build.target,
-        platform,
+        platforms: build.platforms,
         labels: build.labels,
         secrets: build.secrets,
         destinations: build.destinations,
@@ -314,19 +317,19 @@ impl Check {
         }
     }
 
-    fn platform(&mut self, platforms: &[String]) -> Option<String> {
-        if platforms.len() > 1 {
-            self.refuse("platforms", "one platform can be built at a time");
+    fn platforms(&mut self, platforms: &[String]) {
+        if platforms.len() > MOST_PLATFORMS {
+            self.refuse("platforms", "there are too many");
         }
-        let platform = platforms.first()?;
-        if let Err(error) = platform.parse::<Platform>() {
-            self.errors.push(FieldError::value(
-                "platforms",
-                &error.to_string(),
-                Some(platform),
-            ));
+        for platform in platforms {
+            if let Err(error) = platform.parse::<Platform>() {
+                self.errors.push(FieldError::value(
+                    "platforms",
+                    &error.to_string(),
+                    Some(platform),
+                ));
+            }
         }
-        Some(platform.clone())
     }
 
     fn secrets(&mut self, secrets: &[SecretReference]) {
