@@ -11,6 +11,7 @@ mod built;
 mod cache;
 mod checks;
 mod config;
+mod conformance;
 mod contexts;
 mod copy_choice;
 mod copy_files;

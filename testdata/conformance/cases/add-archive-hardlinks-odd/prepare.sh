@@ -1,0 +1,1 @@
+python3 mk.py; rm mk.py

@@ -1,0 +1,1 @@
+mkfifo d/p; chmod 622 d/p

@@ -1,0 +1,1 @@
+mkdir -p e/g; chmod 711 e/g
