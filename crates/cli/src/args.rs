@@ -91,6 +91,16 @@ pub(crate) struct BuildArgs {
     /// Run every step, also those whose result is known
     #[arg(long)]
     pub(crate) no_cache: bool,
+    /// Look for results of steps here too: REF, or type=registry,ref=REF or type=local,src=DIR[,tag=TAG]
+    #[arg(long, value_name = "SPEC")]
+    pub(crate) cache_from: Vec<String>,
+    /// Leave results of steps for others: type=registry,ref=REF, type=local,dest=DIR[,tag=TAG] or type=inline,
+    /// with mode=min|max and ignore-error=true|false
+    #[arg(long, value_name = "SPEC")]
+    pub(crate) cache_to: Vec<String>,
+    /// Say of every step that has to be done why its result is not known
+    #[arg(long)]
+    pub(crate) why: bool,
     /// Set a label; without a value it is empty
     #[arg(long, value_name = "NAME[=VALUE]")]
     pub(crate) label: Vec<String>,

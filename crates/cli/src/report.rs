@@ -90,6 +90,7 @@ impl Lines {
                 self.names.remove(step);
                 Some(done(*step, *cached, *millis, layer.as_ref()))
             }
+            Event::StepMissed { step, why } => Some(format!("#{} NOT CACHED: {why}", step.0)),
             Event::StepFailed { step, error, .. } => {
                 self.names.remove(step);
                 Some(format!("#{} ERROR: {error}", step.0))

@@ -7,6 +7,9 @@
 //! layers/<identity>/<diff_id>/                   layers unpacked for RUN
 //! cachemounts/<identity>/<id>/<slot>/            directories of `RUN --mount=type=cache`
 //! steps/<key>                                    what a step gave (JSON)
+//! same/<name>                                    the key of a step that has another name too (JSON)
+//! keys/<key>                                     what a key was made of (JSON)
+//! builds/<id>                                    what became of the steps of a build (JSON)
 //! downloads/<digest of URL>                      which blob a file of ADD is, and its validators (JSON)
 //! locks/<name>                                   one holder at a time, over processes
 //! tmp/<process>/                                 work in progress
@@ -33,10 +36,11 @@ use crate::registry::{Descriptor, Digest, Index, Repository};
 pub const IMAGE_NAME: &str = "io.containerd.image.name";
 
 /// Where the bytes of a layer can be had.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Origin {
     /// This build or an earlier one made it: it is in the store.
+    #[default]
     Store,
     /// In a repository of a registry.
     Registry(Repository),
@@ -237,6 +241,11 @@ impl ContentStore {
         }
     }
 
+    /// Tells whether the table of contents of a layer is there.
+    pub fn has_toc(&self, layer: DiffId) -> bool {
+        self.toc_path(layer).exists()
+    }
+
     /// Gives where the table of contents of a layer is kept.
     pub fn toc_path(&self, layer: DiffId) -> PathBuf {
         self.0.root.join("tocs").join(layer.0.hex())
@@ -285,12 +294,44 @@ impl ContentStore {
 
     /// Gives what a step gave, if it is known.
     pub fn step<T: DeserializeOwned>(&self, key: &Digest) -> Option<T> {
-        read_json(&self.0.root.join("steps").join(key.hex()))
+        self.record("steps", key)
     }
 
     /// Remembers what a step gave.
     pub fn put_step<T: Serialize>(&self, key: &Digest, step: &T) -> Result<(), Error> {
-        self.write_json(&self.0.root.join("steps").join(key.hex()), step)
+        self.put_record("steps", key, step)
+    }
+
+    /// Gives a record of a folder.
+    pub(crate) fn record<T: DeserializeOwned>(&self, folder: &str, name: &Digest) -> Option<T> {
+        read_json(&self.0.root.join(folder).join(name.hex()))
+    }
+
+    /// Writes a record of a folder.
+    pub(crate) fn put_record<T: Serialize>(
+        &self,
+        folder: &str,
+        name: &Digest,
+        record: &T,
+    ) -> Result<(), Error> {
+        self.write_json(&self.0.root.join(folder).join(name.hex()), record)
+    }
+
+    /// Gives the names of the records of a folder.
+    pub(crate) fn record_names(&self, folder: &str) -> Vec<Digest> {
+        let entries = fs::read_dir(self.0.root.join(folder));
+        let names = entries.into_iter().flatten().flatten();
+        let names = names.filter_map(|entry| entry.file_name().into_string().ok());
+        let digest = |name: String| format!("sha256:{name}").parse().ok();
+        names.filter_map(digest).collect()
+    }
+
+    /// Removes a record of a folder, if it is there.
+    pub(crate) fn remove_record(&self, folder: &str, name: &Digest) {
+        let path = self.0.root.join(folder).join(name.hex());
+        if let Err(error) = fs::remove_file(&path) {
+            tracing::debug!(path = %path.display(), %error, "a record stays");
+        }
     }
 
     /// Gives what is known of a download, by the digest of its URL.

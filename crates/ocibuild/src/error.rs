@@ -201,6 +201,9 @@ pub enum Error {
     /// An output.
     #[error(transparent)]
     Output(#[from] output::Error),
+    /// A cache that had to be exported.
+    #[error(transparent)]
+    Cache(crate::cache::shared::Error),
     /// The HTTP client could not be made.
     #[error("set up the registry client")]
     Client(#[source] crate::registry::BuildError),
@@ -260,6 +263,7 @@ impl Error {
             Self::Command { .. } => ErrorKind::Command,
             Self::Source(source::Error::Registry { .. })
             | Self::Output(output::Error::Push { .. })
+            | Self::Cache(_)
             | Self::Client(_) => ErrorKind::Registry,
             #[cfg(feature = "git")]
             Self::Git(error) if error.is_users() => ErrorKind::User,

@@ -11,7 +11,7 @@ use super::archives::Extracted;
 use super::{Shared, layers};
 use crate::cache::StepResult;
 use crate::content::ContentStore;
-use crate::content::Layer;
+use crate::content::{Layer, Origin};
 use crate::context::Context;
 use crate::copy::{Bytes, InlineFile, PlacedFrom, Placement};
 use crate::error::Error;
@@ -186,6 +186,7 @@ impl Packing {
             blob: finished.descriptor(),
             single_id: false,
             created: self.created,
+            origin: Origin::Store,
         })
     }
 

@@ -30,9 +30,10 @@ async fn toc(session: &Shared, layer: &Layer) -> Result<Arc<Toc>, Error> {
         return Ok(toc);
     }
     fetch(session, layer).await?;
-    let (store, layer) = (session.store.clone(), layer.clone());
-    session
+    let (store, wanted) = (session.store.clone(), layer.clone());
+    let read = session
         .block(move || {
+            let layer = wanted;
             let _lock = store.lock(&format!("toc-{}", layer.diff_id.0.hex()))?;
             if let Some(toc) = store.toc(layer.diff_id) {
                 return Ok(toc);
@@ -44,7 +45,11 @@ async fn toc(session: &Shared, layer: &Layer) -> Result<Arc<Toc>, Error> {
             store.put_toc(layer.diff_id, &read.toc)?;
             Ok(read.toc)
         })
-        .await
+        .await;
+    if read.is_err() {
+        session.imports.doubt(layer);
+    }
+    read
 }
 
 /// Brings the blob of a layer into the store.
@@ -63,6 +68,9 @@ pub(crate) async fn fetch(session: &Shared, layer: &Layer) -> Result<(), Error> 
         .then(|| session.step(format!("[internal] fetch layer {short}")));
     let fetched = source::fetch(&session.store, &session.client, layer, &Progress::none()).await;
     drop(lock);
+    if fetched.is_err() {
+        session.imports.doubt(layer);
+    }
     match step {
         Some(step) => step.end_plain(fetched.map_err(Error::from)),
         None => fetched.map_err(Error::from),
@@ -127,7 +135,7 @@ async fn tree(
         sandbox.clone(),
         session.cancel.clone(),
     );
-    session
+    let unpacked = session
         .block(move || {
             let _lock = store.lock(&lock)?;
             if path.exists() {
@@ -138,7 +146,11 @@ async fn tree(
                 jobs::call(sandbox.as_ref(), jobs::UNPACK, &request, &cancel)?;
             Ok(path)
         })
-        .await
+        .await;
+    if unpacked.is_err() {
+        session.imports.doubt(layer);
+    }
+    unpacked
 }
 
 /// The bytes of a layer must be those that the configuration of its image names.

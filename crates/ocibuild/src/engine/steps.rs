@@ -60,6 +60,11 @@ impl Steps {
         Meter::new(self.events.clone(), step)
     }
 
+    /// Forgets the finished steps, because the build begins again.
+    pub(crate) fn forget(&self) {
+        lock(&self.done).clear();
+    }
+
     /// Gives the finished steps in their order.
     pub(crate) fn records(&self) -> Vec<StepRecord> {
         let mut steps = lock(&self.done).clone();
@@ -72,7 +77,7 @@ impl Steps {
 pub(crate) struct Step<'a> {
     steps: &'a Steps,
     pub(crate) id: StepId,
-    name: String,
+    pub(crate) name: String,
     started: Instant,
 }
 

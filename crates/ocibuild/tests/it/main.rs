@@ -26,5 +26,6 @@ mod outputs;
 mod platforms;
 mod run;
 mod run_mounts;
+mod shared_cache;
 mod table;
 mod words;
