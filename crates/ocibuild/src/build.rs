@@ -13,9 +13,10 @@ use serde::{Deserialize, Serialize};
 use crate::Cancel;
 use crate::cache::shared::{CacheSource, CacheTarget};
 use crate::causes::one_line;
+use crate::content::StoreLimits;
 use crate::engine::stage::StageState;
-use crate::engine::{Shared, check, exports, finish, foreign, open, stage};
-use crate::error::Error;
+use crate::engine::{Shared, check, exports, finish, foreign, open, room, stage};
+use crate::error::{Error, ErrorKind};
 use crate::event::{EventSink, LayerSummary, StepId};
 use crate::executor::Helper;
 use crate::image::ImageConfig;
@@ -144,6 +145,7 @@ pub struct Build {
     pub(crate) cache_from: Vec<CacheSource>,
     pub(crate) cache_to: Vec<CacheTarget>,
     pub(crate) explain: bool,
+    pub(crate) limits: StoreLimits,
     pub(crate) epoch: Option<i64>,
     pub(crate) now: SystemTime,
     pub(crate) threads: usize,
@@ -176,6 +178,7 @@ impl Build {
             cache_from: Vec::new(),
             cache_to: Vec::new(),
             explain: false,
+            limits: StoreLimits::default(),
             epoch: None,
             now: SystemTime::now(),
             threads: std::thread::available_parallelism().map_or(1, usize::from),
@@ -303,6 +306,15 @@ impl Build {
         self
     }
 
+    /// Limits what the store may take of the disk. Before a write would break a limit, the
+    /// longest unused things go that no running build uses and no image with a name needs;
+    /// where that is not enough, the build fails. What a command writes is looked at five
+    /// times a second.
+    pub fn store_limits(mut self, limits: StoreLimits) -> Self {
+        self.limits = limits;
+        self
+    }
+
     /// Tells of every step whose result is not known why that is so, as
     /// [`Event::StepMissed`](crate::Event::StepMissed).
     pub fn explain_misses(mut self) -> Self {
@@ -350,8 +362,10 @@ impl Build {
     /// Builds the image and hands it to every output.
     ///
     /// When it returns, nothing of the build runs any more, also where it was cancelled.
-    pub async fn run(self) -> Result<Image, Error> {
+    pub async fn run(mut self) -> Result<Image, Error> {
         let cancel = self.cancel.clone();
+        // The build may have to end its commands itself.
+        self.cancel = cancel.child();
         let blocking = TaskTracker::new();
         let work = walk(self, blocking.clone());
         let result = tokio::select! {
@@ -392,7 +406,11 @@ async fn walk(build: Build, blocking: TaskTracker) -> Result<Image, Error> {
             exports::beside(first, queued).await;
         }
     };
-    let (built, ()) = tokio::join!(built, beside);
+    let work = async { tokio::join!(built, beside).0 };
+    let built = tokio::select! {
+        built = work => built,
+        full = room::watch(first) => full.map(|never| match never {}),
+    };
     // A trace that cannot be written is no reason to fail.
     if let Err(error) = first.ledger.keep(&first.store) {
         tracing::warn!(%error, "what became of the steps is not kept");
@@ -419,7 +437,8 @@ async fn built(sessions: &[Shared]) -> Result<(Image, Vec<Arc<StageState>>), Err
         let doubts = sessions
             .iter()
             .filter(|session| session.imports.has_new_doubts());
-        if doubts.count() == 0 || attempts == MOST_ATTEMPTS {
+        let is_final = attempts == MOST_ATTEMPTS || error.kind() == ErrorKind::NoRoom;
+        if doubts.count() == 0 || is_final {
             return Err(error);
         }
         let reason = one_line(&error);

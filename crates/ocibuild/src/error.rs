@@ -25,6 +25,8 @@ pub enum ErrorKind {
     Sandbox,
     /// The build was ended from outside.
     Cancelled,
+    /// The store may not take as much as the build needs.
+    NoRoom,
     /// The machine failed us: disk, memory, a defect.
     Internal,
 }
@@ -150,6 +152,14 @@ pub enum Error {
     /// The store.
     #[error(transparent)]
     Store(#[from] content::Error),
+    /// The store is full while something is being done.
+    #[error("the store is full during {during}")]
+    NoRoom {
+        /// The steps that were being done.
+        during: String,
+        /// What is missing.
+        source: Box<Error>,
+    },
     /// The bytes of a layer.
     #[error(transparent)]
     Layer(#[from] layer::Error),
@@ -277,6 +287,7 @@ impl Error {
             Self::Sandbox(_) | Self::NoSandbox(_) | Self::Foreign { .. } => ErrorKind::Sandbox,
             Self::Cancelled => ErrorKind::Cancelled,
             Self::Layer(layer::Error::Unrepresentable { .. }) => ErrorKind::User,
+            Self::NoRoom { .. } | Self::Store(content::Error::Full { .. }) => ErrorKind::NoRoom,
             Self::Store(_)
             | Self::Layer(_)
             | Self::Snapshot(_)
@@ -310,6 +321,9 @@ impl Error {
             Self::Foreign { .. } => Some(
                 "register an emulator with the flag F (the package qemu-user-static does), or run the command in a stage that is FROM --platform=$BUILDPLATFORM",
             ),
+            Self::NoRoom { .. } | Self::Store(content::Error::Full { .. }) => {
+                Some("see `ocibuild cache du`, and give the store more room or take something out")
+            }
             Self::NoSandbox(_) => Some("run `ocibuild check-host` to see what this machine allows"),
             _ => None,
         }

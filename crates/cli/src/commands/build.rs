@@ -6,6 +6,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use ocibuild::content::StoreLimits;
 use ocibuild::registry::{Digest, Reference};
 use ocibuild::{Build, ContextSource, DockerfileSource, Image, Output};
 
@@ -133,6 +134,10 @@ fn to_build(args: &BuildArgs) -> Result<Build, Error> {
     if args.why {
         build = build.explain_misses();
     }
+    build = build.store_limits(StoreLimits {
+        max_bytes: args.store_max,
+        min_free: args.store_min_free,
+    });
     Ok(build)
 }
 

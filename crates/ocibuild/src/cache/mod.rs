@@ -82,7 +82,7 @@ struct Same {
 
 /// Gives the key of the step that has another name too.
 pub(crate) fn same_as(store: &ContentStore, name: &StepKey) -> Option<StepKey> {
-    let same: Same = store.record(SAME, &name.0)?;
+    let same: Same = store.used_record(SAME, &name.0)?;
     Some(StepKey(same.key))
 }
 

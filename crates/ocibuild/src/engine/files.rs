@@ -84,6 +84,9 @@ fn open_blob(blob: &Path, path: &TreePath) -> Result<File, Error> {
     Ok(opened?)
 }
 
+/// What a tar has for each entry beside its content.
+const HEADER: u64 = 512;
+
 /// A tar that is to be written.
 pub(crate) struct Packing {
     placement: Placement,
@@ -175,6 +178,7 @@ impl Packing {
     }
 
     fn write_layer(self) -> Result<StepResult, Error> {
+        let _room = self.store.reserve(self.bytes())?;
         let scratch = self.store.scratch()?;
         let blob = scratch.path().join("blob");
         let file = File::create(&blob).map_err(layer::Error::Write)?;
@@ -188,6 +192,16 @@ impl Packing {
             created: self.created,
             origin: Origin::Store,
         })
+    }
+
+    /// Gives how much there is to write, as far as that is known before.
+    fn bytes(&self) -> u64 {
+        let placed = self.placement.values();
+        let sizes = placed.map(|placed| match &placed.entry.kind {
+            Kind::File(content) => content.size.saturating_add(HEADER),
+            _ => HEADER,
+        });
+        sizes.fold(0, u64::saturating_add)
     }
 
     fn write(&self, scratch: &Path, file: File) -> Result<Finished, Error> {
@@ -305,6 +319,7 @@ impl LayerFiles {
         let identity = layers::identity_name(&Identity::Real);
         let tree = store.tree_path(&identity, layer.diff_id);
         if rustix::process::geteuid().is_root()
+            && store.use_tree(&tree)
             && let Ok(tree) = Beneath::open(&tree)
         {
             return Ok(Self::Tree(tree));

@@ -31,6 +31,7 @@ mod named;
 pub(crate) mod open;
 #[cfg(feature = "git")]
 mod remote;
+pub(crate) mod room;
 mod run_step;
 mod session;
 pub(crate) mod stage;

@@ -21,13 +21,14 @@ use super::ledger::Ledger;
 use super::named::NamedTrees;
 #[cfg(feature = "git")]
 use super::remote::Remote;
+use super::room;
 use super::session::{Common, Session};
 use super::steps::Steps;
 #[cfg(feature = "git")]
 use crate::Cancel;
 use crate::build::{Build, ContextSource, DockerfileSource, NamedContext};
 use crate::cache::StepResult;
-use crate::content::ContentStore;
+use crate::content::{ContentStore, OwnedRemover, StoreLimits};
 use crate::context::ignore::IgnoreMatcher;
 use crate::context::{self, Context};
 use crate::dockerfile::lint::Settings;
@@ -120,6 +121,7 @@ pub(crate) async fn sessions(
         outputs: build.outputs,
         use_cache: build.use_cache,
         cache_to: build.cache_to,
+        limits: build.limits,
         ledger: Ledger::new(began, build.explain, queue),
         now: build.now,
         threads: build.threads,
@@ -203,6 +205,8 @@ fn switch(args: &BTreeMap<String, String>, name: &str) -> Result<Option<bool>, E
 struct Sources {
     context: ContextSource,
     root: PathBuf,
+    limits: StoreLimits,
+    remover: OwnedRemover,
     dockerfile: DockerfileSource,
     named: BTreeMap<String, NamedContext>,
     steps: Arc<Steps>,
@@ -222,6 +226,8 @@ impl Sources {
         Ok(Self {
             context: std::mem::replace(&mut build.context, ContextSource::Empty),
             root: build.root.clone(),
+            limits: build.limits,
+            remover: room::remover(build.helper.clone(), &build.root),
             dockerfile: build.dockerfile.clone(),
             named: build.contexts.clone(),
             steps,
@@ -255,7 +261,9 @@ impl Sources {
 }
 
 fn prepare(sources: Sources) -> Result<Prepared, Error> {
-    let store = ContentStore::open(&sources.root)?;
+    let (limits, remover) = (sources.limits, sources.remover.clone());
+    let store = ContentStore::open_limited(&sources.root, limits, remover)?;
+    store.keep_limits()?;
     let loader = sources.loader(store.clone());
     let opened = loader.open(sources.context)?;
     if let Some(id) = &opened.commit {

@@ -215,6 +215,7 @@ impl RunJob {
             threads: self.threads,
             clamp_mtime: self.clamp_mtime,
         };
+        let _room = self.store.reserve(self.store.bytes_of(&upper))?;
         let packed: diff::Response =
             jobs::call(sandbox.as_ref(), jobs::DIFF, &request, &self.cancel)?;
         let blob = Descriptor::new(packed.media_type, packed.digest, packed.size);

@@ -22,7 +22,7 @@ use super::steps::{Step, Steps};
 use crate::Cancel;
 use crate::build::NamedContext;
 use crate::cache::shared::CacheTarget;
-use crate::content::ContentStore;
+use crate::content::{ContentStore, StoreLimits};
 use crate::context::Context;
 use crate::context::ignore::IgnoreMatcher;
 use crate::dockerfile::lint::Settings;
@@ -96,6 +96,7 @@ pub(crate) struct Common {
     pub(crate) outputs: Vec<Output>,
     pub(crate) use_cache: bool,
     pub(crate) cache_to: Vec<CacheTarget>,
+    pub(crate) limits: StoreLimits,
     /// What became of the steps.
     pub(crate) ledger: Ledger,
     pub(crate) now: SystemTime,

@@ -27,5 +27,6 @@ mod platforms;
 mod run;
 mod run_mounts;
 mod shared_cache;
+mod store;
 mod table;
 mod words;

@@ -18,6 +18,11 @@
 //! Invariant: everything outside `tmp` appears by an atomic rename and is complete.
 //! Anything but the layout's two files may be deleted at any time; it is made again.
 
+pub mod prune;
+mod space;
+pub mod usage;
+mod used;
+
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
@@ -28,6 +33,9 @@ use std::sync::Arc;
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tempfile::TempDir;
+
+use space::Space;
+pub use space::{OwnedRemover, StoreLimits};
 
 use crate::layer::{DiffId, Toc};
 use crate::registry::{Descriptor, Digest, Index, Repository};
@@ -73,6 +81,16 @@ pub enum Error {
         /// Why it failed.
         source: io::Error,
     },
+    /// There is no room for more.
+    #[error("no room for {wanted} bytes: {limit}, {missing} bytes are missing")]
+    Full {
+        /// What was to be written.
+        wanted: u64,
+        /// What is missing.
+        missing: u64,
+        /// The limit.
+        limit: String,
+    },
     /// Bytes that were to be stored are not what they should be.
     #[error("expected {wanted}, got {found}")]
     Digest {
@@ -107,6 +125,7 @@ pub struct ContentStore(Arc<Inner>);
 struct Inner {
     root: PathBuf,
     scratch: PathBuf,
+    space: Space,
     /// Held while this process lives: who can take it may clear `scratch`.
     _owner: File,
 }
@@ -131,6 +150,20 @@ pub struct Lock {
 impl ContentStore {
     /// Opens the store at `root`, and makes it where it is missing.
     pub fn open(root: &Path) -> Result<Self, Error> {
+        Self::open_with(root, Space::any())
+    }
+
+    /// Opens the store at `root` with limits. What belongs to ids that only a sandbox may
+    /// touch is removed with `remover`.
+    pub fn open_limited(
+        root: &Path,
+        limits: StoreLimits,
+        remover: OwnedRemover,
+    ) -> Result<Self, Error> {
+        Self::open_with(root, Space::new(limits, remover))
+    }
+
+    fn open_with(root: &Path, space: Space) -> Result<Self, Error> {
         for folder in [
             "blobs/sha256",
             "tocs",
@@ -156,6 +189,7 @@ impl ContentStore {
         let store = Self(Arc::new(Inner {
             root,
             scratch,
+            space,
             _owner: owner,
         }));
         store.write_once("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
@@ -189,8 +223,9 @@ impl ContentStore {
 
     /// Tells whether a blob is there with a size.
     pub fn has_content(&self, digest: &Digest, size: u64) -> bool {
-        fs::metadata(self.blob_path(digest))
-            .is_ok_and(|found| found.is_file() && found.len() == size)
+        let path = self.blob_path(digest);
+        fs::metadata(&path).is_ok_and(|found| found.is_file() && found.len() == size)
+            && self.mark(&path)
     }
 
     /// Opens a blob.
@@ -202,6 +237,7 @@ impl ContentStore {
     /// Reads a small blob and checks its digest; `None` where it is not there.
     pub fn read_blob(&self, digest: &Digest) -> Result<Option<Vec<u8>>, Error> {
         let path = self.blob_path(digest);
+        self.mark(&path);
         let bytes = match fs::read(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other.at("read", &path)?,
@@ -231,6 +267,9 @@ impl ContentStore {
     /// Gives the table of contents of a layer, if it is known.
     pub fn toc(&self, layer: DiffId) -> Option<Arc<Toc>> {
         let path = self.toc_path(layer);
+        if !self.mark(&path) {
+            return None;
+        }
         let bytes = fs::read(&path).ok()?;
         match Toc::from_bytes(&bytes) {
             Ok(toc) => Some(Arc::new(toc)),
@@ -243,7 +282,7 @@ impl ContentStore {
 
     /// Tells whether the table of contents of a layer is there.
     pub fn has_toc(&self, layer: DiffId) -> bool {
-        self.toc_path(layer).exists()
+        self.mark(&self.toc_path(layer))
     }
 
     /// Gives where the table of contents of a layer is kept.
@@ -286,15 +325,16 @@ impl ContentStore {
     /// Moves a finished tree in; one that is there already stays, and the new one is left alone.
     pub fn adopt_tree(&self, tree: &Path, identity: &str, layer: DiffId) -> Result<PathBuf, Error> {
         let path = self.tree_path(identity, layer);
-        if !path.exists() {
+        if !self.use_tree(&path) {
             self.rename(tree, &path)?;
+            self.use_tree(&path);
         }
         Ok(path)
     }
 
     /// Gives what a step gave, if it is known.
     pub fn step<T: DeserializeOwned>(&self, key: &Digest) -> Option<T> {
-        self.record("steps", key)
+        self.used_record("steps", key)
     }
 
     /// Remembers what a step gave.
@@ -305,6 +345,16 @@ impl ContentStore {
     /// Gives a record of a folder.
     pub(crate) fn record<T: DeserializeOwned>(&self, folder: &str, name: &Digest) -> Option<T> {
         read_json(&self.0.root.join(folder).join(name.hex()))
+    }
+
+    /// Gives a record of a folder and marks it as used.
+    pub(crate) fn used_record<T: DeserializeOwned>(
+        &self,
+        folder: &str,
+        name: &Digest,
+    ) -> Option<T> {
+        let path = self.0.root.join(folder).join(name.hex());
+        self.mark(&path).then(|| read_json(&path)).flatten()
     }
 
     /// Writes a record of a folder.
@@ -336,7 +386,7 @@ impl ContentStore {
 
     /// Gives what is known of a download, by the digest of its URL.
     pub fn download<T: DeserializeOwned>(&self, key: &Digest) -> Option<T> {
-        read_json(&self.0.root.join("downloads").join(key.hex()))
+        self.used_record("downloads", key)
     }
 
     /// Remembers a download.
