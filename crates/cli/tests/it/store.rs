@@ -4,7 +4,6 @@
 use std::path::Path;
 use std::process::{Child, Command};
 
-use ocibuild::testing::ContextDir;
 use ocibuild_registry::testing::Registry;
 
 use crate::command::{Ended, Place, ended};
@@ -268,7 +267,7 @@ fn caches_are_shared_by_flags() {
     context(
         &place,
         "c",
-        "FROM base AS one\nRUN date +%N > /one\nFROM base\nCOPY --from=one /one /\n",
+        "FROM base AS one\nRUN date +%N > /one\nFROM base\nCOPY --from=one /one /two\n",
     );
     let cache = format!("type=registry,ref={}/cache:c,mode=max", registry.host());
     let base = ["build", "--build-context", "base=oci-layout://base"];
