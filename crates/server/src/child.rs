@@ -17,8 +17,8 @@ use ocibuild::registry::{
     AccessKey, Client, Credential, Credentials, EcrLogin, EcrSettings, Platform, Reference,
 };
 use ocibuild::{
-    Build, CacheMode, CachePlace, CacheSource, CacheTarget, Cancel, ContextSource, DockerfileSource, ErrorKind, Event, EventSink, Output, StepId,
-    git,
+    Build, CacheMode, CachePlace, CacheSource, CacheTarget, Cancel, ContextSource,
+    DockerfileSource, ErrorKind, Event, EventSink, Output, StepId, git,
 };
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;

@@ -99,7 +99,11 @@ fn prune(args: &PruneArgs) -> Result<ExitCode, Error> {
     let store = open(&root)?;
     let prune = Prune {
         images: args.all,
-        unused_for: args.older_than,
+        unused_since: args.older_than.map(|age| {
+            SystemTime::now()
+                .checked_sub(age)
+                .unwrap_or(SystemTime::UNIX_EPOCH)
+        }),
         keep_bytes: args.keep_storage,
         kinds: args.kind.iter().copied().map(kind).collect(),
     };

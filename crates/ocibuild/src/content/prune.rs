@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use super::usage::{Item, Kind, size_of};
 use super::{At, ContentStore, Error, Lock, used};
@@ -16,8 +16,8 @@ use crate::registry::{Descriptor, Index, Manifest, media_type};
 pub struct Prune {
     /// Images that have a name in the store go too.
     pub images: bool,
-    /// Only what was not used for so long goes.
-    pub unused_for: Option<Duration>,
+    /// Only what was not used since this time goes.
+    pub unused_since: Option<SystemTime>,
     /// Nothing more goes when this many bytes are left.
     pub keep_bytes: Option<u64>,
     /// Only these kinds go; all where there is none.
@@ -72,10 +72,7 @@ impl ContentStore {
         let alone = self.lock("gc")?;
         let tmp = self.root().join("tmp");
         let before = self.oldest_user().at("look for builds in", &tmp)?;
-        let before = match prune.unused_for {
-            Some(age) => before.min(SystemTime::now() - age),
-            None => before,
-        };
+        let before = prune.unused_since.map_or(before, |since| since.min(before));
         if prune.images {
             self.forget_images(before)?;
         }

@@ -67,7 +67,8 @@ impl ContentStore {
 
     /// Gives the time at which the oldest process began that works on the store.
     pub(super) fn oldest_user(&self) -> io::Result<SystemTime> {
-        let mut oldest = SystemTime::now();
+        // This process holds such a lock too, so there is one.
+        let mut oldest = None;
         for entry in fs::read_dir(self.root().join("tmp"))? {
             let path = entry?.path();
             if path.extension().is_none_or(|extension| extension != "lock") {
@@ -78,10 +79,11 @@ impl ContentStore {
             };
             let free = rustix::fs::flock(file.as_fd(), FlockOperation::NonBlockingLockShared);
             if free.is_err() {
-                oldest = oldest.min(file.metadata()?.modified()?);
+                let began = file.metadata()?.modified()?;
+                oldest = Some(oldest.map_or(began, |oldest| began.min(oldest)));
             }
         }
-        Ok(oldest)
+        Ok(oldest.unwrap_or(SystemTime::UNIX_EPOCH))
     }
 }
 

@@ -24,6 +24,7 @@ mod ignore;
 mod ignored;
 mod outputs;
 mod platforms;
+mod properties;
 mod run;
 mod run_mounts;
 mod shared_cache;

@@ -123,7 +123,7 @@ fn age_kind_and_size_decide() {
     let before = kinds(&workshop.store());
     let trees = Prune {
         kinds: vec![Kind::Trees],
-        unused_for: Some(Duration::from_secs(3600)),
+        unused_since: Some(SystemTime::now() - Duration::from_secs(3600)),
         ..Prune::default()
     };
     let gone = pruned(&workshop.store(), &trees);
