@@ -251,10 +251,7 @@ impl Plan {
         let Some(wanted) = &self.request.target else {
             return Ok(stages.len().saturating_sub(1));
         };
-        let by_name = self
-            .stage_named(wanted, stages.len())
-            .or_else(|| wanted.parse().ok().filter(|index| *index < stages.len()));
-        by_name.ok_or_else(|| {
+        self.stage_named(wanted, stages.len()).ok_or_else(|| {
             let names: Vec<&str> = stages
                 .iter()
                 .filter_map(|stage| Some(stage.name.as_ref()?.text.as_str()))
