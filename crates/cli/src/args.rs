@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use ocibuild::graph::Entitlement;
 
 /// Builds OCI images from Dockerfiles: no daemon, no Docker socket, no privileged mode.
 #[derive(Debug, Parser)]
@@ -88,6 +89,10 @@ pub(crate) struct BuildArgs {
     /// Give an SSH agent to RUN --mount=type=ssh; without a socket it is that of $SSH_AUTH_SOCK
     #[arg(long, value_name = "default|ID[=SOCKET]")]
     pub(crate) ssh: Vec<String>,
+    /// Allow steps what they ask for: security.insecure (all rights of root) or network.host,
+    /// which every build has
+    #[arg(long, value_name = "ENTITLEMENT", value_delimiter = ',')]
+    pub(crate) allow: Vec<Entitlement>,
     /// Run every step, also those whose result is known
     #[arg(long)]
     pub(crate) no_cache: bool,

@@ -116,6 +116,10 @@ impl Sandbox for Namespaces {
         &self.identity
     }
 
+    fn is_privileged(&self) -> bool {
+        self.identity == Identity::Real
+    }
+
     fn run(
         &self,
         spec: &RunSpec,

@@ -201,8 +201,8 @@ docker:x:999:other,app
             ("5555:wheel", (5555, 10, &[10], "/")),
             (":wheel", (0, 10, &[10], "/root")),
             ("nohome", (77, 78, &[78], "")),
-            ("broken line", (0, 0, &[0], "")),
-            ("text", (0, 5, &[5], "/text")),
+            ("broken line", (0, 0, &[0], "/root")),
+            ("text", (0, 5, &[5], "/root")),
         ];
         for (wanted, (uid, gid, groups, home)) in table {
             let expected = (*uid, *gid, groups.to_vec(), (*home).to_owned());

@@ -93,7 +93,7 @@ fn mounts_that_cannot_be_are_refused_with_their_place() {
         ),
         (
             "from=0,source=/x,target=/n",
-            "Dockerfile:2: circular dependency detected on stage \"stage-0\"",
+            "Dockerfile:2: circular dependency detected on stage \"tried\"",
         ),
         (
             "from=later,target=/n",
