@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use super::beneath::{Tree, name_of};
 use super::error::At;
 use super::sparse_file::SparseFile;
+use super::unchanged::is_unchanged;
 use super::unpack::{load_view, store_toc};
 use super::whiteout::{OPAQUE, is_whiteout};
 use super::{Error, RootView, attributes, capability};
@@ -103,7 +104,7 @@ impl<W: Write + Send + 'static> Walk<'_, W> {
                 None => drop(levels.pop()),
                 Some((path, Change::Removed)) => self.layer.whiteout(&path)?,
                 Some((path, Change::There(stat))) => {
-                    self.add(&path, &stat)?;
+                    self.add(&path, &stat, opaque)?;
                     if file_type(&stat) == FileType::Directory {
                         levels.push(self.enter(&path, opaque)?);
                     }
@@ -167,9 +168,11 @@ impl<W: Write + Send + 'static> Walk<'_, W> {
         changes.into_iter().collect()
     }
 
-    fn add(&mut self, path: &TreePath, stat: &Stat) -> Result<(), Error> {
+    /// Adds what is at a path, unless the lower layers show the same there; `opaque` says
+    /// that they show nothing.
+    fn add(&mut self, path: &TreePath, stat: &Stat, opaque: bool) -> Result<(), Error> {
         let kind = match file_type(stat) {
-            FileType::RegularFile => return self.add_file(path, stat),
+            FileType::RegularFile => return self.add_file(path, stat, opaque),
             FileType::Directory => Kind::Dir,
             FileType::Symlink => Kind::Symlink {
                 target: self.read_link(path)?,
@@ -187,7 +190,11 @@ impl<W: Write + Send + 'static> Walk<'_, W> {
             _ => return Ok(()),
         };
         let record = self.record(path, stat)?;
-        self.append(path, stat, &record, kind)
+        let meta = meta(path, stat, &record, kind);
+        if !opaque && is_unchanged(self.lowers, &meta, None).at("compare", path)? {
+            return Ok(());
+        }
+        Ok(self.layer.append(&meta, None)?)
     }
 
     fn append(
@@ -201,12 +208,17 @@ impl<W: Write + Send + 'static> Walk<'_, W> {
         Ok(self.layer.append(&meta, None)?)
     }
 
-    fn add_file(&mut self, path: &TreePath, stat: &Stat) -> Result<(), Error> {
+    /// Of the names of one file the first holds the bytes, whichever of them is new.
+    fn add_file(&mut self, path: &TreePath, stat: &Stat, opaque: bool) -> Result<(), Error> {
         let inode = (stat.st_dev, stat.st_ino);
-        if stat.st_nlink > 1
-            && let Some((target, record)) = self.links.get(&inode).cloned()
-        {
-            return self.append(path, stat, &record, Kind::Hardlink { target });
+        let first = match stat.st_nlink {
+            1 => None,
+            _ => self.links.get(&inode).cloned(),
+        };
+        let shown = !opaque && self.lowers.lookup(path).is_some();
+        if let (Some((target, record)), false) = (&first, shown) {
+            let target = target.clone();
+            return self.append(path, stat, record, Kind::Hardlink { target });
         }
         let (file, stat) = self.open_file(path)?;
         let names = attributes::names(&file, path)?;
@@ -214,14 +226,20 @@ impl<W: Write + Send + 'static> Walk<'_, W> {
         if let Some(device) = record.device {
             return self.append(path, &stat, &record, device_kind(device));
         }
-        if stat.st_nlink > 1 {
-            self.links.insert(inode, (path.clone(), record));
-        }
         let size = stat.st_size as u64;
         let meta = EntryMeta {
             xattrs: self.capabilities(&file, &names, path)?,
             ..meta(path, &stat, &record, Kind::File(size))
         };
+        if shown && is_unchanged(self.lowers, &meta, Some(&file)).at("compare", path)? {
+            return Ok(());
+        }
+        if let Some((target, record)) = first {
+            return self.append(path, &stat, &record, Kind::Hardlink { target });
+        }
+        if stat.st_nlink > 1 {
+            self.links.insert(inode, (path.clone(), record));
+        }
         let has_holes = (stat.st_blocks as u64).saturating_mul(512) < size;
         if has_holes {
             let content: &mut dyn Read = &mut SparseFile::new(file, size);
