@@ -66,6 +66,11 @@ pub trait Sandbox: Send + Sync {
         Notes::of(self.identity())
     }
 
+    /// Whether commands can have all rights of root on this machine.
+    fn is_privileged(&self) -> bool {
+        false
+    }
+
     /// Runs one command and gives what it prints to `output`, as it comes.
     ///
     /// When this returns, nothing that the command started is alive, the upper
@@ -195,6 +200,10 @@ pub struct RunSpec {
     pub hostname: String,
     /// Network.
     pub network: Network,
+    /// Whether it keeps all capabilities, has no filter, and nothing of `/proc` and `/sys`
+    /// is hidden or fixed: what `RUN --security=insecure` means.
+    #[serde(default)]
+    pub privileged: bool,
     /// Further mounts, in the order in which they are made; `/etc/hosts` and
     /// `/etc/resolv.conf` are among them.
     pub mounts: Vec<Mount>,
@@ -218,6 +227,7 @@ impl RunSpec {
             user: String::new(),
             hostname: "buildkitsandbox".into(),
             network: Network::Host,
+            privileged: false,
             mounts: Vec::new(),
             sync: false,
         }

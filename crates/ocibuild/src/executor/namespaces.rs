@@ -126,6 +126,10 @@ impl Sandbox for Namespaces {
         }
     }
 
+    fn is_privileged(&self) -> bool {
+        self.identity == Identity::Real
+    }
+
     fn run(
         &self,
         spec: &RunSpec,
