@@ -23,7 +23,7 @@ use super::error::At;
 use super::sparse_file::SparseFile;
 use super::unchanged::is_unchanged;
 use super::unpack::{load_view, store_toc};
-use super::whiteout::{OPAQUE, is_whiteout};
+use super::whiteout::{Opacity, is_hidden};
 use super::{Error, RootView, attributes, capability};
 use crate::causes::one_line;
 use crate::executor::{Identity, Notes};
@@ -125,14 +125,18 @@ impl<W: Write + Send + 'static> Walk<'_, W> {
                 names.push(name);
             }
         }
-        let opaque = inside_opaque || is_opaque(dir, self.options.notes, path)?;
+        let notes = self.options.notes;
+        let opacity = opacity(dir, notes, path)?;
+        let opaque = inside_opaque || opacity == Opacity::Opaque;
         let mut children = BTreeMap::new();
         for name in names {
             let child = path.join(&name).map_err(layer::Error::from)?;
             if !self.options.exclude.contains(&child) {
                 let stat = statat(dir, name_of(&child), AtFlags::SYMLINK_NOFOLLOW)
                     .at("look at", &child)?;
-                children.insert(child, stat);
+                let is_hidden = is_hidden((dir, opacity), &name, &stat, notes);
+                let is_there = !is_hidden.at("look at", &child)?;
+                children.insert(child, is_there.then_some(stat));
             }
         }
         let children = self.changes(path, children, opaque);
@@ -145,7 +149,7 @@ impl<W: Write + Send + 'static> Walk<'_, W> {
     fn changes(
         &self,
         path: &TreePath,
-        upper: BTreeMap<TreePath, Stat>,
+        upper: BTreeMap<TreePath, Option<Stat>>,
         opaque: bool,
     ) -> Vec<(TreePath, Change)> {
         let mut changes = BTreeMap::new();
@@ -158,7 +162,7 @@ impl<W: Write + Send + 'static> Walk<'_, W> {
             }
         }
         for (child, stat) in upper {
-            if !is_whiteout(&stat) {
+            if let Some(stat) = stat {
                 changes.insert(child, Change::There(stat));
             } else if self.lowers.lookup(&child).is_some() {
                 // The kernel also hides what only the builder had put there.
@@ -364,16 +368,16 @@ fn file_type(stat: &Stat) -> FileType {
     FileType::from_raw_mode(stat.st_mode)
 }
 
-fn is_opaque(dir: impl AsFd, notes: Notes, path: &TreePath) -> Result<bool, Error> {
-    let mut opaque = false;
+fn opacity(dir: impl AsFd, notes: Notes, path: &TreePath) -> Result<Opacity, Error> {
+    let mut opacity = Opacity::Clear;
     for name in attributes::names(&dir, path)? {
         let note = notes.strip(&name);
         refuse_reference(note, path)?;
         if note == Some(b"opaque") {
-            opaque = attributes::value(&dir, &name, path)? == OPAQUE;
+            opacity = Opacity::of_value(&attributes::value(&dir, &name, path)?);
         }
     }
-    Ok(opaque)
+    Ok(opacity)
 }
 
 /// With these features the content is somewhere in a lower layer, not in the upper directory.

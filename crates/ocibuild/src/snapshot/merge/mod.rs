@@ -132,7 +132,8 @@ impl Merged {
             lowers: &self.lowers,
         };
         let changes = changes::compare(&self.table, &after, exclude, &pristine)?;
-        changes::fill(&tree, upper, &changes, &self.options.identity)?;
+        let kind = (&self.options.identity, self.options.notes);
+        changes::fill(&tree, upper, &changes, kind)?;
         self.table = after;
         self.lowers.push(upper.to_owned());
         self.chain = self.chain.take().and_then(|chain| chain.with(upper));
