@@ -36,7 +36,8 @@ fn apart(build: Build) -> Build {
 }
 
 fn listed(built: &Built) -> Vec<String> {
-    let all = built.view.walk(&TreePath::root()).map(|found| {
+    let root = TreePath::root();
+    let all = built.view.walk(&root).map(|found| {
         let entry = found.entry;
         format!(
             "{} {:o} {}:{} {:?} {}",
