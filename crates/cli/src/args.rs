@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use ocibuild::graph::Entitlement;
 
 use crate::sizes;
 
@@ -93,6 +94,10 @@ pub(crate) struct BuildArgs {
     /// Give an SSH agent to RUN --mount=type=ssh; without a socket it is that of $SSH_AUTH_SOCK
     #[arg(long, value_name = "default|ID[=SOCKET]")]
     pub(crate) ssh: Vec<String>,
+    /// Allow steps what they ask for: security.insecure (all rights of root) or network.host,
+    /// which every build has
+    #[arg(long, value_name = "ENTITLEMENT", value_delimiter = ',')]
+    pub(crate) allow: Vec<Entitlement>,
     /// Run every step, also those whose result is known
     #[arg(long)]
     pub(crate) no_cache: bool,

@@ -2,7 +2,7 @@
 //! stages, image, outputs. Everything that a build depends on is a field of
 //! [`Build`]; nothing is read from the environment and nothing is printed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,6 +20,7 @@ use crate::engine::{Shared, check, exports, finish, foreign, open, room, stage};
 use crate::error::{Error, ErrorKind};
 use crate::event::{EventSink, LayerSummary, StepId};
 use crate::executor::Helper;
+use crate::graph::Entitlement;
 use crate::image::ImageConfig;
 use crate::image::manifest::Document;
 use crate::output::Output;
@@ -139,6 +140,7 @@ pub struct Build {
     pub(crate) secrets: BTreeMap<String, Secret>,
     pub(crate) agents: BTreeMap<String, PathBuf>,
     pub(crate) cache_scope: String,
+    pub(crate) entitlements: BTreeSet<Entitlement>,
     #[cfg(feature = "git")]
     pub(crate) git_policy: crate::git::Policy,
     pub(crate) outputs: Vec<Output>,
@@ -173,6 +175,7 @@ impl Build {
             secrets: BTreeMap::new(),
             agents: BTreeMap::new(),
             cache_scope: String::new(),
+            entitlements: BTreeSet::from([Entitlement::NetworkHost]),
             #[cfg(feature = "git")]
             git_policy: crate::git::Policy::default(),
             outputs: Vec::new(),
@@ -264,6 +267,14 @@ impl Build {
     /// the agent's keys and sign with them, and change nothing.
     pub fn ssh(mut self, id: impl Into<String>, socket: impl Into<PathBuf>) -> Self {
         self.agents.insert(id.into(), socket.into());
+        self
+    }
+
+    /// Allows steps what they may ask for beyond the usual, and nothing else; without this
+    /// it is the network of the machine. `security.insecure` gives RUN the rights of root
+    /// on this machine, so it is for Dockerfiles that may have them.
+    pub fn entitlements(mut self, allowed: impl IntoIterator<Item = Entitlement>) -> Self {
+        self.entitlements = allowed.into_iter().collect();
         self
     }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use ocibuild::content::StoreLimits;
+use ocibuild::graph::Entitlement;
 use ocibuild::registry::{Digest, Reference};
 use ocibuild::{Apart, Build, ContextSource, DockerfileSource, Image, LayerPolicy, Output};
 
@@ -117,6 +118,8 @@ fn to_build(args: &BuildArgs) -> Result<Build, Error> {
         let (id, socket) = ssh::parse(agent)?;
         build = build.ssh(id, socket);
     }
+    let allowed = args.allow.iter().copied();
+    build = build.entitlements(allowed.chain([Entitlement::NetworkHost]));
     for output in outputs(args, &names)? {
         build = build.output(output);
     }

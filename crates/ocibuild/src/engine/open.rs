@@ -308,6 +308,7 @@ async fn plan(
         target: build.target.clone(),
         platform: platform.clone(),
         contexts: build.contexts.keys().cloned().collect(),
+        entitlements: build.entitlements.clone(),
     };
     let mut plan = make_plan(&prepared.text, request)?;
     let epoch = match build.epoch {

@@ -198,7 +198,7 @@ impl Work<'_> {
     async fn trigger(&mut self, text: &str) -> Result<(), Error> {
         let instruction = parse_trigger(text)
             .map_err(|error| Error::invalid(format!("ONBUILD {text:?} of the base: {error}")))?;
-        supported::check_one(&instruction)?;
+        supported::check_one(&instruction, &self.session.plan.request)?;
         if let Instruction::Run(_) = instruction {
             foreign::check_one(self.session.plan.platform_of(self.index))?;
         }
