@@ -111,6 +111,10 @@ pub(crate) struct BuildArgs {
     /// Say of every step that has to be done why its result is not known
     #[arg(long)]
     pub(crate) why: bool,
+    /// Give large files of COPY and ADD layers of their own, so that an edit beside them moves none of
+    /// them: ml, with min-size=SIZE (64M) and match=GLOB, the latter several times
+    #[arg(long, value_name = "ml[,min-size=SIZE][,match=GLOB]…")]
+    pub(crate) layer_policy: Option<String>,
     /// Keep the store below this size: what was not used for the longest time goes before a write
     /// would break it
     #[arg(long, value_name = "SIZE", value_parser = sizes::bytes)]

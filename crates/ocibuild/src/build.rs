@@ -14,6 +14,7 @@ use crate::Cancel;
 use crate::cache::shared::{CacheSource, CacheTarget};
 use crate::causes::one_line;
 use crate::content::StoreLimits;
+use crate::copy::LayerPolicy;
 use crate::engine::stage::StageState;
 use crate::engine::{Shared, check, exports, finish, foreign, open, room, stage};
 use crate::error::{Error, ErrorKind};
@@ -148,6 +149,7 @@ pub struct Build {
     pub(crate) cache_to: Vec<CacheTarget>,
     pub(crate) explain: bool,
     pub(crate) limits: StoreLimits,
+    pub(crate) layer_policy: LayerPolicy,
     pub(crate) epoch: Option<i64>,
     pub(crate) now: SystemTime,
     pub(crate) threads: usize,
@@ -182,6 +184,7 @@ impl Build {
             cache_to: Vec::new(),
             explain: false,
             limits: StoreLimits::default(),
+            layer_policy: LayerPolicy::default(),
             epoch: None,
             now: SystemTime::now(),
             threads: std::thread::available_parallelism().map_or(1, usize::from),
@@ -323,6 +326,12 @@ impl Build {
     /// times a second.
     pub fn store_limits(mut self, limits: StoreLimits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Sets how the files of a COPY or ADD become layers.
+    pub fn layer_policy(mut self, policy: LayerPolicy) -> Self {
+        self.layer_policy = policy;
         self
     }
 

@@ -262,6 +262,38 @@ fn the_store_is_shown_and_explained() {
 }
 
 #[test]
+fn weights_have_layers_of_their_own() {
+    let place = Place::new();
+    context(&place, "c", "FROM scratch\nCOPY . /app/\n");
+    std::fs::write(place.path("c/model.bin"), vec![7; 300_000]).unwrap();
+    let build = |policy: &str| {
+        let arguments = [
+            "build",
+            "--root",
+            "s",
+            "--layer-policy",
+            policy,
+            "--metadata-file",
+            "m",
+            "c",
+        ];
+        let ended = place.run(&arguments);
+        let layers = (ended.status == 0).then(|| {
+            let metadata: serde_json::Value = serde_json::from_str(&place.text("m")).unwrap();
+            metadata["ocibuild.layers"].as_array().unwrap().len()
+        });
+        (ended.status, layers)
+    };
+    assert_eq!(build("ml"), (0, Some(1)));
+    assert_eq!(build("ml,min-size=100k"), (0, Some(2)));
+    assert_eq!(build("ml,match=*.bin,match=f"), (0, Some(3)));
+    for wrong in ["all", "ml,min-size=x", "ml,size=1"] {
+        assert_eq!(build(wrong).0, 2, "{wrong}");
+    }
+    assert_eq!(build("ml,match=[").0, 1);
+}
+
+#[test]
 fn caches_are_shared_by_flags() {
     let (place, registry) = (Place::new(), Registry::start().unwrap());
     context(

@@ -100,7 +100,15 @@ impl ContentStore {
             items.extend(folders(Kind::CacheMounts, &identity));
         }
         items.extend(folders(Kind::Git, &root.join("git")));
-        items.extend(folders(Kind::Work, &root.join("tmp")));
+        let others = children(root).into_iter();
+        for (path, found) in others.filter(|(path, found)| found.is_dir() && !is_known(path)) {
+            items.push(Item {
+                kind: Kind::Work,
+                bytes: below(&path, &found),
+                used: modified(&found),
+                path,
+            });
+        }
         items
     }
 
@@ -113,6 +121,13 @@ impl ContentStore {
     pub fn bytes_on_disk(&self) -> u64 {
         self.items().iter().map(|item| item.bytes).sum()
     }
+}
+
+/// Tells whether a folder of the store is counted thing by thing, or takes nothing.
+fn is_known(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let counted = ["blobs", "tocs", "layers", "cachemounts", "git", "locks"];
+    counted.contains(&&*name) || RECORDS.contains(&&*name)
 }
 
 fn children(folder: &Path) -> Vec<(PathBuf, Metadata)> {
