@@ -9,6 +9,7 @@ mod mount;
 mod net;
 mod notify;
 mod process;
+mod status;
 mod tracee;
 
 pub(super) use filter::{Instruction, install};
@@ -23,6 +24,7 @@ pub(super) use process::{
     Forked, adopt_stdin, close_others_on_exec, execve, forget_session_keyring, fork, reset_signals,
     unshare,
 };
+pub(super) use status::{stat_bytes, statx_bytes};
 pub(super) use tracee::{
     copy_descriptor, lock_limit, read_memory, set_lock_limit, write_memory,
 };
