@@ -161,6 +161,7 @@ pub(crate) fn identity_name(identity: &Identity) -> String {
             uids.first, uids.count, gids.first, gids.count
         ),
         Identity::Single => "single".to_owned(),
+        Identity::Recorded => "recorded".to_owned(),
     }
 }
 

@@ -255,13 +255,16 @@ pub enum Identity {
     },
     /// A user namespace with one id: everything belongs to root.
     Single,
+    /// Everything on the disk belongs to the builder; owners, devices and what else it
+    /// may not set are recorded beside the files (see [`crate::ownership`]).
+    Recorded,
 }
 
 impl Identity {
     /// Gives how many ids there are, from 0 on.
     pub fn ids(&self) -> u32 {
         match self {
-            Self::Real => u32::MAX,
+            Self::Real | Self::Recorded => u32::MAX,
             Self::Range { uids, gids } => uids.count.min(gids.count).saturating_add(1),
             Self::Single => 1,
         }

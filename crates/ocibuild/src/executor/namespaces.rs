@@ -84,6 +84,7 @@ impl Namespaces {
         Settings {
             pid_namespace: self.pid_namespace,
             ids: self.identity.ids(),
+            supervised: self.identity == Identity::Recorded,
             rehearsal: false,
         }
     }

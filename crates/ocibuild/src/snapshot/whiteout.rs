@@ -17,7 +17,7 @@ impl Notes {
     pub(super) fn of(identity: &Identity) -> Self {
         match identity {
             Identity::Real => Self::Trusted,
-            Identity::Range { .. } | Identity::Single => Self::User,
+            Identity::Range { .. } | Identity::Single | Identity::Recorded => Self::User,
         }
     }
 
