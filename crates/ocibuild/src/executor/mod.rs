@@ -30,6 +30,7 @@ mod helper;
 pub(crate) mod init;
 mod mounts;
 mod namespaces;
+mod notes;
 mod oom;
 mod place;
 pub mod probe;
@@ -49,6 +50,7 @@ pub use error::{Error, Failure};
 pub use helper::Helper;
 pub use init::{Job, overlay_xattr_prefix};
 pub use namespaces::Namespaces;
+pub use notes::Notes;
 pub use oom::memory_kills;
 pub use remove::REMOVE_TREE;
 
@@ -59,6 +61,11 @@ pub trait Sandbox: Send + Sync {
 
     /// Whose ids the commands and the trees made for them have.
     fn identity(&self) -> &Identity;
+
+    /// Where overlay notes stand in the trees made for the commands.
+    fn notes(&self) -> Notes {
+        Notes::of(self.identity())
+    }
 
     /// Runs one command and gives what it prints to `output`, as it comes.
     ///
