@@ -89,6 +89,8 @@ pub(super) fn plan(spec: &RunSpec) -> Plan {
         root: None,
         owners: Owners::Recorded,
         binds: Vec::new(),
+        folder: None,
+        originals: None,
         network: spec.network,
     }
 }

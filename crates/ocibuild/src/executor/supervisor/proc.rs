@@ -3,7 +3,7 @@
 
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create, openat};
 use rustix::io::Errno;
@@ -335,7 +335,7 @@ impl super::Shared {
         tree: &super::tree::Tree,
         shown: &[u8],
     ) -> Option<(Vec<u8>, Origin)> {
-        if let Some(listing) = &self.listing
+        if let Some(listing) = self.list_folder()
             && let Some(rest) = shown.strip_prefix(listing.as_os_str().as_bytes())
         {
             let inside = [b"/proc", rest].concat();
@@ -396,9 +396,9 @@ impl super::Shared {
 
     /// Opens a directory that has the names of /proc.
     fn list_processes(&self) -> Result<OwnedFd, Errno> {
-        let folder = self.listing.as_ref().ok_or(Errno::ACCESS)?;
+        let folder = &self.list_folder().ok_or(Errno::ACCESS)?;
         let _alone = self
-            .listing_lock
+            .listing
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         let wanted: Vec<_> = std::fs::read_dir("/proc")
@@ -429,6 +429,10 @@ impl super::Shared {
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         rustix::fs::open(folder, flags, Mode::empty())
+    }
+
+    fn list_folder(&self) -> Option<PathBuf> {
+        Some(self.plan.folder.as_ref()?.join(super::devices::LISTING))
     }
 
     fn is_listed(&self, name: &[u8]) -> bool {

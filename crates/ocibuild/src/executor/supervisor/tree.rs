@@ -9,11 +9,11 @@
 //! Places need not exist in the tree. A place inside of another wins.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 
 use rustix::io::Errno;
 
-use super::Bind;
 use super::guest::path_of;
 use super::resolve::Origin;
 
@@ -41,19 +41,22 @@ pub(super) struct Tree {
     places: Vec<Place>,
 }
 
+impl Place {
+    pub(super) fn new(inside: PathBuf, file: OwnedFd, origin: Origin) -> Result<Self, Errno> {
+        Ok(Self {
+            inside: inside.into_os_string().into_vec(),
+            outside: path_of(&file)?.into_vec(),
+            file,
+            origin,
+        })
+    }
+}
+
 impl Tree {
-    pub(super) fn new(root: impl AsFd, binds: Vec<Bind>) -> Result<Self, Errno> {
-        let place = |bind: Bind| {
-            Ok(Place {
-                inside: bind.target.into_os_string().into_vec(),
-                outside: path_of(&bind.source)?.into_vec(),
-                file: bind.source,
-                origin: bind.origin,
-            })
-        };
+    pub(super) fn new(root: impl AsFd, places: Vec<Place>) -> Result<Self, Errno> {
         Ok(Self {
             outside: path_of(root)?.into_vec(),
-            places: binds.into_iter().map(place).collect::<Result<_, _>>()?,
+            places,
         })
     }
 
@@ -85,11 +88,6 @@ impl Tree {
         let path = [inside, rest].concat();
         let path = if path.is_empty() { b"/".to_vec() } else { path };
         Some((path, origin))
-    }
-
-    /// Where the tree is on the machine.
-    pub(super) fn outside(&self) -> &[u8] {
-        &self.outside
     }
 
     /// All places.
@@ -152,10 +150,9 @@ mod tests {
         for name in ["root", "root/tmp", "cache", "cache/deep"] {
             std::fs::create_dir(at(name)).expect("a directory");
         }
-        let bind = |target: &str, name: &str| Bind {
-            target: target.into(),
-            source: open(&at(name)),
-            origin: Origin::Bind { writable: true },
+        let bind = |target: &str, name: &str| {
+            let origin = Origin::Bind { writable: true };
+            Place::new(target.into(), open(&at(name)), origin).expect("a place")
         };
         let binds = vec![bind("/var/cache", "cache"), bind("/var/cache/x", "root/tmp")];
         let tree = Tree::new(open(&at("root")), binds).expect("a tree");

@@ -92,7 +92,7 @@ impl Guest<'_> {
             match self.acting(|| look_up(root, path, follow, limit)) {
                 Err(Errno::LOOP) => {}
                 Err(Errno::AGAIN) => return None,
-                other => return Some(other.map(Found::in_step)),
+                other => return Some(other.map(Found::plainly)),
             }
         }
         let file = self
@@ -101,7 +101,7 @@ impl Guest<'_> {
         let shown = path_of(&file).ok()?;
         let (inside, origin) = tree.inside(shown.as_bytes())?;
         let is_plain = origin == Origin::Step && tree.is_plain(&inside);
-        is_plain.then(|| Ok(Found::in_step(file)))
+        is_plain.then(|| Ok(Found::plainly(file)))
     }
 
     /// Says what an open file belongs to.

@@ -11,6 +11,7 @@ mod notify;
 mod process;
 mod status;
 mod tracee;
+mod users;
 
 pub(super) use filter::{Instruction, install};
 pub(super) use landlock::scope_to_descendants;
@@ -24,5 +25,6 @@ pub(super) use process::{
     Forked, adopt_stdin, close_others_on_exec, execve, forget_session_keyring, fork,
     fork_into_pid_namespace, reset_signals, unshare,
 };
-pub(super) use status::{stat_bytes, statx_bytes};
+pub(super) use status::{stat_bytes, statfs_bytes, statx_bytes};
 pub(super) use tracee::{copy_descriptor, lock_limit, read_memory, set_lock_limit, write_memory};
+pub(super) use users::{use_file_rights, use_own_rights};
