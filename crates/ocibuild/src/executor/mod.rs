@@ -40,6 +40,7 @@ mod supervise;
 mod sys;
 #[cfg(test)]
 mod tests;
+mod tracer;
 mod user;
 mod userns;
 mod wire;

@@ -8,6 +8,8 @@ mod landlock;
 mod mount;
 mod net;
 mod process;
+mod ptrace;
+mod registers;
 
 pub(super) use filter::{Instruction, install};
 pub(super) use landlock::scope_to_descendants;
@@ -17,3 +19,5 @@ pub(super) use process::{
     Forked, adopt_stdin, close_others_on_exec, execve, forget_session_keyring, fork, reset_signals,
     unshare,
 };
+pub(super) use ptrace::{Resume, Stop, registers, resume, seize, set_registers, wait_for_stop};
+pub(super) use registers::Registers;
