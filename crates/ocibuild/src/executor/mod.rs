@@ -37,6 +37,7 @@ pub(crate) mod remove;
 mod root;
 mod seccomp;
 mod supervise;
+mod supervisor;
 mod sys;
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,212 @@
+//! What stands between a step and the kernel where the kernel alone would not do: an
+//! answer to the system calls that the step's filter hands over.
+//!
+//! Enters: a [`Plan`] and the listener of a filter made by [`Plan::rules`]. Threads of the
+//! helper process then answer calls until the step has ended. A process of the step is one
+//! user for the kernel, always; who it is meant to be ([`credentials`]), whose its files
+//! are (`crate::ownership`) and, in views without mounts, which file a path leads to, are
+//! decided here.
+//!
+//! This is emulation. What keeps a step from the machine is what the kernel refuses to
+//! the one user that it runs as: a program that races with an answer gains nothing but
+//! what the kernel allows it anyway.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::process::Pid;
+
+use super::error::{Attempt, Failure};
+use super::seccomp::Action;
+use super::{Network, caps, seccomp, sys};
+
+mod call;
+mod calls;
+mod cookie;
+mod credentials;
+mod guest;
+mod identities;
+mod ids;
+
+use call::{Answer, Call, Fault};
+use credentials::Credentials;
+pub(super) use guest::Guest;
+use identities::Identities;
+
+/// How a step sees files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum View {
+    /// By mounts of its own; paths are right as they are.
+    Mounts,
+    /// By chroot into a plain tree, which has no mounts in it.
+    Chroot,
+    /// Not at all: each path is looked up in a plain tree for it.
+    Translated,
+}
+
+/// Where owners of files are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Owners {
+    /// Beside the file, as `crate::ownership` keeps them.
+    Recorded,
+    /// On the disk.
+    Real,
+}
+
+/// Something of the builder that the step sees at a place of its own.
+#[derive(Debug)]
+pub(super) struct Bind {
+    /// Where the step sees it: absolute, without links, `.` and `..`.
+    pub(super) target: PathBuf,
+    /// What is there: opened with `O_PATH`.
+    pub(super) source: OwnedFd,
+    /// Whether the step may write to it.
+    pub(super) writable: bool,
+}
+
+/// What is to be supervised, and how.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// How files are seen.
+    pub(super) view: View,
+    /// The root directory of the step where it has no mounts; with mounts it is that of
+    /// the step's first process.
+    pub(super) root: Option<PathBuf>,
+    /// Where owners are.
+    pub(super) owners: Owners,
+    /// What the step sees beside its root, where it has no mounts.
+    pub(super) binds: Vec<Bind>,
+    /// Whether connections can be made.
+    pub(super) network: Network,
+}
+
+impl Plan {
+    /// What the step's filter is to do with which call.
+    pub(super) fn rules(&self) -> Vec<(&'static str, Action)> {
+        calls::rules(self.view, self.owners, self.network)
+    }
+}
+
+/// What all threads that answer share.
+#[derive(Debug)]
+struct Shared {
+    plan: Plan,
+    listener: OwnedFd,
+    /// The machine's /proc, in which every process of the step is found.
+    proc: OwnedFd,
+    identities: Identities,
+    memory: Memory,
+    /// Which call is answered how, by number.
+    handlers: HashMap<u32, calls::Serve>,
+}
+
+/// How memory of the step is reached.
+#[derive(Debug)]
+struct Memory {
+    direct: AtomicBool,
+}
+
+impl Memory {
+    fn is_direct(&self) -> bool {
+        self.direct.load(Ordering::Relaxed)
+    }
+
+    fn use_files(&self) {
+        self.direct.store(false, Ordering::Relaxed);
+    }
+}
+
+/// A step that is being supervised.
+#[derive(Debug, Clone)]
+pub(super) struct Supervisor {
+    shared: Arc<Shared>,
+}
+
+impl Supervisor {
+    /// Begins to answer calls. `first` is the first process of the step, which has
+    /// entered its root and waits to become the command.
+    ///
+    /// From here on this process has threads, so it must not fork any more.
+    pub(super) fn start(plan: Plan, listener: OwnedFd, first: Pid) -> Result<Self, Failure> {
+        // Kernels before 6.6 switch more slowly.
+        let _ = sys::wake_synchronously(listener.as_fd());
+        let proc = openat(
+            CWD,
+            "/proc",
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .attempt("open", "/proc")?;
+        let _ = first;
+        let shared = Shared {
+            handlers: calls::handlers(),
+            identities: Identities::new(Credentials::root(caps::DEFAULT.bits())),
+            memory: Memory {
+                direct: AtomicBool::new(true),
+            },
+            plan,
+            listener,
+            proc,
+        };
+        let shared = Arc::new(shared);
+        let serving = Arc::clone(&shared);
+        std::thread::Builder::new()
+            .name("supervisor".into())
+            .spawn(move || serve(&serving))
+            .attempt("clone", "a thread of the supervisor")?;
+        Ok(Self { shared })
+    }
+
+    /// Looks at a thread of the step that is stopped, by a call or by its tracer.
+    pub(super) fn guest(&self, pid: Pid) -> Result<Guest<'_>, Failure> {
+        Guest::of(&self.shared, pid.as_raw_nonzero().get()).attempt("prlimit", "RLIMIT_LOCKS")
+    }
+}
+
+/// Answers calls until nobody is left who could make one.
+fn serve(shared: &Arc<Shared>) {
+    loop {
+        match sys::receive(shared.listener.as_fd()) {
+            Ok(notification) => answer(shared, notification),
+            // The caller was killed meanwhile, or a signal came to this thread.
+            Err(errno) if sys::is_gone(errno) || errno == rustix::io::Errno::INTR => {}
+            Err(_) => return,
+        }
+    }
+}
+
+/// Answers one call. A caller that is gone needs no answer.
+fn answer(shared: &Arc<Shared>, notification: sys::Notification) {
+    let (listener, id) = (shared.listener.as_fd(), notification.id);
+    let outcome = match Guest::of(shared, notification.pid) {
+        Ok(guest) => {
+            let call = Call {
+                guest,
+                notification,
+            };
+            match shared.handlers.get(&notification.number) {
+                Some(handler) => handler(&call),
+                None => Ok(Answer::Continue),
+            }
+        }
+        Err(errno) => Err(Fault::Errno(errno)),
+    };
+    let sent = match outcome {
+        Ok(Answer::Continue) | Err(Fault::Continue) => sys::let_continue(listener, id),
+        Ok(Answer::Value(value)) => sys::answer(listener, id, Ok(value)),
+        Err(Fault::Errno(errno)) => sys::answer(listener, id, Err(errno)),
+        Ok(Answer::Descriptor {
+            file,
+            close_on_exec,
+        }) => match sys::give_descriptor(listener, id, file, close_on_exec, true) {
+            Err(errno) if !sys::is_gone(errno) => sys::answer(listener, id, Err(errno)),
+            other => other.map(drop),
+        },
+        Ok(Answer::Later) => Ok(()),
+    };
+    debug_assert!(sent.is_ok() || sent.is_err_and(sys::is_gone), "{sent:?}");
+}
