@@ -70,6 +70,26 @@ const PATH_CALLS: &[PathCall] = &[
     ),
 ];
 
+/// Calls that others answer in a command, for tests of the tracer alone.
+#[cfg(all(test, target_arch = "x86_64"))]
+const TEST_CALLS: &[PathCall] = &[
+    call(libc::SYS_stat, None, 0, None),
+    call(libc::SYS_lstat, None, 0, Some((0, u64::MAX))),
+    call(libc::SYS_newfstatat, Some(0), 1, Some((3, 0x100))),
+    call(libc::SYS_statx, Some(0), 1, Some((2, 0x100))),
+    call(libc::SYS_access, None, 0, None),
+    call(libc::SYS_faccessat, Some(0), 1, None),
+    call(libc::SYS_faccessat2, Some(0), 1, None),
+    call(libc::SYS_readlink, None, 0, Some((0, u64::MAX))),
+    call(libc::SYS_readlinkat, Some(0), 1, Some((0, u64::MAX))),
+    call(libc::SYS_unlink, None, 0, Some((0, u64::MAX))),
+    call(libc::SYS_unlinkat, Some(0), 1, Some((0, u64::MAX))),
+    call(libc::SYS_mkdir, None, 0, None),
+    call(libc::SYS_rmdir, None, 0, None),
+    call(libc::SYS_chmod, None, 0, None),
+    call(libc::SYS_statfs, None, 0, None),
+];
+
 /// Decides about a call of a thread, other than one that executes a program.
 pub(super) fn decide(
     thread: Pid,
@@ -81,11 +101,21 @@ pub(super) fn decide(
         libc::SYS_bind => socket(thread, registers, guest, 1, false),
         libc::SYS_sendto => socket(thread, registers, guest, 4, true),
         libc::SYS_getsockopt => Ok(Decision::Peer),
-        number => match PATH_CALLS.iter().find(|call| call.number == number) {
+        number => match path_calls().find(|call| call.number == number) {
             Some(call) => path(thread, registers, guest, call),
             None => Ok(Decision::Pass),
         },
     }
+}
+
+#[cfg(not(all(test, target_arch = "x86_64")))]
+fn path_calls() -> impl Iterator<Item = &'static PathCall> {
+    PATH_CALLS.iter()
+}
+
+#[cfg(all(test, target_arch = "x86_64"))]
+fn path_calls() -> impl Iterator<Item = &'static PathCall> {
+    PATH_CALLS.iter().chain(TEST_CALLS)
 }
 
 fn path(
@@ -99,7 +129,7 @@ fn path(
     let at = call.at.map(|index| directory(registers.argument(index)));
     let follow = call
         .no_follow
-        .is_none_or(|(index, flag)| registers.argument(index) & flag == 0);
+        .is_none_or(|(index, flag)| flag != u64::MAX && registers.argument(index) & flag == 0);
     let host = guest.locate(thread, at.unwrap_or(libc::AT_FDCWD), &path, follow)?;
     Ok(Decision::Rewrite(Rewrite {
         number: call.number,
