@@ -41,6 +41,12 @@ impl From<Errno> for Fault {
 }
 
 
+impl From<crate::ownership::Error> for Fault {
+    fn from(error: crate::ownership::Error) -> Self {
+        Self::Errno(error.errno())
+    }
+}
+
 /// What comes of serving a call.
 pub(super) type Outcome = Result<Answer, Fault>;
 

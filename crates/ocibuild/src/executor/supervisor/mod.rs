@@ -24,13 +24,24 @@ use super::error::{Attempt, Failure};
 use super::seccomp::Action;
 use super::{Network, caps, seccomp, sys};
 
+mod access;
+mod attributes;
 mod call;
 mod calls;
+mod change;
 mod cookie;
 mod credentials;
+mod exec;
 mod guest;
 mod identities;
 mod ids;
+mod make;
+mod open;
+mod owners;
+mod reach;
+mod remove;
+mod resolve;
+mod status;
 
 use call::{Answer, Call, Fault};
 use credentials::Credentials;
@@ -98,10 +109,24 @@ struct Shared {
     listener: OwnedFd,
     /// The machine's /proc, in which every process of the step is found.
     proc: OwnedFd,
+    /// The root directory of the step.
+    root: OwnedFd,
+    /// Whether the step has made files that stand for devices.
+    devices: AtomicBool,
     identities: Identities,
     memory: Memory,
     /// Which call is answered how, by number.
     handlers: HashMap<u32, calls::Serve>,
+}
+
+impl Shared {
+    fn note_device(&self) {
+        self.devices.store(true, Ordering::Relaxed);
+    }
+
+    fn has_devices(&self) -> bool {
+        self.devices.load(Ordering::Relaxed)
+    }
 }
 
 /// How memory of the step is reached.
@@ -141,8 +166,15 @@ impl Supervisor {
             Mode::empty(),
         )
         .attempt("open", "/proc")?;
-        let _ = first;
+        let root = match &plan.root {
+            Some(root) => root.display().to_string(),
+            None => format!("/proc/{first}/root"),
+        };
+        let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = openat(CWD, &root, directory, Mode::empty()).attempt("open", root)?;
         let shared = Shared {
+            root,
+            devices: AtomicBool::new(false),
             handlers: calls::handlers(),
             identities: Identities::new(Credentials::root(caps::DEFAULT.bits())),
             memory: Memory {

@@ -11,6 +11,7 @@ mod notify;
 mod process;
 mod ptrace;
 mod registers;
+mod status;
 mod tracee;
 
 pub(super) use filter::{Instruction, install};
@@ -27,6 +28,7 @@ pub(super) use process::{
 };
 pub(super) use ptrace::{Resume, Stop, registers, resume, seize, set_registers, wait_for_stop};
 pub(super) use registers::Registers;
+pub(super) use status::{stat_bytes, statx_bytes};
 pub(super) use tracee::{
     copy_descriptor, lock_limit, read_memory, set_lock_limit, write_memory,
 };
