@@ -20,8 +20,8 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, Stat, Timespec, XattrFlags, chmodat, fstat, openat,
-    utimensat,
+    AtFlags, CWD, FileType, Mode, OFlags, Stat, Timespec, XattrFlags, chmodat, fchmod, fstat,
+    openat, utimensat,
 };
 use rustix::io::Errno;
 
@@ -106,6 +106,17 @@ pub fn write(file: impl AsFd, record: &Record) -> Result<(), Error> {
         Holder::Attribute => set(file, record)?,
         Holder::Stamp => set_stamp(file, record)?,
         Holder::Nothing => return Err(Error::NoPlace),
+    }
+    set_disk_mode(file, stat.st_mode, record)
+}
+
+/// Does what [`write()`] does for a regular file or a directory that has just been made
+/// and has no record yet.
+pub fn write_new(file: impl AsFd, record: &Record) -> Result<(), Error> {
+    let file = file.as_fd();
+    let stat = fstat(file).map_err(Error::of("fstat"))?;
+    if !record.is_held_by_disk(stat.st_mode) {
+        return write(file, record);
     }
     set_disk_mode(file, stat.st_mode, record)
 }
@@ -206,6 +217,10 @@ fn set_disk_mode(file: BorrowedFd<'_>, old: u32, record: &Record) -> Result<(), 
     if mode == old & 0o7777 {
         return Ok(());
     }
-    let path = calls::proc_path(file);
-    chmodat(CWD, path, Mode::from_raw_mode(mode), AtFlags::empty()).map_err(Error::of("fchmodat"))
+    let mode = Mode::from_raw_mode(mode);
+    match fchmod(file, mode) {
+        Err(Errno::BADF) => chmodat(CWD, calls::proc_path(file), mode, AtFlags::empty()),
+        done => done,
+    }
+    .map_err(Error::of("fchmod"))
 }

@@ -23,7 +23,8 @@ pub(super) use notify::{
     still_waits, wake_synchronously,
 };
 pub(super) use process::{
-    Forked, adopt_stdin, close_others_on_exec, execve, forget_session_keyring, fork, reset_signals,
+    Forked, adopt_stdin, close_others_on_exec, execve, forget_session_keyring, fork,
+    fork_into_pid_namespace, reset_signals,
     unshare,
 };
 pub(super) use ptrace::{Resume, Stop, registers, resume, seize, set_registers, wait_for_stop};
