@@ -15,7 +15,7 @@ mod status;
 mod tracee;
 
 pub(super) use filter::{Instruction, install};
-pub(super) use landlock::scope_to_descendants;
+pub(super) use landlock::{Access, confine_to, landlock_version, scope_to_descendants};
 pub(super) use mount::set_mount_attributes;
 pub(super) use net::bring_up_loopback;
 pub(super) use notify::{

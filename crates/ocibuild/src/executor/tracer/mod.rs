@@ -32,6 +32,7 @@ use std::path::PathBuf;
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::supervise::Ended;
 use super::sys::{self, Registers, Resume, Stop};
 use calls::Decision;
 use memory::{Lease, Memory, Room};
@@ -65,15 +66,6 @@ pub(super) struct Found {
     pub(super) file: File,
     /// Where it is on the machine, if it has a place.
     pub(super) path: Option<PathBuf>,
-}
-
-/// How the first process ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ended {
-    /// With this status.
-    Exited(i32),
-    /// By this signal.
-    Killed(i32),
 }
 
 /// A program that a thread is about to become.
