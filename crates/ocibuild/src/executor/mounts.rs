@@ -9,9 +9,7 @@ use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{
-    CWD, FileType, Gid, Mode, OFlags, Uid, chmod, chown, fstat, symlinkat,
-};
+use rustix::fs::{CWD, FileType, Gid, Mode, OFlags, Uid, chmod, chown, fstat, symlinkat};
 use rustix::io::Errno;
 use rustix::mount::{
     MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags, mount, move_mount, open_tree,
@@ -149,11 +147,7 @@ impl Tree {
                 .find_or_make(Path::new(directory), Kind::Directory)?;
         }
         let has_group = self.settings.ids > TTY_GROUP && !self.settings.supervised;
-        let group = if has_group {
-            ",gid=5"
-        } else {
-            ""
-        };
+        let group = if has_group { ",gid=5" } else { "" };
         let terminals = format!("newinstance,ptmxmode=0666,mode=0620{group}");
         let no_suid_exec = MountFlags::NOSUID | MountFlags::NOEXEC;
         self.mount("devpts", "/dev/pts", no_suid_exec, &terminals)?;

@@ -82,7 +82,11 @@ pub(super) fn new_file(who: &Credentials, directory: &Record, kind: FileType, mo
     if inherits && kind == FileType::Directory {
         mode |= SET_GROUP;
     }
-    if kind != FileType::Directory && mode & 0o2010 == 0o2010 && !who.can(cap::FSETID) && !who.in_group(gid) {
+    if kind != FileType::Directory
+        && mode & 0o2010 == 0o2010
+        && !who.can(cap::FSETID)
+        && !who.in_group(gid)
+    {
         mode &= !SET_GROUP;
     }
     Record {

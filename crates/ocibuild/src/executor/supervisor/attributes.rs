@@ -42,8 +42,7 @@ fn keeper(call: &Call<'_>, name: &[u8]) -> Keeper {
 type Find = fn(&Call<'_>) -> Result<Found, Fault>;
 
 fn by_path(call: &Call<'_>) -> Result<Found, Fault> {
-    call.guest
-        .find(libc::AT_FDCWD, &call.path(0)?, Follow::Yes)
+    call.guest.find(libc::AT_FDCWD, &call.path(0)?, Follow::Yes)
 }
 
 fn by_link(call: &Call<'_>) -> Result<Found, Fault> {
@@ -183,12 +182,7 @@ fn set(call: &Call<'_>, find: Find) -> Outcome {
 }
 
 /// Fails unless the caller may change an attribute.
-fn check_change(
-    call: &Call<'_>,
-    found: &Found,
-    keeper: Keeper,
-    name: &[u8],
-) -> Result<(), Fault> {
+fn check_change(call: &Call<'_>, found: &Found, keeper: Keeper, name: &[u8]) -> Result<(), Fault> {
     found.check_writable()?;
     if call.guest.shared.plan.owners == Owners::Real {
         return Ok(());

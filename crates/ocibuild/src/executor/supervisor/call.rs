@@ -40,7 +40,6 @@ impl From<Errno> for Fault {
     }
 }
 
-
 impl From<crate::ownership::Error> for Fault {
     fn from(error: crate::ownership::Error) -> Self {
         Self::Errno(error.errno())

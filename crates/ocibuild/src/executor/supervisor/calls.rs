@@ -2,12 +2,10 @@
 
 use std::collections::HashMap;
 
-use super::super::seccomp::{self, Action, Test, Verdict};
 use super::super::Network;
+use super::super::seccomp::{self, Action, Test, Verdict};
 use super::call::{Call, Outcome};
-use super::{
-    Owners, View, attributes, change, exec, ids, make, open, reach, remove, status,
-};
+use super::{Owners, View, attributes, change, exec, ids, make, open, reach, remove, status};
 
 /// Answers one call.
 pub(super) type Serve = fn(&Call<'_>) -> Outcome;
@@ -129,7 +127,11 @@ const ROWS: &[Row] = &[
     row("removexattr", attributes::remove_by_path),
     row("lremovexattr", attributes::remove_by_link),
     row("fremovexattr", attributes::remove_by_descriptor),
-    row_when("prctl", &[is(0, ids::PROCESS_CONTROLS)], ids::control_process),
+    row_when(
+        "prctl",
+        &[is(0, ids::PROCESS_CONTROLS)],
+        ids::control_process,
+    ),
     row_when("getrlimit", &[is(0, &[RLIMIT_LOCKS])], ids::get_limit),
     row_when("setrlimit", &[is(0, &[RLIMIT_LOCKS])], ids::set_limit),
     row_when("prlimit64", &[is(1, &[RLIMIT_LOCKS])], ids::change_limit),

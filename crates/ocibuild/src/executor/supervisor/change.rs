@@ -1,8 +1,6 @@
 //! The calls that change whose a file is, its mode and its times.
 
-use rustix::fs::{
-    AtFlags, FileType, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, utimensat,
-};
+use rustix::fs::{AtFlags, FileType, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, utimensat};
 use rustix::io::Errno;
 
 use super::Owners;
@@ -27,7 +25,9 @@ pub(super) fn chown(call: &Call<'_>) -> Outcome {
 
 /// lchown(2).
 pub(super) fn lchown(call: &Call<'_>) -> Outcome {
-    let found = call.guest.find(libc::AT_FDCWD, &call.path(0)?, Follow::No)?;
+    let found = call
+        .guest
+        .find(libc::AT_FDCWD, &call.path(0)?, Follow::No)?;
     give_away(call, &found, call.word(1), call.word(2))
 }
 
@@ -114,9 +114,7 @@ pub(super) fn fchmod(call: &Call<'_>) -> Outcome {
 
 /// fchmodat(2), which follows links.
 pub(super) fn fchmodat(call: &Call<'_>) -> Outcome {
-    let found = call
-        .guest
-        .find(call.int(0), &call.path(1)?, Follow::Yes)?;
+    let found = call.guest.find(call.int(0), &call.path(1)?, Follow::Yes)?;
     set_mode(call, &found, call.word(2))
 }
 
@@ -185,8 +183,7 @@ pub(super) fn futimesat(call: &Call<'_>) -> Outcome {
     let found = if call.long(1) == 0 {
         call.guest.find_open(call.int(0))?
     } else {
-        call.guest
-            .find(call.int(0), &call.path(1)?, Follow::Yes)?
+        call.guest.find(call.int(0), &call.path(1)?, Follow::Yes)?
     };
     let times = match call.long(2) {
         0 => None,
@@ -272,9 +269,8 @@ fn set_times(call: &Call<'_>, found: &Found, times: Option<Timestamps>) -> Outco
         guest.check_way(&who, found)?;
     }
     let has_attributes = matches!(kind(&seen), FileType::RegularFile | FileType::Directory);
-    let is_stamped = !has_attributes
-        && seen.record.is_some()
-        && guest.shared.plan.owners == Owners::Recorded;
+    let is_stamped =
+        !has_attributes && seen.record.is_some() && guest.shared.plan.owners == Owners::Recorded;
     if guest.kernel_can() && !is_stamped {
         return Ok(Answer::Continue);
     }

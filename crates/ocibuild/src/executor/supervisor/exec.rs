@@ -100,4 +100,3 @@ fn is_script(found: &Found) -> bool {
     let mut magic = [0; 2];
     !matches!(rustix::io::read(file.as_fd(), &mut magic), Ok(2)) || &magic == b"#!"
 }
-

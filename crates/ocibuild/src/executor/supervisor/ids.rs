@@ -138,19 +138,13 @@ pub(super) fn set_group(call: &Call<'_>) -> Outcome {
 /// setreuid(2).
 pub(super) fn set_two_users(call: &Call<'_>) -> Outcome {
     let credentials = call.guest.credentials();
-    become_other(
-        call,
-        credentials.set_two_users(call.word(0), call.word(1)),
-    )
+    become_other(call, credentials.set_two_users(call.word(0), call.word(1)))
 }
 
 /// setregid(2).
 pub(super) fn set_two_groups(call: &Call<'_>) -> Outcome {
     let credentials = call.guest.credentials();
-    become_other(
-        call,
-        credentials.set_two_groups(call.word(0), call.word(1)),
-    )
+    become_other(call, credentials.set_two_groups(call.word(0), call.word(1)))
 }
 
 /// setresuid(2).
@@ -183,7 +177,8 @@ pub(super) fn set_file_group(call: &Call<'_>) -> Outcome {
 
 /// umask(2): noted for files that are made here, and left to the kernel.
 pub(super) fn set_umask(call: &Call<'_>) -> Outcome {
-    call.guest.carry(call.guest.cookie.with_umask(call.word(0)))?;
+    call.guest
+        .carry(call.guest.cookie.with_umask(call.word(0)))?;
     Ok(Answer::Continue)
 }
 

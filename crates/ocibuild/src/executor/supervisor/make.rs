@@ -149,12 +149,7 @@ pub(super) fn link(call: &Call<'_>) -> Outcome {
 /// linkat(2).
 pub(super) fn linkat_(call: &Call<'_>) -> Outcome {
     let (old, new) = (call.path(1)?, call.path(3)?);
-    make_name(
-        call,
-        (call.int(0), &old),
-        (call.int(2), &new),
-        call.int(4),
-    )
+    make_name(call, (call.int(0), &old), (call.int(2), &new), call.int(4))
 }
 
 fn make_name(call: &Call<'_>, old: (i32, &[u8]), new: (i32, &[u8]), flags: i32) -> Outcome {
@@ -187,7 +182,9 @@ fn make_name(call: &Call<'_>, old: (i32, &[u8]), new: (i32, &[u8]), flags: i32) 
 
 /// Whether a file is what one is that root makes and of which nothing is recorded.
 pub(super) fn is_roots(record: &Record) -> bool {
-    (record.uid, record.gid) == (0, 0) && record.device.is_none() && record.mode & access::SET_GROUP == 0
+    (record.uid, record.gid) == (0, 0)
+        && record.device.is_none()
+        && record.mode & access::SET_GROUP == 0
 }
 
 impl Guest<'_> {

@@ -115,7 +115,12 @@ pub(super) fn openat2_(call: &Call<'_>) -> Outcome {
         if word(16) != 0 {
             return Ok(Answer::Continue);
         }
-        return open_from(call, call.int(0), &call.path(1)?, Wish::new(word(0), word(8)));
+        return open_from(
+            call,
+            call.int(0),
+            &call.path(1)?,
+            Wish::new(word(0), word(8)),
+        );
     }
     Err(Errno::NOSYS.into())
 }
@@ -181,7 +186,9 @@ fn open_device(guest: &Guest<'_>, device: Device, wish: Wish) -> Outcome {
     let Some((_, _, name)) = known else {
         return Err(Errno::ACCESS.into());
     };
-    let flags = wish.flags.difference(OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW);
+    let flags = wish
+        .flags
+        .difference(OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW);
     let path = format!("/dev/{name}");
     let file = match guest.shared.plan.view {
         View::Mounts => openat2(
@@ -320,9 +327,8 @@ impl Guest<'_> {
         }
         let again = flags.difference(OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW);
         let path = name_of(&found.file);
-        let file = self.acting(|| {
-            rustix::fs::open(&*path, again | OFlags::CLOEXEC, Mode::empty())
-        })?;
+        let file =
+            self.acting(|| rustix::fs::open(&*path, again | OFlags::CLOEXEC, Mode::empty()))?;
         wish.answer(file)
     }
 }

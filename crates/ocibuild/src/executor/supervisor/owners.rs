@@ -65,12 +65,7 @@ impl Guest<'_> {
     }
 
     /// Fails unless a file may be used so, and every directory on the way to it searched.
-    pub(super) fn check(
-        &self,
-        who: &Credentials,
-        found: &Found,
-        wanted: u32,
-    ) -> Result<(), Fault> {
+    pub(super) fn check(&self, who: &Credentials, found: &Found, wanted: u32) -> Result<(), Fault> {
         if found.origin == Origin::Kernel {
             return Ok(());
         }

@@ -78,9 +78,7 @@ fn move_name(call: &Call<'_>, old: (i32, &[u8]), new: (i32, &[u8]), flags: u32) 
     if guest.kernel_can() {
         return Ok(Answer::Continue);
     }
-    guest.acting(|| {
-        renameat_with(&from.file, os(old_name), &to.file, os(new_name), flags)
-    })?;
+    guest.acting(|| renameat_with(&from.file, os(old_name), &to.file, os(new_name), flags))?;
     DONE
 }
 

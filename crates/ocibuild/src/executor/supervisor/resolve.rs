@@ -132,7 +132,12 @@ impl Guest<'_> {
     }
 
     /// Finds a file with mounts, and says why not.
-    pub(super) fn find_mounted(&self, directory: i32, path: &[u8], follow: Follow) -> Result<Found, Errno> {
+    pub(super) fn find_mounted(
+        &self,
+        directory: i32,
+        path: &[u8],
+        follow: Follow,
+    ) -> Result<Found, Errno> {
         if path.starts_with(b"/") {
             return self.find_below_root(path, follow);
         }

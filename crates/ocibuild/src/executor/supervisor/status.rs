@@ -26,7 +26,9 @@ pub(super) fn stat(call: &Call<'_>) -> Outcome {
 
 /// lstat(2).
 pub(super) fn lstat(call: &Call<'_>) -> Outcome {
-    let found = call.guest.find(libc::AT_FDCWD, &call.path(0)?, Follow::No)?;
+    let found = call
+        .guest
+        .find(libc::AT_FDCWD, &call.path(0)?, Follow::No)?;
     tell(call, &found, call.long(1))
 }
 
@@ -51,8 +53,16 @@ fn tell(call: &Call<'_>, found: &Found, address: u64) -> Outcome {
     let seen = call.guest.look(found)?;
     let mut bytes = sys::stat_bytes(&found.file)?;
     let what = seen.meant();
-    put(&mut bytes, offset_of!(libc::stat, st_uid), &what.uid.to_le_bytes());
-    put(&mut bytes, offset_of!(libc::stat, st_gid), &what.gid.to_le_bytes());
+    put(
+        &mut bytes,
+        offset_of!(libc::stat, st_uid),
+        &what.uid.to_le_bytes(),
+    );
+    put(
+        &mut bytes,
+        offset_of!(libc::stat, st_gid),
+        &what.gid.to_le_bytes(),
+    );
     let mode = seen.st_mode().to_le_bytes();
     put(&mut bytes, offset_of!(libc::stat, st_mode), &mode);
     if let Some(device) = what.device {
@@ -82,7 +92,11 @@ pub(super) fn statx(call: &Call<'_>) -> Outcome {
     let what = seen.meant();
     put(&mut bytes, STATX_UID, &what.uid.to_le_bytes());
     put(&mut bytes, STATX_GID, &what.gid.to_le_bytes());
-    put(&mut bytes, STATX_MODE, &(seen.st_mode() as u16).to_le_bytes());
+    put(
+        &mut bytes,
+        STATX_MODE,
+        &(seen.st_mode() as u16).to_le_bytes(),
+    );
     if let Some(device) = what.device {
         let (major, minor) = device.numbers();
         put(&mut bytes, STATX_DEVICE, &major.to_le_bytes());
@@ -101,15 +115,16 @@ pub(super) fn statx(call: &Call<'_>) -> Outcome {
 }
 
 fn check_way(call: &Call<'_>, found: &Found) -> Result<(), super::call::Fault> {
-    call.guest
-        .check_way(&call.guest.credentials(), found)
+    call.guest.check_way(&call.guest.credentials(), found)
 }
 
 /// Whether the access time is no time.
 fn is_stamped(seen: &Seen) -> bool {
     use rustix::fs::FileType::{Fifo, Socket, Symlink};
     let kind = rustix::fs::FileType::from_raw_mode(seen.stat.st_mode);
-    seen.record.is_some() && seen.stat.st_atime >= 1 << 32 && matches!(kind, Symlink | Fifo | Socket)
+    seen.record.is_some()
+        && seen.stat.st_atime >= 1 << 32
+        && matches!(kind, Symlink | Fifo | Socket)
 }
 
 fn put(bytes: &mut [u8], place: usize, value: &[u8]) {

@@ -24,12 +24,9 @@ pub(super) use notify::{
 };
 pub(super) use process::{
     Forked, adopt_stdin, close_others_on_exec, execve, forget_session_keyring, fork,
-    fork_into_pid_namespace, reset_signals,
-    unshare,
+    fork_into_pid_namespace, reset_signals, unshare,
 };
 pub(super) use ptrace::{Resume, Stop, registers, resume, seize, set_registers, wait_for_stop};
 pub(super) use registers::Registers;
 pub(super) use status::{stat_bytes, statx_bytes};
-pub(super) use tracee::{
-    copy_descriptor, lock_limit, read_memory, set_lock_limit, write_memory,
-};
+pub(super) use tracee::{copy_descriptor, lock_limit, read_memory, set_lock_limit, write_memory};

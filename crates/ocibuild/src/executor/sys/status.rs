@@ -22,7 +22,11 @@ pub(in super::super) fn stat_bytes(file: impl AsFd) -> rustix::io::Result<[u8; S
             libc::AT_EMPTY_PATH,
         )
     };
-    if done < 0 { Err(last_errno()) } else { Ok(bytes) }
+    if done < 0 {
+        Err(last_errno())
+    } else {
+        Ok(bytes)
+    }
 }
 
 /// statx(2) of a descriptor; of the flags those that say how fresh it must be count.
@@ -45,5 +49,9 @@ pub(in super::super) fn statx_bytes(
             bytes.as_mut_ptr(),
         )
     };
-    if done < 0 { Err(last_errno()) } else { Ok(bytes) }
+    if done < 0 {
+        Err(last_errno())
+    } else {
+        Ok(bytes)
+    }
 }
