@@ -220,11 +220,7 @@ fn record_owner(path: &Path, user: &User) -> Result<(), Failure> {
 
 /// Lets the helper answer calls; there is nothing that this process may still have to do
 /// without it.
-fn hand_over_calls(
-    spec: &RunSpec,
-    ground: &Ground,
-    helper: &UnixStream,
-) -> Result<(), Failure> {
+fn hand_over_calls(spec: &RunSpec, ground: &Ground, helper: &UnixStream) -> Result<(), Failure> {
     let rules = ground.plan(spec)?.rules();
     let listener = seccomp::confine_supervised(spec.sync, &rules)
         .attempt("seccomp", "SECCOMP_FILTER_FLAG_NEW_LISTENER")?;

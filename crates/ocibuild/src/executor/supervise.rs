@@ -17,8 +17,8 @@ use rustix::process::{
 use serde::{Deserialize, Serialize};
 
 use super::error::{Attempt, Failure};
-use super::place::Made;
 use super::ground::Ground;
+use super::place::Made;
 use super::supervisor::Supervisor;
 use super::sys::{self, Forked};
 use super::wire::{self, Settings};

@@ -2,10 +2,9 @@
 //! command attends to their stops and to nothing else; another one listens to the builder
 //! and to what the child tells before it becomes the command.
 
-use std::cell::OnceCell;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Sender, channel};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -16,7 +15,7 @@ use super::error::{Attempt, Failure};
 use super::ground::Ground;
 use super::supervise::{Past, Report, Step};
 use super::supervisor::{Plan, Supervisor};
-use super::tracer::{Originals, Tracer};
+use super::tracer::{Originals, Supervised, Tracer};
 use super::wire;
 
 /// Sees a command to its end.
@@ -32,11 +31,8 @@ pub(super) fn attend(
     let (supervisors, supervisor) = channel();
     let (failures, failure) = channel();
     let originals = Originals::default();
-    let guest = Supervised {
-        coming: supervisor,
-        come: OnceCell::new(),
-    };
-    let tracer = Tracer::seize(step.pid, guest, tree.programs(), originals)
+    let supervised = Supervised::new(supervisor);
+    let tracer = Tracer::seize(step.pid, supervised, tree.programs(), originals)
         .attempt("ptrace", "PTRACE_SEIZE")?;
     let listener = Listener {
         pid: step.pid,

@@ -12,13 +12,13 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    CWD, FileType, Gid, MemfdFlags, Mode, OFlags, ResolveFlags, Uid, fchmod, fchown, fstat,
-    memfd_create, openat, openat2,
+    CWD, FileType, Gid, MemfdFlags, Mode, OFlags, ResolveFlags, Uid, fstat, memfd_create, openat,
+    openat2,
 };
 
 use super::error::{Attempt, Failure};
@@ -232,8 +232,8 @@ impl Tree {
                     ..options.clone()
                 };
                 let place = self.child("sources", number)?;
-                let merged = Merged::take(&place, lowers, &options)
-                    .map_err(|error| not_merged(&error))?;
+                let merged =
+                    Merged::take(&place, lowers, &options).map_err(|error| not_merged(&error))?;
                 let source = inside(&open_path(merged.path())?, path)?;
                 self._sources.push(merged);
                 Ok((source, writes.is_some()))

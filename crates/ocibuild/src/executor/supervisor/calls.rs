@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::super::Network;
 use super::super::seccomp::{self, Action, Test, Verdict};
+use super::super::{Network, tracer};
 use super::call::{Call, Outcome};
 use super::{Owners, View, attributes, change, exec, ids, make, open, reach, remove, status};
 
@@ -140,7 +140,12 @@ const ROWS: &[Row] = &[
 /// What the filter of a step does with which call, where that is not the usual.
 pub(super) fn rules(view: View, _owners: Owners, _network: Network) -> Vec<(&'static str, Action)> {
     let seen = ROWS.iter().filter(|row| row.views.contains(&view));
-    seen.map(|row| (row.name, row.action)).collect()
+    let mut rules: Vec<_> = seen.map(|row| (row.name, row.action)).collect();
+    if view == View::Translated {
+        // The first that is found for a name counts.
+        rules.splice(0..0, tracer::RULES.iter().copied());
+    }
+    rules
 }
 
 /// Who answers, by the number of the call.

@@ -42,11 +42,13 @@ mod reach;
 mod remove;
 mod resolve;
 mod status;
+mod traced;
 
 use call::{Answer, Call, Fault};
 use credentials::Credentials;
 pub(super) use guest::Guest;
 use identities::Identities;
+pub(super) use traced::Program;
 
 /// How a step sees files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

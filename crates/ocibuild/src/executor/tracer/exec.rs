@@ -4,7 +4,6 @@
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 
 use rustix::io::Errno;
 use rustix::process::Pid;
@@ -14,12 +13,12 @@ use super::elf::{self, Program};
 use super::memory::Memory;
 use super::programs::Programs;
 use super::rewrite::{Pointer, Rewrite, Value};
-use super::{Executed, Found, Guest};
+use super::{After, Executed};
+use crate::executor::supervisor::Supervisor;
 use crate::executor::sys::Registers;
 
 /// How many scripts may name each other.
 const MAX_SCRIPTS: usize = 5;
-const EXECUTABLE: u32 = 0o111;
 
 /// What a thread asks for.
 struct Request {
@@ -70,20 +69,19 @@ impl Request {
 pub(super) fn decide(
     thread: Pid,
     registers: &Registers,
-    guest: &impl Guest,
+    supervisor: &Supervisor,
     programs: &mut Programs,
 ) -> Result<Decision, Errno> {
     let memory = Memory::of(thread).map_err(|_| Errno::SRCH)?;
     let request = Request::read(&memory, registers)?;
     let name = request.name();
 
-    let mut found = guest.program(thread, request.at, &request.path, request.flags)?;
+    let mut found = supervisor.program(thread, request.at, &request.path, request.flags)?;
     let mut path = name.clone();
     // What comes before the arguments beginning with the second.
     let mut front: Vec<Vec<u8>> = Vec::new();
     let mut scripts = 0;
     let host = loop {
-        check(&found)?;
         match elf::examine(&found.file).map_err(errno)? {
             Program::Script {
                 interpreter,
@@ -93,7 +91,7 @@ pub(super) fn decide(
                 if scripts > MAX_SCRIPTS {
                     return Err(Errno::LOOP);
                 }
-                found = guest.program(thread, libc::AT_FDCWD, &interpreter, 0)?;
+                found = supervisor.program(thread, libc::AT_FDCWD, &interpreter, 0)?;
                 // The script is called by its path from here on.
                 let rest = front.drain(..).skip(1);
                 front = std::iter::once(interpreter.clone())
@@ -104,7 +102,7 @@ pub(super) fn decide(
                 path = interpreter;
             }
             Program::Dynamic(place) => {
-                let loader = guest.program(thread, libc::AT_FDCWD, &place.name, 0)?;
+                let loader = supervisor.program(thread, libc::AT_FDCWD, &place.name, 0)?;
                 let loader = loader.path.ok_or(Errno::NOENT)?;
                 let (file, original) = (&found.file, found.path.as_deref());
                 let made = programs.dynamic(file, original, &place, &loader, base_name(&name));
@@ -132,11 +130,12 @@ pub(super) fn decide(
         arguments.push((1, Value::Pointers(argv)));
     }
     let number = libc::SYS_execve;
-    let file = found.file;
-    Ok(Decision::Execute(
-        Rewrite { number, arguments },
-        Executed { name, file },
-    ))
+    let executed = Executed {
+        name,
+        program: found,
+    };
+    let rewrite = Rewrite { number, arguments };
+    Ok(Decision::Rewrite(rewrite, After::Program(executed)))
 }
 
 /// Puts other arguments in the place of the first.
@@ -151,16 +150,6 @@ fn with_front(front: Vec<Vec<u8>>, memory: &Memory, argv: u64) -> Result<Vec<Poi
     });
     let given = given.into_iter().skip(1).map(Pointer::There);
     Ok(front.chain(given).collect())
-}
-
-/// Refuses what cannot be executed whoever asks.
-fn check(found: &Found) -> Result<(), Errno> {
-    let stat = found.file.metadata().map_err(errno)?;
-    if stat.is_file() && stat.mode() & EXECUTABLE != 0 {
-        Ok(())
-    } else {
-        Err(Errno::ACCESS)
-    }
 }
 
 fn base_name(path: &[u8]) -> &OsStr {

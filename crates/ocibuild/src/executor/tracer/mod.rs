@@ -21,51 +21,84 @@ mod exec;
 mod memory;
 mod programs;
 mod rewrite;
+mod socket;
 mod start;
-#[cfg(test)]
-mod tests;
+mod supervised;
 
 use std::collections::{HashMap, HashSet};
-use std::fs::File;
 use std::path::PathBuf;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::seccomp::{Action, Test, Verdict};
 use super::supervise::Ended;
+use super::supervisor::Program;
 use super::sys::{self, Registers, Resume, Stop};
 use calls::Decision;
 use memory::{Lease, Memory, Room};
 pub(super) use programs::Originals;
 use programs::Programs;
 use rewrite::Rewrite;
+pub(super) use supervised::Supervised;
 
 /// A part of a thread's memory that is mapped for arguments is a multiple of this.
 const MAPPED: u64 = 64 << 10;
 
-/// Whoever knows what a thread means by a path, and who it is.
-pub(super) trait Guest {
-    /// Where something is on the machine. All but the end of the path must be there; a
-    /// link at the end is followed or not.
-    fn locate(&self, thread: Pid, at: i32, path: &[u8], follow: bool) -> Result<PathBuf, Errno>;
+/// What the filter of a traced command does with the calls that are attended to here,
+/// in addition to what a supervisor answers.
+pub(super) const RULES: &[(&str, Action)] = &[
+    ("execve", Action::Always(Verdict::Trace)),
+    ("execveat", Action::Always(Verdict::Trace)),
+    ("chdir", Action::Always(Verdict::Trace)),
+    ("open", opening_path(1)),
+    ("openat", opening_path(2)),
+    ("inotify_add_watch", Action::Always(Verdict::Trace)),
+    ("bind", Action::Always(Verdict::Trace)),
+    ("connect", Action::Always(Verdict::Trace)),
+    ("sendto", unless(&[has(4, u32::MAX, &[0])])),
+    ("getsockname", Action::Always(Verdict::Trace)),
+    ("getpeername", Action::Always(Verdict::Trace)),
+    (
+        "getsockopt",
+        Action::When {
+            tests: &[
+                has(1, u32::MAX, &[libc::SOL_SOCKET as u32]),
+                has(2, u32::MAX, &[libc::SO_PEERCRED as u32]),
+            ],
+            met: Verdict::Trace,
+            otherwise: Verdict::Allow,
+        },
+    ),
+];
 
-    /// Opens a program for reading; `flags` are those of execveat.
-    fn program(&self, thread: Pid, at: i32, path: &[u8], flags: i32) -> Result<Found, Errno>;
+const O_PATH: u32 = libc::O_PATH as u32;
 
-    /// A thread is another program now and has not run an instruction of it.
-    fn became(&self, thread: Pid, program: &File);
-
-    /// User and group of another process, as the command sees them.
-    fn ids_of(&self, process: Pid) -> Option<(u32, u32)>;
+const fn has(argument: u8, mask: u32, values: &'static [u32]) -> Test {
+    Test {
+        argument,
+        mask,
+        values,
+    }
 }
 
-/// A program.
-#[derive(Debug)]
-pub(super) struct Found {
-    /// The file, open for reading.
-    pub(super) file: File,
-    /// Where it is on the machine, if it has a place.
-    pub(super) path: Option<PathBuf>,
+const fn unless(tests: &'static [Test]) -> Action {
+    Action::When {
+        tests,
+        met: Verdict::Allow,
+        otherwise: Verdict::Trace,
+    }
+}
+
+/// Nobody can hand over a descriptor of this kind, so the thread has to open it itself.
+const fn opening_path(flags: u8) -> Action {
+    const OF_OPEN: &[Test] = &[has(1, O_PATH, &[O_PATH])];
+    const OF_OPENAT: &[Test] = &[has(2, O_PATH, &[O_PATH])];
+    Action::When {
+        tests: if flags == 1 { OF_OPEN } else { OF_OPENAT },
+        met: Verdict::Trace,
+        otherwise: Verdict::Notify,
+    }
 }
 
 /// A program that a thread is about to become.
@@ -73,7 +106,21 @@ struct Executed {
     /// The name by which it was called.
     name: Vec<u8>,
     /// The file, which is not the script.
-    file: File,
+    program: Program,
+}
+
+/// What there is to do when a call is done.
+enum After {
+    /// Nothing.
+    Nothing,
+    /// The thread is another program.
+    Program(Executed),
+    /// There is a new socket at this path.
+    Socket(Vec<u8>),
+    /// The call has told who is at the other end of a socket.
+    Peer,
+    /// The call has told the name of a socket.
+    Name,
 }
 
 /// A traced thread.
@@ -94,18 +141,18 @@ enum Phase {
     /// Nothing.
     Idle,
     /// Memory is being mapped for the arguments of a call, which comes after that.
-    Mapping(Registers, Rewrite, Option<Executed>),
+    Mapping(Registers, Rewrite, After),
     /// The call after that is about to be made.
-    Again(Registers, Lease, Option<Executed>),
+    Again(Registers, Lease, After),
     /// A call is made with other arguments.
-    Rewritten(Registers, Lease, Option<Executed>),
-    /// A socket is asked who is at its other end.
-    Peer(Registers),
+    Rewritten(Registers, Lease, After),
+    /// A call is made as it is, and what it tells is looked at.
+    Asked(Registers, After),
 }
 
 /// Attends to the stops of a command's threads.
-pub(super) struct Tracer<G> {
-    guest: G,
+pub(super) struct Tracer {
+    supervised: Supervised,
     programs: Programs,
     first: Pid,
     threads: HashMap<Pid, Thread>,
@@ -115,18 +162,18 @@ pub(super) struct Tracer<G> {
     ended: Option<Ended>,
 }
 
-impl<G: Guest> Tracer<G> {
+impl Tracer {
     /// Begins to trace a child of this thread, which stands still. `folder` is an empty
     /// one for programs.
     pub(super) fn seize(
         first: Pid,
-        guest: G,
+        supervised: Supervised,
         folder: PathBuf,
         originals: Originals,
     ) -> Result<Self, Errno> {
         sys::seize(first)?;
         Ok(Self {
-            guest,
+            supervised,
             programs: Programs::new(folder, originals),
             first,
             threads: HashMap::from([(first, Thread::new(Room::default()))]),
@@ -203,41 +250,35 @@ impl<G: Guest> Tracer<G> {
 
     /// A thread stops at a call.
     fn call(&mut self, thread: Pid) -> Result<(), Errno> {
-        let Some(state) = self.threads.get_mut(&thread) else {
-            return sys::resume(thread, Resume::Run(None));
-        };
-        if let Phase::Again(..) = state.phase {
-            let Phase::Again(saved, lease, executed) =
-                std::mem::replace(&mut state.phase, Phase::Idle)
-            else {
-                return Ok(());
-            };
-            state.phase = Phase::Rewritten(saved, lease, executed);
-            return sys::resume(thread, Resume::ToEndOfCall);
+        let state = self.threads.get(&thread);
+        if state.is_some_and(|state| matches!(state.phase, Phase::Again(..))) {
+            return self.call_again(thread);
         }
         let mut registers = sys::registers(thread)?;
-        let decided = match registers.number() {
-            libc::SYS_execve | libc::SYS_execveat => {
-                exec::decide(thread, &registers, &self.guest, &mut self.programs)
-            }
-            _ => calls::decide(thread, &registers, &self.guest),
-        };
+        let decided = self.supervised.get().and_then(|supervisor| {
+            calls::decide(thread, &registers, supervisor, &mut self.programs)
+        });
         match decided {
             Ok(Decision::Pass) => sys::resume(thread, Resume::Run(None)),
-            Ok(Decision::Peer) => {
-                self.set_phase(thread, Phase::Peer(registers));
+            Ok(Decision::Ask(after)) => {
+                self.set_phase(thread, Phase::Asked(registers, after));
                 sys::resume(thread, Resume::ToEndOfCall)
             }
-            Ok(Decision::Rewrite(rewrite)) => self.apply(thread, registers, rewrite, None),
-            Ok(Decision::Execute(rewrite, executed)) => {
-                self.apply(thread, registers, rewrite, Some(executed))
-            }
+            Ok(Decision::Rewrite(rewrite, after)) => self.apply(thread, registers, rewrite, after),
             Err(errno) => {
                 registers.skip(-i64::from(errno.raw_os_error()));
                 sys::set_registers(thread, &registers)?;
                 sys::resume(thread, Resume::Run(None))
             }
         }
+    }
+
+    /// A thread makes the call for which memory was mapped.
+    fn call_again(&mut self, thread: Pid) -> Result<(), Errno> {
+        if let Phase::Again(saved, lease, after) = self.set_phase(thread, Phase::Idle) {
+            self.set_phase(thread, Phase::Rewritten(saved, lease, after));
+        }
+        sys::resume(thread, Resume::ToEndOfCall)
     }
 
     /// Lets a call be made with other arguments; before it, where there is no room for
@@ -247,21 +288,21 @@ impl<G: Guest> Tracer<G> {
         thread: Pid,
         saved: Registers,
         rewrite: Rewrite,
-        executed: Option<Executed>,
+        after: After,
     ) -> Result<(), Errno> {
         let mut registers = saved;
         let lease = self.place(thread, &rewrite, &mut registers);
         let phase = match lease {
             Some(lease) => {
                 registers.set_number(rewrite.number);
-                Phase::Rewritten(saved, lease, executed)
+                Phase::Rewritten(saved, lease, after)
             }
             None => {
                 registers.set_number(libc::SYS_mmap);
                 for (index, value) in mapping(&rewrite).into_iter().enumerate() {
                     registers.set_argument(index, value);
                 }
-                Phase::Mapping(saved, rewrite, executed)
+                Phase::Mapping(saved, rewrite, after)
             }
         };
         self.set_phase(thread, phase);
@@ -289,15 +330,20 @@ impl<G: Guest> Tracer<G> {
         let registers = sys::registers(thread)?;
         let result = registers.result();
         match self.set_phase(thread, Phase::Idle) {
-            Phase::Rewritten(mut saved, ..) => {
+            Phase::Rewritten(mut saved, _, after) => {
                 saved.set_result(result);
                 sys::set_registers(thread, &saved)?;
+                if result == 0 {
+                    self.look_after(thread, &saved, &after);
+                }
             }
-            Phase::Mapping(saved, rewrite, executed) => {
-                return self.mapped(thread, saved, rewrite, executed, result);
+            Phase::Mapping(saved, rewrite, after) => {
+                return self.mapped(thread, saved, rewrite, after, result);
             }
-            Phase::Peer(asked) if result == 0 => self.name_peer(thread, &asked),
-            Phase::Idle | Phase::Again(..) | Phase::Peer(_) => {}
+            Phase::Asked(asked, after) if result == 0 => {
+                self.look_after(thread, &asked, &after);
+            }
+            Phase::Idle | Phase::Again(..) | Phase::Asked(..) => {}
         }
         sys::resume(thread, Resume::Run(None))
     }
@@ -308,7 +354,7 @@ impl<G: Guest> Tracer<G> {
         thread: Pid,
         mut saved: Registers,
         rewrite: Rewrite,
-        executed: Option<Executed>,
+        after: After,
         result: i64,
     ) -> Result<(), Errno> {
         let mut registers = saved;
@@ -321,7 +367,7 @@ impl<G: Guest> Tracer<G> {
         }
         match self.place(thread, &rewrite, &mut registers) {
             Some(lease) => {
-                self.set_phase(thread, Phase::Again(saved, lease, executed));
+                self.set_phase(thread, Phase::Again(saved, lease, after));
                 sys::set_registers(thread, &registers)?;
             }
             None => {
@@ -350,13 +396,15 @@ impl<G: Guest> Tracer<G> {
     fn became(&mut self, thread: Pid, before: Pid) -> Result<(), Errno> {
         let state = self.threads.remove(&before);
         self.threads.remove(&thread);
-        let executed = match state.map(|state| state.phase) {
-            Some(Phase::Rewritten(_, _, executed)) => executed,
-            _ => None,
-        };
         let mut room = Room::default();
-        if let Some(Executed { name, file }) = executed {
-            self.guest.became(thread, &file);
+        if let Some(Phase::Rewritten(_, _, After::Program(executed))) =
+            state.map(|state| state.phase)
+        {
+            let Executed { name, program } = executed;
+            if self.supervised.get()?.became(thread, &program).is_err() {
+                // It must not go on with rights that it should not have.
+                kill(thread);
+            }
             match start::settle(thread, &name) {
                 Ok(made) => room = made,
                 Err(Errno::SRCH) => return Err(Errno::SRCH),
@@ -369,21 +417,18 @@ impl<G: Guest> Tracer<G> {
         sys::resume(thread, Resume::Run(None))
     }
 
-    /// Corrects who is at the other end of a socket (`struct ucred`: process, user, group).
-    fn name_peer(&self, thread: Pid, asked: &Registers) {
-        let address = asked.argument(3);
-        let name = || {
-            let memory = Memory::of(thread).ok()?;
-            let mut process = [0; 4];
-            memory.read(address, &mut process).ok()?;
-            let process = Pid::from_raw(i32::from_ne_bytes(process))?;
-            let (user, group) = self.guest.ids_of(process)?;
-            let ids = [user.to_ne_bytes(), group.to_ne_bytes()].concat();
-            memory.write(address.checked_add(4)?, &ids).ok()
+    /// Does what there is to do when a call is done. What cannot be done any more, since
+    /// memory or processes are gone, is left as the kernel did it.
+    fn look_after(&self, thread: Pid, call: &Registers, after: &After) {
+        let Ok(supervisor) = self.supervised.get() else {
+            return;
         };
-        // Somebody outside of the command, or memory that is gone: the kernel's answer
-        // stays.
-        let _: Option<()> = name();
+        let _: Result<(), Errno> = match after {
+            After::Nothing | After::Program(_) => Ok(()),
+            After::Socket(path) => supervisor.made_socket(thread, path),
+            After::Peer => socket::name_peer(thread, call, supervisor),
+            After::Name => socket::correct_name(thread, call, supervisor),
+        };
     }
 
     fn set_phase(&mut self, thread: Pid, phase: Phase) -> Phase {
