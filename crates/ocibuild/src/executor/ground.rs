@@ -47,6 +47,8 @@ impl Ground {
                 root: None,
                 owners: Owners::Recorded,
                 binds: Vec::new(),
+                folder: None,
+                originals: None,
                 network: spec.network,
             }),
             Self::Plain(tree) => tree.plan(spec),

@@ -15,7 +15,7 @@ use super::error::{Attempt, Failure};
 use super::ground::Ground;
 use super::supervise::{Past, Report, Step};
 use super::supervisor::{Plan, Supervisor};
-use super::tracer::{Originals, Supervised, Tracer};
+use super::tracer::{Supervised, Tracer};
 use super::wire;
 
 /// Sees a command to its end.
@@ -30,10 +30,14 @@ pub(super) fn attend(
     };
     let (supervisors, supervisor) = channel();
     let (failures, failure) = channel();
-    let originals = Originals::default();
     let supervised = Supervised::new(supervisor);
-    let tracer = Tracer::seize(step.pid, supervised, tree.programs(), originals)
-        .attempt("ptrace", "PTRACE_SEIZE")?;
+    let tracer = Tracer::seize(
+        step.pid,
+        supervised,
+        tree.programs(),
+        tree.originals().clone(),
+    )
+    .attempt("ptrace", "PTRACE_SEIZE")?;
     let listener = Listener {
         pid: step.pid,
         pidfd: step.pidfd.try_clone().attempt("dup", "the command")?,

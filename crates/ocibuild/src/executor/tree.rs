@@ -7,6 +7,7 @@
 //!   sources/        other layers that are shown in the root
 //!   empty/          directories that are empty at first
 //!   programs/       what the kernel is told to execute (see `tracer`)
+//!   dev/            the root's /dev
 //! ```
 
 use std::collections::BTreeSet;
@@ -15,6 +16,7 @@ use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{
     CWD, FileType, Gid, MemfdFlags, Mode, OFlags, ResolveFlags, Uid, fstat, memfd_create, openat,
@@ -26,6 +28,7 @@ use super::place::{self, Kind, Made, Places};
 use super::root::by_descriptor;
 use super::supervisor::{Bind, Owners, Plan, View};
 use super::sys::Access;
+use super::tracer::Originals;
 use super::wire::Settings;
 use super::{Identity, Mount, MountSource, Notes, RunSpec};
 use crate::ownership::{self, Record};
@@ -45,6 +48,7 @@ pub(super) struct Tree {
     owners: Owners,
     binds: Vec<Bind>,
     made: Vec<Made>,
+    originals: Originals,
     upper: PathBuf,
     work: PathBuf,
 }
@@ -78,11 +82,13 @@ impl Tree {
             owners,
             binds: Vec::new(),
             made: Vec::new(),
+            originals: Originals::default(),
             upper: rootfs.upper.clone(),
             work: rootfs.work.clone(),
         };
         tree.make_kernels()?;
         make_directory(&tree.programs())?;
+        make_directory(&tree.devices())?;
         tree.show_mounts(spec, &options)?;
         Ok(tree)
     }
@@ -112,6 +118,15 @@ impl Tree {
         self.work.join("programs")
     }
 
+    /// Which of them are copies of what.
+    pub(super) fn originals(&self) -> &Originals {
+        &self.originals
+    }
+
+    fn devices(&self) -> PathBuf {
+        self.work.join("dev")
+    }
+
     /// What the supervisor is to show.
     pub(super) fn plan(&self, spec: &RunSpec) -> Result<Plan, Failure> {
         let again = |bind: &Bind| {
@@ -127,6 +142,8 @@ impl Tree {
             root: Some(self.path().to_owned()),
             owners: self.owners,
             binds: self.binds.iter().map(again).collect::<Result<_, _>>()?,
+            folder: Some(self.devices()),
+            originals: Some(Arc::new(self.originals.clone())),
             network: spec.network,
         })
     }
@@ -136,6 +153,7 @@ impl Tree {
         let mut files = vec![
             (open_path(self.path())?, Access::All),
             (open_path(&self.programs())?, Access::Read),
+            (open_path(&self.devices())?, Access::All),
         ];
         for bind in &self.binds {
             let access = if bind.writable {

@@ -128,12 +128,18 @@ fn get(call: &Call<'_>, find: Find) -> Outcome {
         return Ok(Answer::Continue);
     }
     let found = find(call)?;
+    if keeper == Keeper::Kernel && call.guest.kernel_takes(&found) {
+        return Ok(Answer::Continue);
+    }
     let value = match keeper {
         Keeper::Hidden => return Err(Errno::NODATA.into()),
         Keeper::Record => ownership::attribute(&found.file, &name)?.ok_or(Errno::NODATA)?,
         Keeper::Kernel => {
             let mut value = vec![0; MAX_VALUE];
-            let length = getxattr(name_of(&found.file), os(&name), &mut value[..])?;
+            let path = name_of(&found.file);
+            let length = call
+                .guest
+                .acting(|| getxattr(path, os(&name), &mut value[..]))?;
             value.truncate(length);
             value
         }
@@ -164,7 +170,7 @@ fn set(call: &Call<'_>, find: Find) -> Outcome {
     }
     let found = find(call)?;
     check_change(call, &found, keeper, &name)?;
-    if keeper == Keeper::Kernel && call.guest.kernel_can() {
+    if keeper == Keeper::Kernel && call.guest.kernel_takes(&found) {
         return Ok(Answer::Continue);
     }
     let size = call.long(3) as usize;
@@ -176,7 +182,11 @@ fn set(call: &Call<'_>, find: Find) -> Outcome {
     let flags = XattrFlags::from_bits_truncate(call.word(4));
     match keeper {
         Keeper::Record => ownership::set_attribute(&found.file, &name, &value, flags)?,
-        _ => setxattr(name_of(&found.file), os(&name), &value, flags)?,
+        _ => {
+            let path = name_of(&found.file);
+            call.guest
+                .acting(|| setxattr(path, os(&name), &value, flags))?;
+        }
     }
     DONE
 }
@@ -205,6 +215,9 @@ fn list(call: &Call<'_>, find: Find) -> Outcome {
         return Ok(Answer::Continue);
     }
     let found = find(call)?;
+    if call.guest.shared.plan.owners == Owners::Real && call.guest.kernel_takes(&found) {
+        return Ok(Answer::Continue);
+    }
     let names = match call.guest.shared.plan.owners {
         Owners::Recorded => ownership::attribute_names(&found.file)?
             .iter()
@@ -234,9 +247,10 @@ fn remove(call: &Call<'_>, find: Find) -> Outcome {
     match keeper {
         Keeper::Record if ownership::remove_attribute(&found.file, &name)? => DONE,
         Keeper::Record => Err(Errno::NODATA.into()),
-        _ if call.guest.kernel_can() => Ok(Answer::Continue),
+        _ if call.guest.kernel_takes(&found) => Ok(Answer::Continue),
         _ => {
-            removexattr(name_of(&found.file), os(&name))?;
+            let path = name_of(&found.file);
+            call.guest.acting(|| removexattr(path, os(&name)))?;
             DONE
         }
     }

@@ -51,6 +51,9 @@ fn give_away(call: &Call<'_>, found: &Found, uid: u32, gid: u32) -> Outcome {
     let seen = guest.look(found)?;
     guest.check_way(&who, found)?;
     let old = seen.meant();
+    if guest.shared.plan.owners == Owners::Real && guest.kernel_takes(found) {
+        return Ok(Answer::Continue);
+    }
     if !who.can(cap::CHOWN) {
         let is_owner = who.uid.files == old.uid;
         let keeps_user = uid == SAME || uid == old.uid;
@@ -144,7 +147,8 @@ fn set_mode(call: &Call<'_>, found: &Found, mode: u32) -> Outcome {
         mode &= !SET_GROUP;
     }
     let is_of_disk = matches!(file_type, FileType::RegularFile | FileType::Directory);
-    if !is_of_disk && guest.kernel_can() {
+    let is_real = guest.shared.plan.owners == Owners::Real;
+    if (!is_of_disk || is_real) && guest.kernel_takes(found) {
         return Ok(Answer::Continue);
     }
     guest.change(found, &Record { mode, ..old })?;
@@ -271,7 +275,7 @@ fn set_times(call: &Call<'_>, found: &Found, times: Option<Timestamps>) -> Outco
     let has_attributes = matches!(kind(&seen), FileType::RegularFile | FileType::Directory);
     let is_stamped =
         !has_attributes && seen.record.is_some() && guest.shared.plan.owners == Owners::Recorded;
-    if guest.kernel_can() && !is_stamped {
+    if guest.kernel_takes(found) && !is_stamped {
         return Ok(Answer::Continue);
     }
     found.check_writable()?;

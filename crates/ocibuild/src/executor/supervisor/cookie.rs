@@ -3,18 +3,19 @@
 //! table of processes that could be late or wrong.
 //!
 //! ```text
-//! bits 0-19   number of its credentials
-//! bits 20-28  umask
-//! bits 29-40  number of its root directory, 0 is the step's
-//! bits 41-60  number of its program file, where the kernel runs a copy
+//! soft limit   bits 0-19   number of its credentials
+//!              bits 20-28  umask
+//!              bits 29-40  number of its root directory, 0 is the step's
+//! hard limit   the step that it belongs to
 //! ```
 //!
-//! A process that has no such number (the limit is infinite) is root with umask 022.
+//! A program that changes it by other means than the calls that are answered here becomes
+//! somebody else in its own eyes, and nothing more.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::super::sys;
-
-/// The program's own limit that is never reached, which is how each process begins.
-const INFINITE: u64 = u64::MAX;
 
 const CREDENTIALS: Field = Field { shift: 0, bits: 20 };
 const UMASK: Field = Field { shift: 20, bits: 9 };
@@ -22,10 +23,31 @@ const ROOT: Field = Field {
     shift: 29,
     bits: 12,
 };
-const PROGRAM: Field = Field {
-    shift: 41,
-    bits: 20,
-};
+/// Every hard limit has this bit and not the one above, and is thus above all soft ones and
+/// not infinite.
+const STEP_BIT: u64 = 1 << 62;
+
+/// Which step a process belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct StepId(u64);
+
+impl StepId {
+    /// One that no other step on the machine has at this time.
+    pub(super) fn new() -> Self {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let time = SystemTime::now().duration_since(UNIX_EPOCH);
+        let time = time.unwrap_or_default().as_micros() as u64;
+        let pid = u64::from(std::process::id());
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        // Process ids have 22 bits at most.
+        Self(STEP_BIT | (time << 26 ^ count << 22 ^ pid) & (STEP_BIT - 1))
+    }
+
+    /// Tells whether a process belongs to the step.
+    pub(super) fn has(self, pid: i32) -> bool {
+        sys::lock_limit(pid).is_ok_and(|(_, hard)| hard == self.0)
+    }
+}
 
 /// The value carried by one process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,16 +61,16 @@ impl Default for Cookie {
 
 impl Cookie {
     /// Reads that of a process.
-    pub(in super::super) fn of(pid: i32) -> rustix::io::Result<Self> {
-        Ok(match sys::lock_limit(pid)?.0 {
-            INFINITE => Self::default(),
-            value => Self(value),
+    pub(super) fn of(pid: i32) -> rustix::io::Result<Self> {
+        Ok(match sys::lock_limit(pid)? {
+            (_, hard) if hard & STEP_BIT == 0 || hard > STEP_BIT * 2 => Self::default(),
+            (soft, _) => Self(soft),
         })
     }
 
     /// Gives it to a process.
-    pub(in super::super) fn give(self, pid: i32) -> rustix::io::Result<()> {
-        sys::set_lock_limit(pid, self.0, INFINITE)
+    pub(super) fn give(self, pid: i32, step: StepId) -> rustix::io::Result<()> {
+        sys::set_lock_limit(pid, self.0, step.0)
     }
 
     /// Number of the credentials.
@@ -80,16 +102,6 @@ impl Cookie {
     pub(in super::super) fn with_root(self, number: u32) -> Self {
         Self(ROOT.put(self.0, number))
     }
-
-    /// Number of the program file.
-    pub(in super::super) fn program(self) -> u32 {
-        PROGRAM.get(self.0)
-    }
-
-    /// The same with another program file.
-    pub(in super::super) fn with_program(self, number: u32) -> Self {
-        Self(PROGRAM.put(self.0, number))
-    }
 }
 
 /// Some bits of the number.
@@ -120,27 +132,37 @@ mod tests {
     fn fields_do_not_touch_each_other() {
         let cookie = Cookie::default()
             .with_credentials(0xf_ffff)
-            .with_root(0xfff)
-            .with_program(0xf_fffe);
+            .with_root(0xfff);
         assert_eq!(cookie.umask(), 0o022);
         let cookie = cookie.with_umask(0o177).with_credentials(7);
         let fields = (cookie.credentials(), cookie.umask(), cookie.root());
         assert_eq!(fields, (7, 0o177, 0xfff));
-        assert_eq!(cookie.program(), 0xf_fffe);
-        assert_ne!(cookie.0, INFINITE);
+        assert!(cookie.0 < STEP_BIT);
     }
 
     #[test]
-    fn a_child_has_that_of_its_parent() {
+    fn steps_are_told_apart() {
+        let ids = [StepId::new(), StepId::new(), StepId::new()];
+        assert!(ids[0] != ids[1] && ids[1] != ids[2] && ids[0] != ids[2]);
+        assert!(
+            ids.iter()
+                .all(|id| (STEP_BIT..STEP_BIT * 2).contains(&id.0))
+        );
+    }
+
+    #[test]
+    fn a_process_carries_what_it_was_given() {
         let mut child = std::process::Command::new("sleep")
             .arg("1000")
             .spawn()
             .expect("a child");
-        let pid = child.id() as i32;
+        let (pid, step) = (child.id() as i32, StepId::new());
         assert_eq!(Cookie::of(pid), Ok(Cookie::default()));
+        assert!(!step.has(pid));
         let cookie = Cookie::default().with_credentials(3);
-        assert_eq!(cookie.give(pid), Ok(()));
+        assert_eq!(cookie.give(pid, step), Ok(()));
         assert_eq!(Cookie::of(pid), Ok(cookie));
+        assert!(step.has(pid) && !StepId::new().has(pid));
         child.kill().expect("it ends");
         child.wait().expect("it is gone");
     }

@@ -61,7 +61,7 @@ impl<'a> Guest<'a> {
         if cookie == self.cookie {
             return Ok(());
         }
-        cookie.give(self.pid)
+        cookie.give(self.pid, self.shared.step)
     }
 
     /// Reads exactly so many bytes of its memory.

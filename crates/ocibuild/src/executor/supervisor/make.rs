@@ -28,7 +28,7 @@ fn make_directory(call: &Call<'_>, directory: i32, path: &[u8], mode: u32) -> Ou
     let (parent, name) = guest.find_parent(directory, path)?;
     let mode = mode & 0o1777 & !guest.cookie.umask();
     let record = guest.plan_file(&parent, FileType::Directory, mode)?;
-    if guest.kernel_can() && is_roots(&record) {
+    if guest.leaves_to_kernel(&parent, &record) {
         return Ok(Answer::Continue);
     }
     let on_disk = Mode::from_raw_mode(guest.disk_mode(&record, FileType::Directory));
@@ -82,7 +82,7 @@ fn make_node(call: &Call<'_>, directory: i32, path: &[u8], mode: u32, device: u6
         device,
         ..guest.plan_file(&parent, kind, mode)?
     };
-    if guest.kernel_can() && is_roots(&record) {
+    if guest.leaves_to_kernel(&parent, &record) {
         return Ok(Answer::Continue);
     }
     let stands_for = guest.shared.plan.owners == Owners::Recorded && device.is_some();
@@ -133,7 +133,7 @@ fn make_link(call: &Call<'_>, target: &[u8], directory: i32, path: &[u8]) -> Out
     let guest = &call.guest;
     let (parent, name) = guest.find_parent(directory, path)?;
     let record = guest.plan_file(&parent, FileType::Symlink, 0o777)?;
-    if guest.kernel_can() && is_roots(&record) {
+    if guest.leaves_to_kernel(&parent, &record) {
         return Ok(Answer::Continue);
     }
     guest.acting(|| symlinkat(os(target), &parent.file, os(name)))?;
@@ -159,6 +159,7 @@ fn make_name(call: &Call<'_>, old: (i32, &[u8]), new: (i32, &[u8]), flags: i32) 
     if guest.kernel_can() {
         return Ok(Answer::Continue);
     }
+    // Not left to the kernel in a tree: the other file may be anywhere.
     let found = if old.1.is_empty() && flags & libc::AT_EMPTY_PATH != 0 {
         guest.find_open(old.0)?
     } else if flags & libc::AT_SYMLINK_FOLLOW != 0 {
@@ -181,13 +182,19 @@ fn make_name(call: &Call<'_>, old: (i32, &[u8]), new: (i32, &[u8]), flags: i32) 
 }
 
 /// Whether a file is what one is that root makes and of which nothing is recorded.
-pub(super) fn is_roots(record: &Record) -> bool {
+fn is_roots(record: &Record) -> bool {
     (record.uid, record.gid) == (0, 0)
         && record.device.is_none()
         && record.mode & access::SET_GROUP == 0
 }
 
 impl Guest<'_> {
+    /// Whether the kernel makes a file in a directory as it should be.
+    pub(super) fn leaves_to_kernel(&self, directory: &Found, record: &Record) -> bool {
+        let is_right = self.shared.plan.owners == Owners::Real || is_roots(record);
+        is_right && self.kernel_takes(directory)
+    }
+
     /// Fails unless names may be made in and removed from a directory.
     pub(super) fn check_change(&self, directory: &Found) -> Result<(), Fault> {
         directory.check_writable()?;

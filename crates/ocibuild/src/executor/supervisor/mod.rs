@@ -13,11 +13,12 @@
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::io::Errno;
 use rustix::process::Pid;
 
 use super::error::{Attempt, Failure};
@@ -31,6 +32,7 @@ mod calls;
 mod change;
 mod cookie;
 mod credentials;
+mod devices;
 mod exec;
 mod guest;
 mod identities;
@@ -38,17 +40,25 @@ mod ids;
 mod make;
 mod open;
 mod owners;
+mod proc;
 mod reach;
 mod remove;
 mod resolve;
+mod roots;
 mod status;
 mod traced;
+mod tree;
+mod walk;
 
 use call::{Answer, Call, Fault};
+use cookie::{Cookie, StepId};
 use credentials::Credentials;
 pub(super) use guest::Guest;
 use identities::Identities;
+pub(super) use resolve::{Follow, Found, Origin};
+use roots::Roots;
 pub(super) use traced::Program;
+use tree::{Place, Tree};
 
 /// How a step sees files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +91,12 @@ pub(super) struct Bind {
     pub(super) writable: bool,
 }
 
+/// What the copies of programs are copies of, where the kernel runs such.
+pub(super) trait Originals: std::fmt::Debug + Send + Sync {
+    /// The file that a copy was made of; both as they are called on the machine.
+    fn of(&self, copy: &Path) -> Option<PathBuf>;
+}
+
 /// What is to be supervised, and how.
 #[derive(Debug)]
 pub(super) struct Plan {
@@ -91,8 +107,13 @@ pub(super) struct Plan {
     pub(super) root: Option<PathBuf>,
     /// Where owners are.
     pub(super) owners: Owners,
-    /// What the step sees beside its root, where it has no mounts.
+    /// What the step sees beside its root, where it has no mounts. Later ones cover
+    /// earlier ones, and the /dev, /proc and /sys that there are in any case.
     pub(super) binds: Vec<Bind>,
+    /// An empty folder of the step's own for its /dev, where it has no mounts.
+    pub(super) folder: Option<PathBuf>,
+    /// What the kernel runs in place of the step's programs, if it does.
+    pub(super) originals: Option<Arc<dyn Originals>>,
     /// Whether connections can be made.
     pub(super) network: Network,
 }
@@ -109,6 +130,14 @@ impl Plan {
 struct Shared {
     plan: Plan,
     listener: OwnedFd,
+    step: StepId,
+    /// What is seen where, in views without mounts.
+    tree: Option<Tree>,
+    roots: Roots,
+    /// Whose rights this process has on files.
+    own: Rights,
+    /// Held while the list of processes is made.
+    listing: Mutex<()>,
     /// The machine's /proc, in which every process of the step is found.
     proc: OwnedFd,
     /// The root directory of the step.
@@ -122,12 +151,43 @@ struct Shared {
 }
 
 impl Shared {
+    fn tree(&self) -> Result<&Tree, Errno> {
+        self.tree.as_ref().ok_or(Errno::NOENT)
+    }
+
+    /// What a copy of a program was made of.
+    fn original(&self, copy: &Path) -> Option<PathBuf> {
+        self.plan.originals.as_ref()?.of(copy)
+    }
+
     fn note_device(&self) {
         self.devices.store(true, Ordering::Relaxed);
     }
 
     fn has_devices(&self) -> bool {
         self.devices.load(Ordering::Relaxed)
+    }
+}
+
+/// Whose rights a process has on files.
+#[derive(Debug)]
+struct Rights {
+    user: u32,
+    group: u32,
+    groups: Vec<u32>,
+}
+
+impl Rights {
+    fn now() -> Self {
+        let groups = rustix::process::getgroups().unwrap_or_default();
+        Self {
+            user: rustix::process::geteuid().as_raw(),
+            group: rustix::process::getegid().as_raw(),
+            groups: groups
+                .into_iter()
+                .map(rustix::process::Gid::as_raw)
+                .collect(),
+        }
     }
 }
 
@@ -158,7 +218,8 @@ impl Supervisor {
     /// entered its root and waits to become the command.
     ///
     /// From here on this process has threads, so it must not fork any more.
-    pub(super) fn start(plan: Plan, listener: OwnedFd, first: Pid) -> Result<Self, Failure> {
+    /// Its umask is 0 then.
+    pub(super) fn start(mut plan: Plan, listener: OwnedFd, first: Pid) -> Result<Self, Failure> {
         // Kernels before 6.6 switch more slowly.
         let _ = sys::wake_synchronously(listener.as_fd());
         let proc = openat(
@@ -174,8 +235,21 @@ impl Supervisor {
         };
         let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = openat(CWD, &root, directory, Mode::empty()).attempt("open", root)?;
+        let tree = tree(&mut plan, &root)?;
+        rustix::process::umask(Mode::empty());
+        let step = StepId::new();
+        match Cookie::default().give(first.as_raw_nonzero().get(), step) {
+            // Killed already.
+            Ok(()) | Err(Errno::SRCH) => {}
+            Err(errno) => Err(errno).attempt("prlimit", "RLIMIT_LOCKS")?,
+        }
         let shared = Shared {
             root,
+            tree,
+            step,
+            roots: Roots::default(),
+            own: Rights::now(),
+            listing: Mutex::new(()),
             devices: AtomicBool::new(false),
             handlers: calls::handlers(),
             identities: Identities::new(Credentials::root(caps::DEFAULT.bits())),
@@ -201,13 +275,33 @@ impl Supervisor {
     }
 }
 
+/// What is seen where, if there are no mounts.
+fn tree(plan: &mut Plan, root: &OwnedFd) -> Result<Option<Tree>, Failure> {
+    if plan.view == View::Mounts {
+        return Ok(None);
+    }
+    let mut places = match &plan.folder {
+        Some(folder) => devices::places(folder, plan.owners)?,
+        None => Vec::new(),
+    };
+    for bind in plan.binds.drain(..) {
+        let writable = bind.writable;
+        let shown = bind.target.display().to_string();
+        let place = Place::new(bind.target, bind.source, Origin::Bind { writable });
+        places.push(place.attempt("readlink", shown)?);
+    }
+    Tree::new(root, places)
+        .attempt("readlink", "the root")
+        .map(Some)
+}
+
 /// Answers calls until nobody is left who could make one.
 fn serve(shared: &Arc<Shared>) {
     loop {
         match sys::receive(shared.listener.as_fd()) {
             Ok(notification) => answer(shared, notification),
             // The caller was killed meanwhile, or a signal came to this thread.
-            Err(errno) if sys::is_gone(errno) || errno == rustix::io::Errno::INTR => {}
+            Err(errno) if sys::is_gone(errno) || errno == Errno::INTR => {}
             Err(_) => return,
         }
     }

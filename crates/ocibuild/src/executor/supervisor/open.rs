@@ -9,7 +9,6 @@ use rustix::io::Errno;
 use super::access::{self, READ, WRITE};
 use super::call::{Answer, Call, Fault, Outcome};
 use super::guest::{Guest, name_of, os, path_of};
-use super::make::is_roots;
 use super::owners::kind;
 use super::resolve::{Follow, Found};
 use super::{Owners, View};
@@ -169,7 +168,7 @@ fn open_found(guest: &Guest<'_>, found: &Found, wish: Wish) -> Outcome {
             return open_device(guest, device, wish);
         }
     }
-    if guest.kernel_can() {
+    if guest.kernel_takes(found) {
         return Ok(Answer::Continue);
     }
     guest.open_in_tree(found, wish.flags)
@@ -225,7 +224,7 @@ fn make(guest: &Guest<'_>, directory: i32, path: &[u8], wish: Wish) -> Outcome {
     };
     let mode = wish.mode & !guest.cookie.umask();
     let record = guest.plan_file(&parent, FileType::RegularFile, mode)?;
-    if guest.kernel_can() && is_roots(&record) {
+    if guest.kernel_can() && guest.leaves_to_kernel(&parent, &record) {
         return Ok(Answer::Continue);
     }
     let on_disk = Mode::from_raw_mode(guest.disk_mode(&record, FileType::RegularFile));
@@ -250,7 +249,7 @@ fn open_unnamed(guest: &Guest<'_>, directory: i32, path: &[u8], wish: Wish) -> O
     let parent = guest.find(directory, path, Follow::Yes)?;
     let mode = wish.mode & !guest.cookie.umask();
     let record = guest.plan_file(&parent, FileType::RegularFile, mode)?;
-    if guest.kernel_can() && is_roots(&record) {
+    if guest.kernel_can() && guest.leaves_to_kernel(&parent, &record) {
         return Ok(Answer::Continue);
     }
     let on_disk = Mode::from_raw_mode(guest.disk_mode(&record, FileType::RegularFile));
@@ -315,6 +314,12 @@ impl Guest<'_> {
         }
         if flags.contains(OFlags::PATH) {
             return Err(Errno::BADF.into());
+        }
+        if let Some(content) = &found.content {
+            if wish.wanted() & WRITE != 0 {
+                return Err(Errno::ACCESS.into());
+            }
+            return wish.answer(self.open_content(content)?);
         }
         let seen = self.look(found)?;
         match kind(&seen) {

@@ -5,11 +5,13 @@ use std::os::unix::ffi::OsStrExt;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid, chownat, fstat, openat};
 use rustix::io::Errno;
 
+use super::super::sys;
 use super::access::{self, EXECUTE};
 use super::call::Fault;
 use super::credentials::Credentials;
 use super::guest::{Guest, name_of, os, path_of};
 use super::resolve::{Follow, Found, Origin};
+use super::tree::Place;
 use super::{Owners, View};
 use crate::ownership::{self, Record, Seen};
 
@@ -39,6 +41,9 @@ impl Guest<'_> {
     /// Makes a file be this.
     pub(super) fn change(&self, found: &Found, record: &Record) -> Result<(), Fault> {
         found.check_writable()?;
+        if found.origin == Origin::Kernel {
+            return Err(Errno::ROFS.into());
+        }
         if self.shared.plan.owners == Owners::Recorded {
             return Ok(ownership::write(&found.file, record)?);
         }
@@ -64,9 +69,22 @@ impl Guest<'_> {
         self.shared.plan.view == View::Mounts
     }
 
+    /// Whether the kernel can make a call that was found to be allowed, about this file.
+    pub(super) fn kernel_takes(&self, found: &Found) -> bool {
+        match self.shared.plan.view {
+            View::Mounts => true,
+            View::Translated => false,
+            View::Chroot => {
+                found.plain
+                    && self.shared.plan.owners == Owners::Real
+                    && Self::is_plain_root(&self.credentials())
+            }
+        }
+    }
+
     /// Fails unless a file may be used so, and every directory on the way to it searched.
     pub(super) fn check(&self, who: &Credentials, found: &Found, wanted: u32) -> Result<(), Fault> {
-        if found.origin == Origin::Kernel {
+        if found.origin == Origin::Kernel || self.shared.plan.owners == Owners::Real {
             return Ok(());
         }
         let seen = self.look(found)?;
@@ -78,7 +96,9 @@ impl Guest<'_> {
 
     /// Fails unless every directory above a file may be searched.
     pub(super) fn check_way(&self, who: &Credentials, found: &Found) -> Result<(), Fault> {
-        if who.can(super::credentials::cap::DAC_OVERRIDE) || found.origin == Origin::Kernel {
+        let is_kernels = found.origin == Origin::Kernel;
+        let is_real = self.shared.plan.owners == Owners::Real;
+        if who.can(super::credentials::cap::DAC_OVERRIDE) || is_kernels || is_real {
             return Ok(());
         }
         let path = self.inside(path_of(&found.file)?.as_bytes());
@@ -99,29 +119,61 @@ impl Guest<'_> {
 
     /// A path of an open file as the step sees it.
     pub(super) fn inside(&self, shown: &[u8]) -> Vec<u8> {
-        shown.to_vec()
+        let tree = self.shared.tree().ok();
+        let seen = tree.and_then(|tree| self.shared.seen_inside(tree, shown));
+        seen.map_or_else(|| shown.to_vec(), |(inside, _)| inside)
     }
 
     /// Does something as the kernel would let the caller do it, where owners are real.
-    pub(super) fn acting<T>(&self, action: impl FnOnce() -> Result<T, Errno>) -> Result<T, Errno> {
-        action()
+    pub(super) fn acting<T, E>(&self, action: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+        if self.shared.plan.owners == Owners::Recorded {
+            return action();
+        }
+        let who = self.credentials();
+        if Self::is_plain_root(&who) {
+            return action();
+        }
+        sys::use_file_rights(who.uid.files, who.gid.files, &who.groups);
+        let done = action();
+        let own = &self.shared.own;
+        sys::use_own_rights(own.user, own.group, &own.groups);
+        done
     }
 
     /// Fails for a place at which something of the builder is shown.
-    pub(super) fn check_not_mounted(&self, _: &Found) -> Result<(), Fault> {
+    pub(super) fn check_not_mounted(&self, directory: &Found, name: &[u8]) -> Result<(), Fault> {
+        let Ok(tree) = self.shared.tree() else {
+            return Ok(());
+        };
+        let name = trimmed(name);
+        let ends_so =
+            |place: &Place| place.inside.rsplit(|byte| *byte == b'/').next() == Some(name);
+        let is_proc = name == b"proc";
+        if !is_proc && !tree.places().iter().any(ends_so) {
+            return Ok(());
+        }
+        let above = self.inside(path_of(&directory.file)?.as_bytes());
+        let path = [above.strip_suffix(b"/").unwrap_or(&above), b"/", name].concat();
+        if tree.place(&path).is_some() || path == b"/proc" {
+            return Err(Errno::BUSY.into());
+        }
         Ok(())
     }
 
     /// Opens a new file that is nobody else's, so that what it is can be set.
     pub(super) fn made(&self, directory: &Found, name: &[u8]) -> Result<Found, Errno> {
-        let end = name.iter().rposition(|byte| *byte != b'/');
-        let name = name.get(..=end.unwrap_or_default()).unwrap_or(name);
+        let name = trimmed(name);
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = openat(&directory.file, os(name), flags, Mode::empty())?;
         Ok(Found {
-            file,
             origin: directory.origin,
-            link: None,
+            ..Found::in_step(file)
         })
     }
+}
+
+/// A name without the slashes after it.
+fn trimmed(name: &[u8]) -> &[u8] {
+    let end = name.iter().rposition(|byte| *byte != b'/');
+    name.get(..=end.unwrap_or_default()).unwrap_or(name)
 }

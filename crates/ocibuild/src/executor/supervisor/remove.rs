@@ -36,7 +36,7 @@ fn remove(call: &Call<'_>, directory: i32, path: &[u8], flags: AtFlags) -> Outco
     }
     let (parent, name) = guest.find_parent(directory, path)?;
     guest.check_removal(&parent, name)?;
-    if guest.kernel_can() {
+    if guest.kernel_takes(&parent) {
         return Ok(Answer::Continue);
     }
     guest.acting(|| unlinkat(&parent.file, os(name), flags))?;
@@ -95,7 +95,7 @@ impl Guest<'_> {
             // The kernel says what is wrong with a name that is not there.
             return Ok(());
         };
-        self.check_not_mounted(&file)?;
+        self.check_not_mounted(directory, name)?;
         let who = self.credentials();
         if self.shared.plan.owners == Owners::Recorded && !Self::is_plain_root(&who) {
             let (above, file) = (self.look(directory)?, self.look(&file)?);

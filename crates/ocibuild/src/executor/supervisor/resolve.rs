@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use super::View;
 use super::call::Fault;
 use super::guest::{Guest, os, path_of};
+use super::proc::Content;
 
 /// Names that are made by the machine while another changes what a path with `..` leads
 /// through are looked up again, so often.
@@ -41,6 +42,10 @@ pub(in super::super) struct Found {
     pub(in super::super) origin: Origin,
     /// What reading the link gives, where the kernel's own answer would be wrong.
     pub(in super::super) link: Option<Vec<u8>>,
+    /// What reading the file gives, where the kernel's own answer would be wrong.
+    pub(in super::super) content: Option<Content>,
+    /// Whether the kernel finds it by the same path in the tree alone.
+    pub(in super::super) plain: bool,
 }
 
 impl Found {
@@ -50,6 +55,16 @@ impl Found {
             file,
             origin: Origin::Step,
             link: None,
+            content: None,
+            plain: false,
+        }
+    }
+
+    /// The same, found by the kernel alone.
+    pub(super) fn plainly(file: OwnedFd) -> Self {
+        Self {
+            plain: true,
+            ..Self::in_step(file)
         }
     }
 
@@ -86,7 +101,7 @@ impl Guest<'_> {
             View::Mounts => self
                 .find_mounted(directory, path, follow)
                 .map_err(|_| Fault::Continue),
-            View::Chroot | View::Translated => Err(Fault::Continue),
+            View::Chroot | View::Translated => self.find_in_tree(directory, path, follow),
         }
     }
 
@@ -109,7 +124,7 @@ impl Guest<'_> {
         };
         match self.shared.plan.view {
             View::Mounts => Ok(Found::in_step(file)),
-            View::Chroot | View::Translated => Err(Fault::Continue),
+            View::Chroot | View::Translated => self.belongs(file),
         }
     }
 

@@ -13,6 +13,7 @@ mod ptrace;
 mod registers;
 mod status;
 mod tracee;
+mod users;
 
 pub(super) use filter::{Instruction, install};
 pub(super) use landlock::{Access, confine_to, landlock_version, scope_to_descendants};
@@ -28,5 +29,6 @@ pub(super) use process::{
 };
 pub(super) use ptrace::{Resume, Stop, registers, resume, seize, set_registers, wait_for_stop};
 pub(super) use registers::Registers;
-pub(super) use status::{stat_bytes, statx_bytes};
+pub(super) use status::{stat_bytes, statfs_bytes, statx_bytes};
 pub(super) use tracee::{copy_descriptor, lock_limit, read_memory, set_lock_limit, write_memory};
+pub(super) use users::{use_file_rights, use_own_rights};

@@ -55,3 +55,24 @@ pub(in super::super) fn statx_bytes(
         Ok(bytes)
     }
 }
+
+const STATFS_SIZE: usize = size_of::<libc::statfs>();
+
+/// fstatfs(2).
+pub(in super::super) fn statfs_bytes(file: impl AsFd) -> rustix::io::Result<[u8; STATFS_SIZE]> {
+    let mut bytes = [0; STATFS_SIZE];
+    // SAFETY: the kernel writes one `struct statfs`, which is what libc's is on 64-bit
+    // machines, and `bytes` has its size and needs no alignment to be written by the kernel.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_fstatfs,
+            file.as_fd().as_raw_fd(),
+            bytes.as_mut_ptr(),
+        )
+    };
+    if done < 0 {
+        Err(last_errno())
+    } else {
+        Ok(bytes)
+    }
+}

@@ -26,6 +26,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustix::fs::ioctl_ficlone;
 
 use super::elf::Interpreter;
+use crate::executor::supervisor;
 
 /// Name of a copy.
 const COPY: &str = "program";
@@ -57,13 +58,14 @@ impl Version {
 #[derive(Debug, Clone, Default)]
 pub(in crate::executor) struct Originals(Arc<Mutex<HashMap<PathBuf, PathBuf>>>);
 
-impl Originals {
-    /// The file of the root that a copy was made of; both as they are called on the machine.
-    pub(in crate::executor) fn of(&self, copy: &Path) -> Option<PathBuf> {
+impl supervisor::Originals for Originals {
+    fn of(&self, copy: &Path) -> Option<PathBuf> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.get(copy).cloned()
     }
+}
 
+impl Originals {
     fn add(&self, copy: PathBuf, original: PathBuf) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.insert(copy, original);
