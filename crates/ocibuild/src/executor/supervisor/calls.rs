@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::super::Network;
 use super::super::seccomp::{self, Action, Test, Verdict};
+use super::super::{Network, tracer};
 use super::call::{Call, Outcome};
 use super::{
     Owners, View, attributes, change, exec, ids, make, network, open, reach, remove, signals,
@@ -211,10 +211,11 @@ const NETWORK: &[Row] = &[
 
 /// What the filter of a step does with which call, where that is not the usual.
 pub(super) fn rules(view: View, owners: Owners, network: Network) -> Vec<(&'static str, Action)> {
-    let mut rules: Vec<_> = MISSING
-        .iter()
-        .map(|name| (*name, refuse(libc::ENOSYS)))
-        .collect();
+    let mut rules = Vec::new();
+    if view == View::Translated {
+        rules.extend(tracer::RULES.iter().copied());
+    }
+    rules.extend(MISSING.iter().map(|name| (*name, refuse(libc::ENOSYS))));
     if view != View::Mounts {
         // Handles and watches of whole file systems know no paths of the step's.
         rules.push(("name_to_handle_at", refuse(libc::EOPNOTSUPP)));

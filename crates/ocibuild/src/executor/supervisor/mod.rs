@@ -48,6 +48,7 @@ mod resolve;
 mod roots;
 mod signals;
 mod status;
+mod traced;
 mod tree;
 mod walk;
 
@@ -58,6 +59,7 @@ pub(super) use guest::Guest;
 use identities::Identities;
 pub(super) use resolve::{Follow, Found, Origin};
 use roots::Roots;
+pub(super) use traced::Program;
 use tree::{Place, Tree};
 
 /// How a step sees files.
