@@ -278,6 +278,14 @@ pub enum Identity {
 }
 
 impl Identity {
+    /// Tells whether files on the disk have owners of their own, not the builder alone.
+    pub(crate) fn has_owners(&self) -> bool {
+        match self {
+            Self::Real | Self::Range { .. } => true,
+            Self::Single | Self::Recorded => false,
+        }
+    }
+
     /// Gives how many ids there are, from 0 on.
     pub fn ids(&self) -> u32 {
         match self {

@@ -8,9 +8,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, OFlags, SeekFrom, Stat, Timespec, Timestamps, UTIME_OMIT,
-    Uid, XattrFlags, chmodat, chownat, copy_file_range, fchmod, fchown, fsetxattr, ftruncate,
-    futimens, ioctl_ficlone, linkat, mknodat, openat, readlinkat, seek, symlinkat, utimensat,
+    AtFlags, FileType, Gid, Mode, OFlags, SeekFrom, Stat, Timespec, Timestamps, UTIME_OMIT, Uid,
+    XattrFlags, chmodat, chownat, copy_file_range, fchmod, fchown, fsetxattr, ftruncate, futimens,
+    ioctl_ficlone, linkat, mknodat, openat, readlinkat, seek, symlinkat, utimensat,
 };
 use rustix::io::Errno;
 
@@ -45,12 +45,8 @@ struct Names {
 
 impl Copier {
     pub(super) fn new(identity: &Identity) -> Self {
-        let owners = match identity {
-            Identity::Real | Identity::Range { .. } => true,
-            Identity::Single | Identity::Recorded => false,
-        };
         Self {
-            owners,
+            owners: identity.has_owners(),
             clones: AtomicBool::new(true),
             links: Mutex::default(),
         }
@@ -111,8 +107,8 @@ impl Copier {
     fn copy_content(&self, mut from: &File, mut to: &File, stat: &Stat) -> std::io::Result<()> {
         let size = stat.st_size as u64;
         if size <= SMALL as u64 {
-            let mut content = Vec::with_capacity(size as usize);
-            from.read_to_end(&mut content)?;
+            let mut content = vec![0; size as usize];
+            from.read_exact(&mut content)?;
             return to.write_all(&content);
         }
         if self.clones.load(Ordering::Relaxed) {

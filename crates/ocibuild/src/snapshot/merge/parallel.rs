@@ -85,7 +85,9 @@ mod tests {
         let done = AtomicUsize::new(0);
         let ended: Result<(), ()> = each(vec![10_u32], |depth, more| {
             done.fetch_add(1, Ordering::Relaxed);
-            more.extend((depth > 0).then_some([depth - 1; 2]).into_iter().flatten());
+            if depth > 0 {
+                more.extend([depth - 1; 2]);
+            }
             Ok(())
         });
         assert_eq!((ended, done.into_inner()), (Ok(()), 2047));

@@ -9,6 +9,7 @@
 //! The key tells boot, kind of tree and chain of layers; a layer is known by its
 //! directory, which keeps inode and time of birth when it is renamed.
 
+use std::fmt::Write;
 use std::fs::{self, DirEntry};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -55,7 +56,7 @@ impl Chain {
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
         let layers = lowers.iter().map(|lower| LayerId::of(lower));
         Some(Self {
-            kind: format!("{VERSION} {boot} {identity:?} {notes:?}"),
+            kind: format!("{VERSION} {boot} {identity:?} {notes:?}\n"),
             layers: layers.collect::<Option<_>>()?,
         })
     }
@@ -67,9 +68,12 @@ impl Chain {
     }
 
     fn key(&self) -> String {
-        Digest::sha256(format!("{self:?}").as_bytes())
-            .hex()
-            .to_string()
+        let mut text = self.kind.clone();
+        for layer in &self.layers {
+            let (device, born) = (layer.device, layer.born);
+            let _ = writeln!(text, "{device:?} {} {born:?}", layer.inode);
+        }
+        Digest::sha256(text.as_bytes()).hex()
     }
 }
 

@@ -53,9 +53,7 @@ pub(super) struct Fact {
 impl Fact {
     #[expect(
         clippy::cast_possible_truncation,
-        clippy::useless_conversion,
-        clippy::unnecessary_cast,
-        reason = "the types of these fields differ between processors"
+        reason = "counts and nanoseconds are small"
     )]
     pub(super) fn of(stat: &Stat) -> Self {
         Self {
