@@ -7,6 +7,8 @@
 //!                                     prints what came of it as one JSON object
 //! sandbox_helper remove DIR TREE      removes a tree as root of the sandbox
 //! ```
+//!
+//! `--sandbox NAME` before all that takes this one and no other.
 
 #![expect(
     clippy::print_stdout,
@@ -17,23 +19,29 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use ocibuild::executor::{Helper, REMOVE_TREE, RunSpec, probe};
+use ocibuild::executor::{Choice, Helper, REMOVE_TREE, RunSpec, Sandbox, probe};
 use ocibuild::{Cancel, Stream};
 
 fn main() -> ExitCode {
     ocibuild::init();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let done = match arguments.as_slice() {
+    let (name, arguments) = match arguments.as_slice() {
+        ["--sandbox", name, rest @ ..] => (Some(*name), rest),
+        all => (None, all),
+    };
+    let done = match arguments {
         ["check-host", dir] => {
             for verdict in probe::report(&Helper::CurrentExe, Path::new(dir)) {
                 println!("{verdict}");
             }
             Ok(())
         }
-        ["run-spec", dir] => run_spec(dir),
-        ["remove", dir, tree] => remove(dir, tree),
-        _ => Err("usage: sandbox_helper check-host|run-spec|remove DIR [TREE]".into()),
+        ["run-spec", dir] => run_spec(name, dir),
+        ["remove", dir, tree] => remove(name, dir, tree),
+        _ => Err(
+            "usage: sandbox_helper [--sandbox NAME] check-host|run-spec|remove DIR [TREE]".into(),
+        ),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -44,9 +52,9 @@ fn main() -> ExitCode {
     }
 }
 
-fn run_spec(dir: &str) -> Result<(), Box<dyn std::error::Error>> {
+fn run_spec(name: Option<&str>, dir: &str) -> Result<(), Box<dyn std::error::Error>> {
     let spec: RunSpec = serde_json::from_reader(std::io::stdin())?;
-    let sandbox = probe::select(&Helper::CurrentExe, Path::new(dir))?;
+    let sandbox = sandbox(name, dir)?;
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     let mut output = |stream, bytes: &[u8]| match stream {
         Stream::Stdout => stdout.extend_from_slice(bytes),
@@ -64,8 +72,17 @@ fn run_spec(dir: &str) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-fn remove(dir: &str, tree: &str) -> Result<(), Box<dyn std::error::Error>> {
-    let sandbox = probe::select(&Helper::CurrentExe, Path::new(dir))?;
+fn remove(name: Option<&str>, dir: &str, tree: &str) -> Result<(), Box<dyn std::error::Error>> {
+    let sandbox = sandbox(name, dir)?;
     sandbox.call(REMOVE_TREE, tree.as_bytes(), &Cancel::new())?;
     Ok(())
+}
+
+fn sandbox(name: Option<&str>, dir: &str) -> Result<Box<dyn Sandbox>, Box<dyn std::error::Error>> {
+    let choice = match name {
+        Some(name) => name.parse()?,
+        None => Choice::default(),
+    };
+    let dir = Path::new(dir);
+    Ok(probe::select_among(&choice, &Helper::CurrentExe, dir)?)
 }
