@@ -8,7 +8,7 @@
 //! sandbox_helper remove DIR TREE      removes a tree as root of the sandbox
 //! ```
 //!
-//! `--sandbox NAME` before all that takes this one and no other.
+//! `SANDBOX` names the only sandboxes that may be taken.
 
 #![expect(
     clippy::print_stdout,
@@ -26,22 +26,16 @@ fn main() -> ExitCode {
     ocibuild::init();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let (name, arguments) = match arguments.as_slice() {
-        ["--sandbox", name, rest @ ..] => (Some(*name), rest),
-        all => (None, all),
-    };
-    let done = match arguments {
+    let done = match arguments.as_slice() {
         ["check-host", dir] => {
             for verdict in probe::report(&Helper::CurrentExe, Path::new(dir)) {
                 println!("{verdict}");
             }
             Ok(())
         }
-        ["run-spec", dir] => run_spec(name, dir),
-        ["remove", dir, tree] => remove(name, dir, tree),
-        _ => Err(
-            "usage: sandbox_helper [--sandbox NAME] check-host|run-spec|remove DIR [TREE]".into(),
-        ),
+        ["run-spec", dir] => run_spec(dir),
+        ["remove", dir, tree] => remove(dir, tree),
+        _ => Err("usage: sandbox_helper check-host|run-spec|remove DIR [TREE]".into()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -52,9 +46,19 @@ fn main() -> ExitCode {
     }
 }
 
-fn run_spec(name: Option<&str>, dir: &str) -> Result<(), Box<dyn std::error::Error>> {
+/// The best sandbox, or the best of those that the environment names.
+fn select(dir: &str) -> Result<Box<dyn Sandbox>, Box<dyn std::error::Error>> {
+    let choice = match std::env::var("SANDBOX") {
+        Ok(name) => name.parse()?,
+        Err(_) => Choice::default(),
+    };
+    let sandbox = probe::select_among(&choice, &Helper::CurrentExe, Path::new(dir))?;
+    Ok(sandbox)
+}
+
+fn run_spec(dir: &str) -> Result<(), Box<dyn std::error::Error>> {
     let spec: RunSpec = serde_json::from_reader(std::io::stdin())?;
-    let sandbox = sandbox(name, dir)?;
+    let sandbox = select(dir)?;
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     let mut output = |stream, bytes: &[u8]| match stream {
         Stream::Stdout => stdout.extend_from_slice(bytes),
@@ -72,17 +76,8 @@ fn run_spec(name: Option<&str>, dir: &str) -> Result<(), Box<dyn std::error::Err
     Ok(())
 }
 
-fn remove(name: Option<&str>, dir: &str, tree: &str) -> Result<(), Box<dyn std::error::Error>> {
-    let sandbox = sandbox(name, dir)?;
+fn remove(dir: &str, tree: &str) -> Result<(), Box<dyn std::error::Error>> {
+    let sandbox = select(dir)?;
     sandbox.call(REMOVE_TREE, tree.as_bytes(), &Cancel::new())?;
     Ok(())
-}
-
-fn sandbox(name: Option<&str>, dir: &str) -> Result<Box<dyn Sandbox>, Box<dyn std::error::Error>> {
-    let choice = match name {
-        Some(name) => name.parse()?,
-        None => Choice::default(),
-    };
-    let dir = Path::new(dir);
-    Ok(probe::select_among(&choice, &Helper::CurrentExe, dir)?)
 }

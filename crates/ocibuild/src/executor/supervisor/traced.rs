@@ -133,6 +133,11 @@ impl Supervisor {
         Ok(self.guest_of(thread)?.inside(path))
     }
 
+    /// Whether calls with this number are answered.
+    pub(in super::super) fn answers(&self, number: i64) -> bool {
+        u32::try_from(number).is_ok_and(|number| self.shared.handlers.contains_key(&number))
+    }
+
     fn guest_of(&self, thread: Pid) -> Result<Guest<'_>, Errno> {
         Guest::of(&self.shared, thread.as_raw_nonzero().get())
     }

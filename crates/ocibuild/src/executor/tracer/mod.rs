@@ -45,6 +45,10 @@ pub(super) use supervised::Supervised;
 /// A part of a thread's memory that is mapped for arguments is a multiple of this.
 const MAPPED: u64 = 64 << 10;
 
+/// The kernel's own ERESTARTSYS and ERESTARTNOINTR, as results of a call.
+const RESTART_IF_WANTED: i64 = -512;
+const RESTART_ALWAYS: i64 = -513;
+
 /// What the filter of a traced command does with the calls that are attended to here,
 /// in addition to what a supervisor answers.
 pub(super) const RULES: &[(&str, Action)] = &[
@@ -387,8 +391,25 @@ impl Tracer {
             saved.rewind(saved.number());
             sys::set_registers(thread, saved)?;
             state.phase = Phase::Idle;
+        } else {
+            self.restart_answered(thread)?;
         }
         sys::resume(thread, Resume::Run(Some(signal)))
+    }
+
+    /// A signal that comes before the supervisor has taken a call up ends its waiting. The
+    /// kernel itself cannot be interrupted in these calls, and programs do not expect it:
+    /// they are made again after the handler, whatever it asks for.
+    fn restart_answered(&self, thread: Pid) -> Result<(), Errno> {
+        let mut registers = sys::registers(thread)?;
+        if registers.result() == RESTART_IF_WANTED
+            && let Ok(supervisor) = self.supervised.get()
+            && supervisor.answers(registers.number())
+        {
+            registers.set_result(RESTART_ALWAYS);
+            sys::set_registers(thread, &registers)?;
+        }
+        Ok(())
     }
 
     /// A thread has become another program, and with that the first of its process: the
