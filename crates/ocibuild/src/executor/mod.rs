@@ -30,6 +30,7 @@ mod confine;
 mod error;
 mod ground;
 mod helper;
+mod host;
 pub(crate) mod init;
 mod mounts;
 mod namespaces;

@@ -14,7 +14,9 @@ use super::helper::Helper;
 use super::namespaces::Namespaces;
 use super::root::REMOVABLE;
 use super::userns::{self, IdMaps, Writer};
-use super::{Chroot, Emulation, Failure, IdRange, Identity, Rootfs, RunSpec, Sandbox, confine};
+use super::{
+    Chroot, Emulation, Failure, IdRange, Identity, Rootfs, RunSpec, Sandbox, confine, host,
+};
 use crate::ownership;
 
 /// Where a process with the right to any id takes its range from, if it can.
@@ -101,6 +103,11 @@ pub fn report(helper: &Helper, work_dir: &Path) -> Vec<Verdict> {
         Err(reason) => candidate.verdict(false, reason),
     };
     NAMES.iter().map(Candidate).map(try_one).collect()
+}
+
+/// Describes what of this machine decides about engines: names and values.
+pub fn environment(work_dir: &Path) -> Vec<(&'static str, String)> {
+    host::describe(work_dir)
 }
 
 /// An engine that has rehearsed, and what is to be known about it.
