@@ -149,7 +149,11 @@ enum Phase {
     /// The call after that is about to be made.
     Again(Registers, Lease, After),
     /// A call is made with other arguments.
-    Rewritten(Registers, Lease, After),
+    Rewritten(
+        Registers,
+        #[expect(dead_code, reason = "held to the end of the call")] Lease,
+        After,
+    ),
     /// A call is made as it is, and what it tells is looked at.
     Asked(Registers, After),
 }
