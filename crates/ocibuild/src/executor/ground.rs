@@ -50,6 +50,7 @@ impl Ground {
                 folder: None,
                 originals: None,
                 network: spec.network,
+                hostname: spec.hostname.clone(),
             }),
             Self::Plain(tree) => tree.plan(spec),
         }

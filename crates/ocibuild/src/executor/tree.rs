@@ -145,6 +145,7 @@ impl Tree {
             folder: Some(self.devices()),
             originals: Some(Arc::new(self.originals.clone())),
             network: spec.network,
+            hostname: spec.hostname.clone(),
         })
     }
 
