@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use ocibuild::causes::one_line;
 use ocibuild::content::StoreLimits;
+use ocibuild::executor::Choice;
 use ocibuild::images::Images;
 use ocibuild::net::AddressPolicy;
 use ocibuild::registry::{
@@ -113,6 +114,10 @@ async fn build(
         max_bytes: spec.store_max,
         min_free: spec.store_min_free,
     });
+    if let Some(name) = spec.sandbox {
+        let choice = name.parse::<Choice>();
+        build = build.sandbox(choice.map_err(|error| failure(one_line(&error)))?);
+    }
     let platforms = spec.platforms.iter().map(|text| text.parse::<Platform>());
     let platforms = platforms.collect::<Result<Vec<_>, _>>();
     build = build.platforms(platforms.map_err(|error| user_failure(&error))?);

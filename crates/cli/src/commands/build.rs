@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use ocibuild::content::StoreLimits;
+use ocibuild::executor::UnknownSandbox;
 use ocibuild::graph::Entitlement;
 use ocibuild::registry::{Digest, Reference};
 use ocibuild::{Apart, Build, ContextSource, DockerfileSource, Image, LayerPolicy, Output};
@@ -145,6 +146,14 @@ fn to_build(args: &BuildArgs) -> Result<Build, Error> {
         max_bytes: args.store_max,
         min_free: args.store_min_free,
     });
+    if let Some(name) = sandbox(args) {
+        let choice = name.parse();
+        build =
+            build
+                .sandbox(choice.map_err(|error: UnknownSandbox| {
+                    Error::Usage(format!("--sandbox: {error}"))
+                })?);
+    }
     Ok(build)
 }
 
@@ -163,6 +172,15 @@ fn layer_policy(text: &str) -> Result<LayerPolicy, Error> {
         }
     }
     Ok(LayerPolicy::Apart(apart))
+}
+
+/// The sandbox that was named.
+fn sandbox(args: &BuildArgs) -> Option<String> {
+    let variable = || std::env::var("OCIBUILD_SANDBOX").ok();
+    args.sandbox
+        .clone()
+        .or_else(variable)
+        .filter(|name| !name.is_empty())
 }
 
 /// The context, and the Dockerfile where it is not the one of the context.

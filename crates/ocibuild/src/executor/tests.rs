@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
 use std::path::PathBuf;
 
 use super::*;
-use site::{Room, Site, file, sites, sites_and_pod};
+use site::{Room, Site, file, owner_of, sites, sites_and_pod};
 
 mod lifetime;
 mod site;
@@ -17,10 +17,10 @@ fn privileged_a_command_sees_what_dockers_would() {
     for site in sites() {
         let room = Room::new(site);
         let script = "\
-            id -u; id -g; hostname; umask; pwd; echo pid $$; readlink /proc/self/fd/0
+            id -u; id -g; hostname; umask; pwd; readlink /proc/self/fd/0
             ls /proc/self/fd | wc -l
             grep -E '^(Cap|NoNewPrivs|Seccomp:)' /proc/self/status | tr '\\t\\n' '  '; echo
-            tr '\\0' ' ' < /proc/1/environ; echo";
+            tr '\\0' ' ' < /proc/$$/environ; echo";
         let mut spec = room.script(script);
         spec.env.push(("A".into(), "b c".into()));
         let outcome = room.run(&spec);
@@ -34,7 +34,6 @@ fn privileged_a_command_sees_what_dockers_would() {
                 "buildkitsandbox",
                 "0022",
                 "/",
-                "pid 1",
                 "/dev/null",
                 // Three streams and the directory itself.
                 "4",
@@ -48,17 +47,27 @@ fn privileged_a_command_sees_what_dockers_would() {
             outcome.stderr
         );
         let kind = match outcome.identity {
-            Identity::Real => Site::Real,
-            Identity::Range { .. } => Site::Range,
-            Identity::Single | Identity::Recorded => Site::Single,
+            Identity::Real => [Site::Real, Site::Chroot],
+            Identity::Range { .. } => [Site::Range, Site::Range],
+            Identity::Recorded => [Site::Recorded, Site::Emulation],
+            Identity::Single => panic!("owners could be recorded"),
         };
-        assert_eq!(kind, site);
+        assert!(kind.contains(&site), "{site:?}");
+    }
+}
+
+#[test]
+fn privileged_processes_have_ids_of_their_own() {
+    for site in sites().into_iter().filter(|site| site.has_namespaces()) {
+        let room = Room::new(site);
+        let outcome = room.run(&room.script("echo $$; set -- /proc/[0-9]*; echo $#"));
+        assert_eq!(outcome.text(), "1\n1\n", "{site:?}");
     }
 }
 
 #[test]
 fn privileged_the_usual_file_systems_are_there() {
-    for site in sites() {
+    for site in sites().into_iter().filter(|site| site.has_namespaces()) {
         let room = Room::new(site);
         let script = "\
             awk '{ split($4, o, \",\"); print $2, $3, o[1] }' /proc/mounts; echo --
@@ -105,7 +114,7 @@ fn privileged_the_usual_file_systems_are_there() {
 
 #[test]
 fn privileged_no_network_is_loopback_alone() {
-    for site in sites() {
+    for site in sites().into_iter().filter(|site| site.has_namespaces()) {
         let room = Room::new(site);
         let script = "ip -o link | cut -d: -f2; ip -o addr show dev lo up | grep -c 127.0.0.1";
         let spec = RunSpec {
@@ -130,19 +139,12 @@ fn privileged_users_are_those_of_the_image() {
             ..room.script(script)
         };
         let outcome = room.run(&spec);
-        if site == Site::Single {
-            let expected = "id 1000 of user \"app\" is not among the 1 ids that this user may use";
-            assert_eq!(outcome.refusal(), expected);
-            continue;
-        }
         let expected =
             "uid=1000(app) gid=1001(app) groups=10(wheel),1001(app)\n/home/app\n/srv/deep\nout\n";
         assert_eq!(outcome.text(), expected, "{site:?}");
         assert_eq!(outcome.stderr, "err\n", "{site:?}");
-        let made = fs::metadata(room.path("upper/srv/deep")).unwrap();
-        let base = if site == Site::Real { 0 } else { 200_000 - 1 };
-        let owner = (made.uid(), made.gid(), made.mode() & 0o7777);
-        assert_eq!(owner, (base + 1000, base + 1001, 0o755), "{site:?}");
+        let owner = owner_of(site, &room.path("upper/srv/deep"));
+        assert_eq!(owner, (1000, 1001, 0o755), "{site:?}");
 
         let spec = RunSpec {
             user: "ghost".into(),
@@ -163,7 +165,7 @@ fn privileged_users_are_those_of_the_image() {
 
 #[test]
 fn privileged_setuid_and_chown_work() {
-    for site in sites().into_iter().filter(|site| *site != Site::Single) {
+    for site in sites() {
         let room = Room::new(site);
         let spec = RunSpec {
             user: "app".into(),
@@ -179,9 +181,8 @@ fn privileged_setuid_and_chown_work() {
             "33 34 4711\n",
             "{site:?}"
         );
-        let base = if site == Site::Real { 0 } else { 200_000 - 1 };
-        let kept = fs::metadata(room.path("upper/tmp/f")).unwrap();
-        assert_eq!((kept.uid(), kept.gid()), (base + 33, base + 34), "{site:?}");
+        let kept = owner_of(site, &room.path("upper/tmp/f"));
+        assert_eq!(kept, (33, 34, 0o4711), "{site:?}");
 
         // Only root of the sandbox may remove what is not this user's.
         let tree = room.path("upper");
@@ -250,11 +251,12 @@ fn privileged_changes_are_the_upper_directory_and_nothing_of_ours() {
         let outcome = room.run(&spec);
         assert_eq!(outcome.text(), "resolver\nhosts\nsecret\nhost", "{site:?}");
         assert!(outcome.stderr.contains("/etc/hosts"), "{}", outcome.stderr);
-        assert_eq!(
-            room.changes(),
-            ["etc/", "etc/dir/", "etc/notes"],
-            "{site:?}"
-        );
+        let mut changes = room.changes();
+        if !site.has_namespaces() {
+            // Merged trees say what is gone name by name.
+            changes.retain(|path| path != "etc/dir/old");
+        }
+        assert_eq!(changes, ["etc/", "etc/dir/", "etc/notes"], "{site:?}");
         assert!(room.path("source/made").exists());
 
         let whiteout = fs::symlink_metadata(room.path("upper/etc/notes")).unwrap();
@@ -267,10 +269,13 @@ fn privileged_changes_are_the_upper_directory_and_nothing_of_ours() {
         } else {
             "user"
         };
-        let mut value = [0; 4];
-        let name = format!("{prefix}.overlay.opaque");
-        let length = rustix::fs::lgetxattr(room.path("upper/etc/dir"), name, &mut value).unwrap();
-        assert_eq!(&value[..length], b"y", "{site:?}");
+        if site.has_namespaces() {
+            let mut value = [0; 4];
+            let name = format!("{prefix}.overlay.opaque");
+            let length =
+                rustix::fs::lgetxattr(room.path("upper/etc/dir"), name, &mut value).unwrap();
+            assert_eq!(&value[..length], b"y", "{site:?}");
+        }
         assert_eq!(
             fs::read_dir(room.path("work")).unwrap().count(),
             0,
@@ -369,6 +374,9 @@ fn privileged_many_layers_are_one_tree() {
         let expected = format!("{COUNT}\n{}\noverlay /\n", COUNT - 1);
         assert_eq!(room.run(&spec).text(), expected, "{site:?}");
 
+        if !site.has_namespaces() {
+            continue;
+        }
         spec.rootfs.lowers = vec![room.path("lower"); 500];
         assert!(
             room.run(&spec)

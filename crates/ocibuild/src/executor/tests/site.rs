@@ -15,6 +15,7 @@ use serde::Deserialize;
 use tempfile::TempDir;
 
 use crate::executor::{Exit, Helper, Identity, Mount, MountSource, Rootfs, RunSpec, probe};
+use crate::ownership;
 
 /// A user who need not exist.
 const TEST_UID: u32 = 54_321;
@@ -31,10 +32,22 @@ const APPLETS: &[&str] = &[
 pub(super) enum Site {
     Real,
     Range,
-    Single,
+    /// A user with one id only, for whom owners are recorded.
+    Recorded,
+    /// Root that can mount nothing.
+    Chroot,
+    /// A user who can do nothing.
+    Emulation,
     /// A user with a range, whose /proc is partly hidden, as it is in pods; the kernel
     /// mounts no other then.
     Pod,
+}
+
+impl Site {
+    /// Whether commands have mounts and namespaces of their own.
+    pub(super) fn has_namespaces(self) -> bool {
+        !matches!(self, Self::Chroot | Self::Emulation)
+    }
 }
 
 /// What came of a command.
@@ -74,7 +87,13 @@ pub(super) fn sites_and_pod() -> Vec<Site> {
 /// The sites that this process can play.
 pub(super) fn sites() -> Vec<Site> {
     if rustix::process::geteuid().is_root() {
-        return vec![Site::Real, Site::Range, Site::Single];
+        return vec![
+            Site::Real,
+            Site::Range,
+            Site::Recorded,
+            Site::Chroot,
+            Site::Emulation,
+        ];
     }
     let dir = tempfile::tempdir().unwrap();
     match probe::select(&Helper::Program(helper()), dir.path()) {
@@ -86,7 +105,7 @@ pub(super) fn sites() -> Vec<Site> {
             vec![match sandbox.identity() {
                 Identity::Real => Site::Real,
                 Identity::Range { .. } => Site::Range,
-                Identity::Single | Identity::Recorded => Site::Single,
+                Identity::Single | Identity::Recorded => Site::Recorded,
             }]
         }
         Err(refusals) => {
@@ -198,15 +217,23 @@ impl Room {
         }
         let mut command = match self.site {
             Site::Real => Command::new(program),
+            Site::Chroot => {
+                let mut command = Command::new(program);
+                command.env("SANDBOX", "chroot");
+                command
+            }
             _ if !rustix::process::geteuid().is_root() => Command::new(program),
             site => {
                 let mut command = Command::new("unshare");
                 command.args(["-m", "--propagation", "private", "sh", "-c", AS_USER, "sh"]);
                 command
-                    .arg(accounts(site != Site::Single))
+                    .arg(accounts(matches!(site, Site::Range | Site::Pod)))
                     .arg(TEST_UID.to_string())
                     .arg(format!("{site:?}"))
                     .arg(program);
+                if site == Site::Emulation {
+                    command.env("SANDBOX", "emulation");
+                }
                 command
             }
         };
@@ -224,7 +251,7 @@ impl Room {
 
     /// Gives everything to the site's user.
     pub(super) fn own_all(&self) {
-        if self.site != Site::Real && rustix::process::geteuid().is_root() {
+        if !matches!(self.site, Site::Real | Site::Chroot) && rustix::process::geteuid().is_root() {
             own(self.dir.path());
         }
         let su = self.path("lower/bin/su");
@@ -256,6 +283,32 @@ impl Room {
         .unwrap();
         fs::write(image.join("etc/notes"), "from the image\n").unwrap();
     }
+}
+
+/// Owner, group and mode of a file as the site's commands see it.
+pub(super) fn owner_of(site: Site, path: &Path) -> (u32, u32, u32) {
+    let opened = rustix::fs::openat(
+        rustix::fs::CWD,
+        path,
+        rustix::fs::OFlags::PATH | rustix::fs::OFlags::NOFOLLOW,
+        rustix::fs::Mode::empty(),
+    );
+    let seen = ownership::look(opened.unwrap()).unwrap();
+    if matches!(site, Site::Recorded | Site::Emulation) {
+        let meant = seen.meant();
+        return (meant.uid, meant.gid, meant.mode);
+    }
+    let base = if matches!(site, Site::Real | Site::Chroot) {
+        0
+    } else {
+        200_000 - 1
+    };
+    let stat = seen.stat;
+    (
+        stat.st_uid - base,
+        stat.st_gid - base,
+        stat.st_mode & 0o7777,
+    )
 }
 
 /// A file that exists in memory only.
