@@ -329,7 +329,7 @@ fn has_hung_up(listener: BorrowedFd<'_>) -> bool {
 /// Answers one call. A caller that is gone needs no answer.
 fn answer(shared: &Arc<Shared>, notification: sys::Notification) {
     let (listener, id) = (shared.listener.as_fd(), notification.id);
-    let outcome = match Guest::of(shared, notification.pid) {
+    let outcome = match Guest::calling(shared, &notification) {
         Ok(guest) => {
             let call = Call {
                 guest,
