@@ -516,6 +516,57 @@ fn privileged_other_layers_are_mounted() {
     }
 }
 
+/// What the kernel does with a script and with the names of programs, whoever finds them.
+#[test]
+fn privileged_programs_are_those_of_the_root() {
+    for site in sites_and_pod() {
+        let room = Room::new(site);
+        room.add_program("/bin/bash");
+        for (name, text) in [
+            (
+                "script",
+                "#!/bin/bash -e\necho $0 $1 $2 $3; read c < /proc/$$/comm; echo $c\n",
+            ),
+            ("nested", "#! /bin/script  x y \n"),
+            ("plain", "echo plain $1\n"),
+        ] {
+            fs::write(room.path("lower/bin").join(name), text).unwrap();
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            fs::set_permissions(room.path("lower/bin").join(name), mode).unwrap();
+        }
+        room.own_all();
+        let script = "\
+            nested a; script b; plain c
+            bash -c 'readlink /proc/$$/exe; exec -a other bash -c \"echo \\$0; exec readlink /proc/self/exe\" zero'
+            cd /bin; ./script d; bash -c 'cat <(echo substituted)'
+            cp bash /tmp/copy; /tmp/copy -c 'echo copied; readlink /proc/$$/exe'
+            cp busybox /tmp/copy; /tmp/copy echo replaced; rm /tmp/copy";
+        let outcome = room.run(&room.script(script));
+        assert_eq!(
+            outcome.text().lines().collect::<Vec<_>>(),
+            [
+                "/bin/script x y /bin/nested a",
+                "nested",
+                "/bin/script b",
+                "script",
+                "plain c",
+                "/bin/bash",
+                "zero",
+                "/bin/busybox",
+                "./script d",
+                "script",
+                "substituted",
+                "copied",
+                "/tmp/copy",
+                "replaced",
+            ],
+            "{site:?} {}",
+            outcome.stderr
+        );
+        assert_eq!(room.changes(), ["tmp/"], "{site:?}");
+    }
+}
+
 fn mount(target: &str, source: MountSource) -> Mount {
     let target = target.into();
     Mount { target, source }
