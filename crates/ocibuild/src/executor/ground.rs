@@ -61,6 +61,14 @@ impl Ground {
         matches!(self, Self::Plain(tree) if tree.view() == View::Translated)
     }
 
+    /// Leaves nothing of a command whose changes nobody wants.
+    pub(super) fn abandon(self, made: &[Made]) -> Result<(), Failure> {
+        match self {
+            Self::Mounted(root) => root.clean_up(made),
+            Self::Plain(tree) => tree.abandon(),
+        }
+    }
+
     /// Leaves the changes in the upper directory, and nothing else of the command.
     /// Nobody uses the root any more; `made` was made in it for mounts.
     pub(super) fn finish(self, made: &[Made]) -> Result<(), Failure> {

@@ -1,7 +1,6 @@
 //! One thread of the step that waits for the answer to a call: its memory, its
 //! descriptors, its identity.
 
-use std::borrow::Cow;
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
@@ -12,7 +11,7 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags, openat, readlinkat};
 use rustix::io::Errno;
 
-use super::super::sys;
+use super::super::sys::{self, Notification};
 use super::Shared;
 use super::cookie::Cookie;
 use super::credentials::Credentials;
@@ -32,6 +31,8 @@ pub(in super::super) struct Guest<'a> {
     pub(in super::super) pid: i32,
     /// What it carries along.
     pub(in super::super) cookie: Cookie,
+    /// The call that it waits in, unless its tracer has stopped it.
+    pub(super) waits: Option<u64>,
 }
 
 impl<'a> Guest<'a> {
@@ -42,7 +43,26 @@ impl<'a> Guest<'a> {
             shared,
             pid,
             cookie,
+            waits: None,
         })
+    }
+
+    /// Looks at a thread that waits in a call.
+    pub(super) fn calling(shared: &'a Shared, call: &Notification) -> Result<Self, Errno> {
+        let guest = Self {
+            waits: Some(call.id),
+            ..Self::of(shared, call.pid)?
+        };
+        guest.check_there()?;
+        Ok(guest)
+    }
+
+    /// Fails if the thread was killed meanwhile, and another may have its id.
+    fn check_there(&self) -> Result<(), Errno> {
+        match self.waits {
+            Some(id) if !sys::still_waits(self.shared.listener.as_fd(), id) => Err(Errno::SRCH),
+            _ => Ok(()),
+        }
     }
 
     /// Who it is meant to be.
@@ -61,6 +81,7 @@ impl<'a> Guest<'a> {
         if cookie == self.cookie {
             return Ok(());
         }
+        self.check_there()?;
         cookie.give(self.pid, self.shared.step)
     }
 
@@ -91,6 +112,7 @@ impl<'a> Guest<'a> {
         if bytes.is_empty() {
             return Ok(());
         }
+        self.check_there()?;
         if self.shared.memory.is_direct() {
             match sys::write_memory(self.pid, address, bytes) {
                 Err(Errno::PERM | Errno::NOSYS) => self.shared.memory.use_files(),
@@ -157,12 +179,10 @@ impl<'a> Guest<'a> {
     /// so that it can be looked at, whatever it is.
     pub(in super::super) fn own(&self, name: &str) -> Result<OwnedFd, Errno> {
         let path = format!("{}/{name}", self.pid);
-        openat(
-            &self.shared.proc,
-            path,
-            OFlags::PATH | OFlags::CLOEXEC,
-            Mode::empty(),
-        )
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let file = openat(&self.shared.proc, path, flags, Mode::empty())?;
+        self.check_there()?;
+        Ok(file)
     }
 
     /// The same for a descriptor's number.
@@ -213,9 +233,4 @@ pub(super) fn of_io(error: std::io::Error) -> Errno {
 /// Bytes as a path.
 pub(super) fn os(bytes: &[u8]) -> &OsStr {
     OsStr::from_bytes(bytes)
-}
-
-/// A path for people.
-pub(super) fn shown(bytes: &[u8]) -> Cow<'_, str> {
-    String::from_utf8_lossy(bytes)
 }

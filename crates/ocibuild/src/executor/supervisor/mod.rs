@@ -24,7 +24,7 @@ use rustix::process::Pid;
 
 use super::error::{Attempt, Failure};
 use super::seccomp::Action;
-use super::{Network, caps, seccomp, sys};
+use super::{Network, caps, sys};
 
 mod access;
 mod attributes;
@@ -56,9 +56,9 @@ mod walk;
 use call::{Answer, Call, Fault};
 use cookie::{Cookie, StepId};
 use credentials::Credentials;
-pub(super) use guest::Guest;
+use guest::Guest;
 use identities::Identities;
-pub(super) use resolve::{Follow, Found, Origin};
+use resolve::Origin;
 use roots::Roots;
 pub(super) use traced::Program;
 use tree::{Place, Tree};
@@ -273,11 +273,6 @@ impl Supervisor {
             .attempt("clone", "a thread of the supervisor")?;
         Ok(Self { shared })
     }
-
-    /// Looks at a thread of the step that is stopped, by a call or by its tracer.
-    pub(super) fn guest(&self, pid: Pid) -> Result<Guest<'_>, Failure> {
-        Guest::of(&self.shared, pid.as_raw_nonzero().get()).attempt("prlimit", "RLIMIT_LOCKS")
-    }
 }
 
 /// What is seen where, if there are no mounts.
@@ -329,7 +324,7 @@ fn has_hung_up(listener: BorrowedFd<'_>) -> bool {
 /// Answers one call. A caller that is gone needs no answer.
 fn answer(shared: &Arc<Shared>, notification: sys::Notification) {
     let (listener, id) = (shared.listener.as_fd(), notification.id);
-    let outcome = match Guest::of(shared, notification.pid) {
+    let outcome = match Guest::calling(shared, &notification) {
         Ok(guest) => {
             let call = Call {
                 guest,

@@ -242,6 +242,12 @@ impl Guest<'_> {
             .ok_or(Errno::SRCH)
     }
 
+    /// The id of its process in the innermost namespace.
+    pub(super) fn own_id(&self) -> Result<i32, Errno> {
+        let status = self.proc_text(&format!("{}/status", self.pid))?;
+        own_id(&status, "NStgid:").ok_or(Errno::SRCH)
+    }
+
     fn proc_text(&self, path: &str) -> Result<String, Errno> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         text_of(openat(&self.shared.proc, path, flags, Mode::empty())?)

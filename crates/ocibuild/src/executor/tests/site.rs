@@ -249,6 +249,20 @@ impl Room {
         found
     }
 
+    /// Adds a program of this machine and the libraries that it needs.
+    pub(super) fn add_program(&self, path: &str) {
+        let listed = Command::new("ldd").arg(path).output().unwrap().stdout;
+        let listed = String::from_utf8(listed).unwrap();
+        let libraries = listed
+            .split_whitespace()
+            .filter(|word| word.starts_with('/'));
+        for file in libraries.chain([path]) {
+            let place = self.path("lower").join(file.trim_start_matches('/'));
+            fs::create_dir_all(place.parent().unwrap()).unwrap();
+            copy(Path::new(file), &place);
+        }
+    }
+
     /// Gives everything to the site's user.
     pub(super) fn own_all(&self) {
         if !matches!(self.site, Site::Real | Site::Chroot) && rustix::process::geteuid().is_root() {
