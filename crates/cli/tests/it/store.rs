@@ -191,6 +191,7 @@ fn the_store_is_shown_and_explained() {
             "KIND",
             "blobs",
             "trees",
+            "merged trees",
             "tables",
             "steps",
             "cache mounts",

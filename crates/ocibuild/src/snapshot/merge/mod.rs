@@ -32,6 +32,9 @@ use super::{Beneath, Error};
 use crate::executor::{Identity, Notes};
 use crate::layer::TreePath;
 
+/// The usual name of a pool, in the folder for work in progress of a store.
+pub const POOL: &str = "merged";
+
 /// What trees are made of and where they wait.
 #[derive(Debug, Clone)]
 pub struct Options {
