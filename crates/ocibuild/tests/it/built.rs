@@ -175,10 +175,12 @@ impl Built {
         let tars = manifest.layers.iter().map(|layer| {
             let mut tar = Vec::new();
             // Read by others than those who wrote it.
-            let file = File::open(blob(&layer.digest)).unwrap();
-            flate2::read::MultiGzDecoder::new(file)
-                .read_to_end(&mut tar)
-                .unwrap();
+            let mut file = File::open(blob(&layer.digest)).unwrap();
+            let read = match layer.media_type.ends_with("gzip") {
+                true => flate2::read::MultiGzDecoder::new(file).read_to_end(&mut tar),
+                false => file.read_to_end(&mut tar),
+            };
+            read.unwrap();
             tar
         });
         Self {
