@@ -30,11 +30,17 @@ mod home;
 #[cfg(feature = "client")]
 mod manage;
 #[cfg(feature = "client")]
+mod policy;
+#[cfg(feature = "client")]
+mod preflight;
+#[cfg(feature = "client")]
 pub mod progress;
 #[cfg(feature = "client")]
 pub mod pull;
 #[cfg(feature = "client")]
 pub mod push;
+#[cfg(feature = "client")]
+pub mod registries;
 #[cfg(feature = "client")]
 mod retry;
 #[cfg(feature = "server")]
@@ -51,7 +57,10 @@ mod upload;
 #[cfg(feature = "client")]
 pub use action::{Action, Phase};
 #[cfg(feature = "client")]
-pub use auth::{AccessKey, Credential, Credentials, EcrLogin, EcrSettings};
+pub use auth::{
+    AccessKey, AwsKeys, CloudEnvironment, Credential, Credentials, EcrLogin, EcrSettings,
+    GoogleLogin,
+};
 #[cfg(feature = "client")]
 pub use blob::Blob;
 #[cfg(feature = "client")]
@@ -63,11 +72,15 @@ pub use digest::{Digest, Hasher};
 #[cfg(feature = "client")]
 pub use error::Error;
 #[cfg(feature = "client")]
+pub use policy::TagPolicy;
+#[cfg(feature = "client")]
 pub use progress::{Progress, Transfer, TransferState};
 #[cfg(feature = "client")]
 pub use pull::Image;
 #[cfg(feature = "client")]
 pub use push::{ImagePush, LayerPush, PushedImage};
+#[cfg(feature = "client")]
+pub use registries::Registries;
 pub use reference::{InvalidReference, Reference, Repository};
 #[cfg(feature = "client")]
 pub use retry::Retry;

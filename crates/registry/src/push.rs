@@ -66,7 +66,8 @@ impl Client {
     ) -> Result<PushedImage, Error> {
         let digest = digest_for(reference, &image.manifest)?;
         let there = self.head(reference).await?;
-        if there.is_some_and(|descriptor| descriptor.digest == digest) {
+        let there = there.map(|descriptor| descriptor.digest);
+        if self.judge_tag(reference, there.as_ref(), &digest)? {
             return Ok(PushedImage {
                 digest,
                 unchanged: true,
@@ -98,6 +99,9 @@ impl Client {
         progress: &Progress,
     ) -> Result<u64, Error> {
         let mut seen = BTreeSet::new();
+        let bears = self.transport.connector().limits(repository).uploads;
+        let concurrency = bears.map_or(image.concurrency, |most| most.min(image.concurrency));
+        let concurrency = concurrency.max(1);
         // Equal layers would race for the same blob. The largest starts first, so
         // that it is not the one that everything waits for in the end.
         let mut layers: Vec<&LayerPush> = image.layers.iter().collect();
@@ -108,7 +112,7 @@ impl Client {
             .map(|layer| self.push_layer(repository, layer, progress))
             .collect();
         stream::iter(uploads)
-            .buffer_unordered(image.concurrency.max(1))
+            .buffer_unordered(concurrency)
             .try_fold(0, async |sum, sent| Ok(sum + sent))
             .await
     }
@@ -158,16 +162,31 @@ impl Client {
         let request = Request::new(action.clone(), Method::PUT, url, Access::push(repository))
             .header(CONTENT_TYPE, media_type)
             .body(Body::Bytes(Bytes::copy_from_slice(bytes)));
-        let response = self.transport.send(&request).await?;
+        let response = match self.transport.send(&request).await {
+            Ok(response) => response,
+            Err(error) if self.has_landed(reference, &digest, &error).await => return Ok(digest),
+            Err(error) => return Err(error),
+        };
         let confirmed = match content_digest(&response, &action)? {
             Some(confirmed) => confirmed,
             // The header is optional; what the registry then shows must do.
-            None => self.resolve(reference).await?.digest,
+            None => self.resolve_here(reference).await?.digest,
         };
         if confirmed == digest {
             return Ok(digest);
         }
         Err(Error::digest_mismatch(&action, digest, confirmed))
+    }
+
+    /// Tells whether a tag names an image already that a registry refuses to take: where
+    /// tags cannot be changed, an attempt before this one, or another push, has set it.
+    async fn has_landed(&self, reference: &Reference, digest: &Digest, error: &Error) -> bool {
+        let refused = error.status().is_some_and(|s| (400..500).contains(&s));
+        if !refused || error.is_denied() {
+            return false;
+        }
+        let there = self.head(reference).await.ok().flatten();
+        there.is_some_and(|there| there.digest == *digest)
     }
 }
 
