@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use ocibuild::registry::TagPolicy;
 
 /// Builds OCI images from Dockerfiles: no daemon, no Docker socket, no privileged mode.
 #[derive(Debug, Parser)]
@@ -55,6 +56,16 @@ pub(crate) struct RegistryArgs {
     /// Trust the certificates of this PEM file too
     #[arg(long, value_name = "FILE")]
     pub(crate) ca_file: Vec<PathBuf>,
+    /// Read how each registry is reached from this file [default: $OCIBUILD_REGISTRIES,
+    /// ~/.config/ocibuild/registries.toml or /etc/ocibuild/registries.toml]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) registries: Option<PathBuf>,
+    /// Read logins from this file before Docker's and Podman's [default: $REGISTRY_AUTH_FILE]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) authfile: Option<PathBuf>,
+    /// What becomes of a tag that is there already [default: overwrite]
+    #[arg(long, value_name = "overwrite|keep-if-same|fail-if-exists")]
+    pub(crate) tag_policy: Option<TagPolicy>,
 }
 
 /// Flags of `build`.

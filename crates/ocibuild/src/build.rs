@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use crate::Cancel;
-use crate::engine::{check, finish, foreign, open, stage};
+use crate::engine::{check, finish, foreign, open, preflight, stage};
 use crate::error::Error;
 use crate::event::{EventSink, LayerSummary, StepId};
 use crate::executor::Helper;
@@ -342,6 +342,9 @@ async fn walk(build: Build, blocking: TaskTracker) -> Result<Image, Error> {
     for session in &sessions {
         check::file(session)?;
         foreign::check(session)?;
+    }
+    if let Some(session) = sessions.first() {
+        preflight::registries(session).await?;
     }
     let targets = try_join_all(sessions.iter().map(stage::target)).await?;
     finish::image(&sessions, &targets).await

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::auth::{Authenticator, CloudEnvironment, Credentials};
+use crate::blob::Downloads;
 use crate::connector::{BuildError, Connector, HostSettings};
 use crate::policy::{TagPolicies, TagPolicy};
 use crate::registries::{Registries, RegistriesError};
@@ -18,6 +19,7 @@ use crate::{Reference, Repository};
 pub struct Client {
     pub(crate) transport: Arc<Transport>,
     pub(crate) tags: Arc<TagPolicies>,
+    pub(crate) downloads: Downloads,
     reported: Arc<BTreeMap<String, String>>,
 }
 
@@ -32,6 +34,7 @@ impl Client {
             },
             credentials: Credentials::anonymous(),
             retry: Retry::default(),
+            downloads: Downloads::default(),
             tags: TagPolicies::default(),
             reported: BTreeMap::new(),
         }
@@ -71,6 +74,7 @@ pub struct ClientBuilder {
     pub(crate) hosts: HostSettings,
     pub(crate) credentials: Credentials,
     retry: Retry,
+    downloads: Downloads,
     pub(crate) tags: TagPolicies,
     /// How registries are called in reports, by their name.
     pub(crate) reported: BTreeMap<String, String>,
@@ -147,6 +151,12 @@ impl ClientBuilder {
         self
     }
 
+    /// Sets in how many parts large blobs are loaded.
+    pub fn downloads(mut self, downloads: Downloads) -> Self {
+        self.downloads = downloads;
+        self
+    }
+
     /// Sets what becomes of a tag that is there already, for all registries without a
     /// policy of their own.
     pub fn tag_policy(mut self, policy: TagPolicy) -> Self {
@@ -170,6 +180,7 @@ impl ClientBuilder {
         let authenticator = Authenticator::new(self.credentials);
         Ok(Client {
             transport: Arc::new(Transport::new(connector, authenticator, self.retry)),
+            downloads: self.downloads,
             tags: Arc::new(self.tags),
             reported: Arc::new(self.reported),
         })

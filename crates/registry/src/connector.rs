@@ -17,9 +17,9 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use url::Url;
 
-use crate::{Repository, Secret};
 use crate::home::{Endpoint, Home, authority, is_at};
 use crate::reference::canonical_registry;
+use crate::{Repository, Secret};
 
 /// A client that cannot be made.
 #[derive(Debug, thiserror::Error)]

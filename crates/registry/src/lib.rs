@@ -62,7 +62,7 @@ pub use auth::{
     GoogleLogin,
 };
 #[cfg(feature = "client")]
-pub use blob::Blob;
+pub use blob::{Blob, Downloads};
 #[cfg(feature = "client")]
 pub use client::{Client, ClientBuilder};
 #[cfg(feature = "client")]
@@ -79,9 +79,9 @@ pub use progress::{Progress, Transfer, TransferState};
 pub use pull::Image;
 #[cfg(feature = "client")]
 pub use push::{ImagePush, LayerPush, PushedImage};
+pub use reference::{InvalidReference, Reference, Repository};
 #[cfg(feature = "client")]
 pub use registries::Registries;
-pub use reference::{InvalidReference, Reference, Repository};
 #[cfg(feature = "client")]
 pub use retry::Retry;
 pub use secret::Secret;

@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 use serde::Deserialize;
 
-use crate::{Client, Digest, Error, Reference};
 use crate::action::{Action, Phase};
+use crate::{Client, Digest, Error, Reference};
 
 /// What becomes of a tag that is there already. It is decided by digests, never by what
 /// a registry says.

@@ -132,10 +132,12 @@ impl Registries {
         let parsed: Self =
             toml::from_str(text).map_err(|error| RegistriesError::Parse(describe(text, &error)))?;
         for (name, settings) in &parsed.registry {
-            settings.check().map_err(|problem| RegistriesError::Setting {
-                registry: name.clone(),
-                problem,
-            })?;
+            settings
+                .check()
+                .map_err(|problem| RegistriesError::Setting {
+                    registry: name.clone(),
+                    problem,
+                })?;
             if Repository::new(name, "x").is_err() {
                 return Err(RegistriesError::Setting {
                     registry: name.clone(),
@@ -204,7 +206,9 @@ impl RegistrySettings {
             return Err("it has a login and a username");
         }
         if self.create && self.login != Some(Login::Aws) {
-            return Err("only repositories at Amazon need to be made: create wants login = \"aws\"");
+            return Err(
+                "only repositories at Amazon need to be made: create wants login = \"aws\"",
+            );
         }
         if self.uploads == Some(0) || self.downloads == Some(0) {
             return Err("uploads and downloads must be at least 1");
@@ -412,13 +416,19 @@ mod tests {
         let names: Vec<String> = mirrors.iter().map(ToString::to_string).collect();
         assert_eq!(
             names,
-            ["mirror.example/library/alpine", "10.0.0.7:5000/hub/library/alpine"]
+            [
+                "mirror.example/library/alpine",
+                "10.0.0.7:5000/hub/library/alpine"
+            ]
         );
         let pushed = "localhost:5001/app:v1".parse().unwrap();
         let reported = client.reported_name(&pushed).to_string();
         assert_eq!(reported, "localhost:5000/app:v1");
         assert_eq!(client.tags.of(&pushed), TagPolicy::Overwrite);
-        assert_eq!(client.tags.of(&"alpine:3".parse().unwrap()), TagPolicy::KeepIfSame);
+        assert_eq!(
+            client.tags.of(&"alpine:3".parse().unwrap()),
+            TagPolicy::KeepIfSame
+        );
         assert_eq!(connector.limits(pushed.repository()).uploads, Some(2));
     }
 
@@ -428,7 +438,10 @@ mod tests {
             ("[registry.\"a.example\"]\nmirror = []", "line 2"),
             ("[registry.\"a b\"]", "host"),
             ("[registry.\"a.example\"]\nprotocol = \"ftp\"", "line 2"),
-            ("[registry.\"a.example\"]\nclient_key = \"k\"", "belong together"),
+            (
+                "[registry.\"a.example\"]\nclient_key = \"k\"",
+                "belong together",
+            ),
             ("[registry.\"a.example\"]\ncreate = true", "aws"),
             ("[registry.\"a.example\"]\nuploads = 0", "at least 1"),
             ("x = 1", "line 1"),
@@ -436,7 +449,10 @@ mod tests {
             let error = Registries::parse(text).unwrap_err().to_string();
             assert!(error.contains(why), "{text}: {error}");
         }
-        for text in ["[registry.\"a.example\"]\nlogin = \"aws\"", "[registry.\"a.example\"]\nmirrors = [\"ftp://x\"]"] {
+        for text in [
+            "[registry.\"a.example\"]\nlogin = \"aws\"",
+            "[registry.\"a.example\"]\nmirrors = [\"ftp://x\"]",
+        ] {
             let registries = Registries::parse(text).unwrap();
             let builder = crate::Client::builder();
             let error = builder.registries(&registries, &CloudEnvironment::default());

@@ -6,6 +6,7 @@ pub(crate) mod check_host;
 mod contexts;
 pub(crate) mod dockerfile;
 pub(crate) mod inspect;
+mod logins;
 pub(crate) mod pull;
 pub(crate) mod push;
 mod secrets;

@@ -284,7 +284,7 @@ async fn push_image(
     let pushed = push(session, image, made, reference, &progress).await;
     let digest = step.end_plain(pushed.map_err(Error::from))?;
     session.steps.events.emit(Event::Pushed {
-        reference: reference.to_string(),
+        reference: session.client.reported_name(reference).to_string(),
         digest,
     });
     Ok(())

@@ -26,6 +26,7 @@ mod mounts;
 mod named;
 pub(crate) mod open;
 #[cfg(feature = "git")]
+pub(crate) mod preflight;
 mod remote;
 mod run_step;
 mod session;

@@ -220,7 +220,10 @@ fn fits(key: &str, name: &str) -> bool {
     let is_below = path.is_empty() || rest == path || rest.starts_with(&format!("{path}/"));
     is_below
         && labels.len() == actual.len()
-        && labels.iter().zip(actual).all(|(glob, label)| label_fits(glob, label))
+        && labels
+            .iter()
+            .zip(actual)
+            .all(|(glob, label)| label_fits(glob, label))
 }
 
 fn label_fits(glob: &str, label: &str) -> bool {

@@ -8,6 +8,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Secret;
+
 /// Variables that decide where a login to a cloud comes from.
 const NAMES: [&str; 24] = [
     "HOME",
@@ -51,6 +53,17 @@ impl CloudEnvironment {
         Self(vars.into_iter().filter(counts).collect())
     }
 
+    /// Lists what must not be shown.
+    pub fn secrets(&self) -> Vec<Secret> {
+        let secrets = [
+            "AWS_SECRET_ACCESS_KEY",
+            "AWS_SESSION_TOKEN",
+            "AWS_CONTAINER_AUTHORIZATION_TOKEN",
+        ];
+        let values = secrets.into_iter().filter_map(|name| self.get(name));
+        values.map(Secret::new).collect()
+    }
+
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
     }
@@ -87,6 +100,9 @@ mod tests {
         assert_eq!(environment.get("AWS_PROFILE"), Some("team"));
         assert_eq!(environment.get("AWS_ROLE_ARN"), None);
         let shown = format!("{environment:?}");
-        assert!(!shown.contains("geheim") && !shown.contains("PATH\""), "{shown}");
+        assert!(
+            !shown.contains("geheim") && !shown.contains("PATH\""),
+            "{shown}"
+        );
     }
 }

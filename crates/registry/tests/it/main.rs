@@ -9,10 +9,13 @@
 mod alias;
 mod ecr;
 mod hostile;
+mod identities;
 mod line;
 mod login;
 mod nginx;
+mod parts;
 mod phases;
+mod registries;
 mod retries;
 mod server;
 mod suite;

@@ -23,7 +23,8 @@ const PLAIN: [IpAddr; 3] = [
 impl Finder<'_> {
     pub(super) async fn container(&self) -> Found {
         let (text, needs_check) = match (
-            self.environment.get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"),
+            self.environment
+                .get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"),
             self.environment.get("AWS_CONTAINER_CREDENTIALS_FULL_URI"),
         ) {
             (Some(path), _) => (format!("{ECS}{path}"), false),

@@ -49,7 +49,9 @@ impl Finder<'_> {
     }
 
     fn service(&self) -> Result<Service<'_>, AwsKeyError> {
-        let mode = self.environment.get("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE");
+        let mode = self
+            .environment
+            .get("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE");
         let usual = match mode.is_some_and(|mode| mode.eq_ignore_ascii_case("ipv6")) {
             true => ADDRESS_V6,
             false => ADDRESS,

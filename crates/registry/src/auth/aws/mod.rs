@@ -182,7 +182,10 @@ fn read_document(body: &[u8]) -> Option<(AccessKey, DateTime<Utc>)> {
     let key = AccessKey {
         id: document.access_key_id,
         secret: Secret::new(document.secret_access_key),
-        session_token: document.token.filter(|token| !token.is_empty()).map(Secret::new),
+        session_token: document
+            .token
+            .filter(|token| !token.is_empty())
+            .map(Secret::new),
     };
     Some(match document.expiration {
         Some(end) => (key, end),

@@ -60,7 +60,10 @@ impl Finder<'_> {
                 break self.with_web_identity(&role, Path::new(file)).await?;
             }
             roles.push(role);
-            match (settings.get("source_profile"), settings.get("credential_source")) {
+            match (
+                settings.get("source_profile"),
+                settings.get("credential_source"),
+            ) {
                 // A profile may be its own source: then its key is meant.
                 (Some(source), _) if *source == name => match own {
                     Some(key) => break without_end(key),
@@ -112,9 +115,7 @@ impl Finder<'_> {
         match std::fs::read_to_string(&path) {
             Ok(text) => Ok(text),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
-            Err(source) => {
-                Err(AwsKeySource::Profile.failed(AwsKeyProblem::Read { path, source }))
-            }
+            Err(source) => Err(AwsKeySource::Profile.failed(AwsKeyProblem::Read { path, source })),
         }
     }
 }
@@ -202,7 +203,10 @@ mod tests {
         add(&mut profiles, config, true);
         let credentials = "[base]\naws_access_key_id = A\nAWS_SECRET_ACCESS_KEY = s=#\n";
         add(&mut profiles, credentials, false);
-        assert_eq!(profiles.keys().collect::<Vec<_>>(), ["base", "default", "team"]);
+        assert_eq!(
+            profiles.keys().collect::<Vec<_>>(),
+            ["base", "default", "team"]
+        );
         assert_eq!(profiles["team"]["role_arn"], "arn:x");
         assert!(!profiles["team"].contains_key("max"));
         let key = key_of(&profiles["base"]).unwrap();

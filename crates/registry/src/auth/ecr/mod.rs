@@ -262,15 +262,33 @@ mod tests {
                 InvalidEcrLogin::Region,
             ),
             (
-                |s| s.keys = AccessKey { id: String::new(), ..key() }.into(),
+                |s| {
+                    s.keys = AccessKey {
+                        id: String::new(),
+                        ..key()
+                    }
+                    .into()
+                },
                 InvalidEcrLogin::Key,
             ),
             (
-                |s| s.keys = AccessKey { secret: Secret::new("a\nb"), ..key() }.into(),
+                |s| {
+                    s.keys = AccessKey {
+                        secret: Secret::new("a\nb"),
+                        ..key()
+                    }
+                    .into()
+                },
                 InvalidEcrLogin::Key,
             ),
             (
-                |s| s.keys = AccessKey { session_token: Some(Secret::new("")), ..key() }.into(),
+                |s| {
+                    s.keys = AccessKey {
+                        session_token: Some(Secret::new("")),
+                        ..key()
+                    }
+                    .into()
+                },
                 InvalidEcrLogin::Key,
             ),
             (

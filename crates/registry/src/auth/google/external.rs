@@ -63,7 +63,10 @@ impl External {
         if let Some(url) = &external.service_account_impersonation_url {
             checked_url(url.clone())?;
         }
-        match (&external.credential_source.file, &external.credential_source.url) {
+        match (
+            &external.credential_source.file,
+            &external.credential_source.url,
+        ) {
             (None, None) => Err(InvalidGoogleLogin::TokenSource),
             _ => Ok(external),
         }
@@ -100,17 +103,16 @@ impl External {
                 })?;
                 (host, text)
             }
-            (None, url) => self.ask(url.as_deref().unwrap_or_default(), connector).await?,
+            (None, url) => {
+                self.ask(url.as_deref().unwrap_or_default(), connector)
+                    .await?
+            }
         };
         let problem = GoogleProblem::Answer;
         self.pick(&text).ok_or(GoogleError { host, problem })
     }
 
-    async fn ask(
-        &self,
-        url: &str,
-        connector: &Connector,
-    ) -> Result<(String, String), GoogleError> {
+    async fn ask(&self, url: &str, connector: &Connector) -> Result<(String, String), GoogleError> {
         let invalid = || GoogleError {
             host: "the external account".to_owned(),
             problem: GoogleProblem::Request,

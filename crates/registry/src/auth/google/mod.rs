@@ -17,9 +17,9 @@ use std::sync::Arc;
 use chrono::TimeDelta;
 use serde::Deserialize;
 
+use super::Credential;
 use super::environment::CloudEnvironment;
 use super::renewed::Renewed;
-use super::Credential;
 use crate::Secret;
 use crate::connector::Connector;
 
@@ -57,9 +57,7 @@ enum Source {
     /// The identity of another cloud or cluster (workload identity federation).
     External(Box<External>),
     /// What the machine or pod that this runs on is.
-    Machine {
-        host: String,
-    },
+    Machine { host: String },
 }
 
 impl GoogleLogin {
@@ -164,7 +162,9 @@ impl fmt::Debug for GoogleLogin {
 fn read_file(path: &std::path::Path) -> std::io::Result<String> {
     use std::io::Read;
     let mut text = String::new();
-    std::fs::File::open(path)?.take(MAX_FILE).read_to_string(&mut text)?;
+    std::fs::File::open(path)?
+        .take(MAX_FILE)
+        .read_to_string(&mut text)?;
     Ok(text)
 }
 
@@ -215,7 +215,10 @@ mod tests {
     #[test]
     fn key_files_of_every_kind_are_told_apart() {
         for (json, want) in [
-            (r#"{"type": "service_account", "private_key": "geheim"}"#, "service account"),
+            (
+                r#"{"type": "service_account", "private_key": "geheim"}"#,
+                "service account",
+            ),
             (
                 r#"{"type": "authorized_user", "client_id": "i", "client_secret": "geheim",
                     "refresh_token": "geheim"}"#,
@@ -237,7 +240,10 @@ mod tests {
         for (json, why) in [
             ("geheim", "not JSON"),
             (r#"{"type": "magic", "x": "geheim"}"#, "magic"),
-            (r#"{"type": "authorized_user", "refresh_token": "geheim"}"#, "not JSON"),
+            (
+                r#"{"type": "authorized_user", "refresh_token": "geheim"}"#,
+                "not JSON",
+            ),
             (
                 r#"{"type": "external_account", "audience": "a", "token_url": "http://sts/geheim",
                     "subject_token_type": "t", "credential_source": {"file": "/x"}}"#,
@@ -249,7 +255,9 @@ mod tests {
                 "file or url",
             ),
         ] {
-            let error = GoogleLogin::from_key(&Secret::new(json)).unwrap_err().to_string();
+            let error = GoogleLogin::from_key(&Secret::new(json))
+                .unwrap_err()
+                .to_string();
             assert!(error.contains(why) && !error.contains("geheim"), "{error}");
         }
     }

@@ -94,8 +94,7 @@ fn read(answer: &Answer) -> Result<Token, GoogleProblem> {
         expires_in: Option<i64>,
     }
     refuse(answer)?;
-    let token: Token =
-        serde_json::from_slice(&answer.body).map_err(|_| GoogleProblem::Answer)?;
+    let token: Token = serde_json::from_slice(&answer.body).map_err(|_| GoogleProblem::Answer)?;
     if token.access_token.is_empty() {
         return Err(GoogleProblem::Answer);
     }
