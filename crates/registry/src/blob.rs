@@ -9,12 +9,14 @@ mod source;
 mod writer;
 
 use std::fs::Permissions;
+use std::io;
+use std::ops::Range;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use bytes::{Bytes, BytesMut};
 use futures::stream::{self, BoxStream};
-use futures::{StreamExt, TryStreamExt};
+use futures::{Stream, StreamExt, TryStreamExt};
 use tempfile::NamedTempFile;
 
 use crate::action::{Action, Phase};
@@ -60,6 +62,33 @@ impl Client {
             source,
             hasher: Some(hasher),
         })
+    }
+
+    /// Streams a range of a blob to somebody who verifies the whole of it.
+    pub(crate) fn blob_range(
+        &self,
+        repository: &Repository,
+        descriptor: &Descriptor,
+        range: Range<u64>,
+    ) -> Result<impl Stream<Item = io::Result<Bytes>> + Send + 'static, Error> {
+        let places = Places::new(self, repository, descriptor)?;
+        let source = Source::new(places, descriptor).starting_at(range.start);
+        let left = range.end.saturating_sub(range.start);
+        Ok(stream::try_unfold(
+            (source, left),
+            |(mut source, left)| async move {
+                if left == 0 {
+                    return Ok(None);
+                }
+                let piece = source.next_piece().await.map_err(io::Error::other)?;
+                Ok(piece.map(|mut piece| {
+                    // Lossless: at most the length of a piece in memory.
+                    piece.truncate(left.min(piece.len() as u64) as usize);
+                    let left = left - piece.len() as u64;
+                    (piece, (source, left))
+                }))
+            },
+        ))
     }
 
     /// Reads a small blob, such as an image configuration, into memory.

@@ -24,6 +24,8 @@ mod client;
 #[cfg(feature = "client")]
 mod connector;
 #[cfg(feature = "client")]
+mod copy;
+#[cfg(feature = "client")]
 pub mod error;
 #[cfg(feature = "client")]
 mod home;
@@ -39,6 +41,8 @@ pub mod progress;
 pub mod pull;
 #[cfg(feature = "client")]
 pub mod push;
+#[cfg(feature = "client")]
+mod referrers;
 #[cfg(feature = "client")]
 pub mod registries;
 #[cfg(feature = "client")]
@@ -67,6 +71,8 @@ pub use blob::{Blob, Downloads};
 pub use client::{Client, ClientBuilder};
 #[cfg(feature = "client")]
 pub use connector::BuildError;
+#[cfg(feature = "client")]
+pub use copy::{Copied, Copy};
 pub use descriptor::{Descriptor, Index, Manifest, Platform, media_type};
 pub use digest::{Digest, Hasher};
 #[cfg(feature = "client")]
@@ -86,4 +92,4 @@ pub use registries::Registries;
 pub use retry::Retry;
 pub use secret::Secret;
 #[cfg(feature = "client")]
-pub use upload::{BlobOutcome, BlobSource};
+pub use upload::{BlobOutcome, BlobSource, RemoteBlob};

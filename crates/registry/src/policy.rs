@@ -70,6 +70,13 @@ impl TagPolicies {
 }
 
 impl Client {
+    /// Tells whether a name stands for an image already; fails where it stands for
+    /// another one and its policy keeps it.
+    pub async fn has_already(&self, reference: &Reference, image: &Digest) -> Result<bool, Error> {
+        let there = self.head(reference).await?.map(|there| there.digest);
+        self.judge_tag(reference, there.as_ref(), image)
+    }
+
     /// Judges what a tag names before a push of `wanted`; true where nothing is left to
     /// be done.
     pub(crate) fn judge_tag(

@@ -13,7 +13,7 @@ use crate::action::{Action, Phase};
 use crate::auth::Access;
 use crate::progress::Progress;
 use crate::pull::content_digest;
-use crate::transport::{Body, Request};
+use crate::transport::{Body, Request, Response};
 use crate::upload::{BlobOutcome, BlobSource};
 use crate::{Client, Descriptor, Digest, Error, Hasher, Reference, Repository};
 
@@ -139,15 +139,45 @@ impl Client {
     }
 
     /// Pushes a manifest or index under its tag, else under its digest, and gives the
-    /// digest that the registry confirms.
+    /// digest that the registry confirms. One that refers to another is listed there.
     pub async fn push_manifest(
         &self,
         reference: &Reference,
         media_type: &str,
         bytes: &[u8],
     ) -> Result<Digest, Error> {
+        let bytes = Bytes::copy_from_slice(bytes);
+        let digest = digest_for(reference, &bytes)?;
+        let response = match self.put_manifest(reference, media_type, &bytes).await {
+            Ok(response) => response,
+            Err(error) if self.has_landed(reference, &digest, &error).await => return Ok(digest),
+            Err(error) => return Err(error),
+        };
         let action = push_action(reference);
-        let digest = digest_for(reference, bytes)?;
+        let confirmed = match content_digest(&response, &action)? {
+            Some(confirmed) => confirmed,
+            // The header is optional; what the registry then shows must do.
+            None => self.resolve_here(reference).await?.digest,
+        };
+        if confirmed != digest {
+            return Err(Error::digest_mismatch(&action, digest, confirmed));
+        }
+        // Where the registry says so, it keeps the list of the subject itself.
+        if response.header("oci-subject").is_none() {
+            let repository = reference.repository();
+            let listed = self.list_referrer(repository, media_type, &digest, &bytes);
+            listed.await?;
+        }
+        Ok(digest)
+    }
+
+    pub(crate) async fn put_manifest(
+        &self,
+        reference: &Reference,
+        media_type: &str,
+        bytes: &Bytes,
+    ) -> Result<Response, Error> {
+        let action = push_action(reference);
         let repository = reference.repository();
         let name = match (reference.tag(), reference.digest()) {
             (None, Some(digest)) => digest.to_string(),
@@ -159,23 +189,10 @@ impl Client {
             action: action.clone(),
             problem: "the media type of the manifest cannot stand in a header",
         })?;
-        let request = Request::new(action.clone(), Method::PUT, url, Access::push(repository))
+        let request = Request::new(action, Method::PUT, url, Access::push(repository))
             .header(CONTENT_TYPE, media_type)
-            .body(Body::Bytes(Bytes::copy_from_slice(bytes)));
-        let response = match self.transport.send(&request).await {
-            Ok(response) => response,
-            Err(error) if self.has_landed(reference, &digest, &error).await => return Ok(digest),
-            Err(error) => return Err(error),
-        };
-        let confirmed = match content_digest(&response, &action)? {
-            Some(confirmed) => confirmed,
-            // The header is optional; what the registry then shows must do.
-            None => self.resolve_here(reference).await?.digest,
-        };
-        if confirmed == digest {
-            return Ok(digest);
-        }
-        Err(Error::digest_mismatch(&action, digest, confirmed))
+            .body(Body::Bytes(bytes.clone()));
+        self.transport.send(&request).await
     }
 
     /// Tells whether a tag names an image already that a registry refuses to take: where

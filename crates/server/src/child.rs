@@ -10,11 +10,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use ocibuild::causes::one_line;
-use ocibuild::images::Images;
 use ocibuild::net::AddressPolicy;
 use ocibuild::registry::{
-    AccessKey, AwsKeys, Client, CloudEnvironment, Credential, Credentials, EcrLogin, EcrSettings,
-    GoogleLogin, Platform, Reference, Registries as RegistrySettings,
+    AccessKey, AwsKeys, Client, CloudEnvironment, Copy, Credential, Credentials, EcrLogin,
+    EcrSettings, GoogleLogin, Platform, Progress, Reference, Registries as RegistrySettings,
 };
 use ocibuild::{
     Build, Cancel, ContextSource, DockerfileSource, ErrorKind, Event, EventSink, Output, StepId,
@@ -123,7 +122,6 @@ async fn copy(
     source: &str,
     events: &EventSink,
 ) -> Result<BuildResult, BuildFailure> {
-    let images = Images::open(&spec.store).map_err(|error| failure(one_line(&error)))?;
     let from = reference(source)?;
     let mut result = None;
     for (step, destination) in (1..).map(StepId).zip(&spec.destinations) {
@@ -133,9 +131,10 @@ async fn copy(
             name: format!("pushing {to}"),
         });
         let began = Instant::now();
-        let copied = images.copy(client, &from, &to).await;
+        let progress = Progress::none();
+        let copied = client.copy(&from, &to, &Copy::default(), &progress).await;
         let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let digest = copied.map_err(|error| {
+        let copied = copied.map_err(|error| {
             let reason = one_line(&error);
             events.emit(Event::StepFailed {
                 step,
@@ -147,6 +146,7 @@ async fn copy(
                 reason,
             }
         })?;
+        let digest = copied.digest;
         events.emit(Event::StepDone {
             step,
             cached: false,

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::Secret;
 
 /// Variables that decide where a login to a cloud comes from.
-const NAMES: [&str; 24] = [
+const NAMES: [&str; 23] = [
     "HOME",
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
@@ -20,7 +20,6 @@ const NAMES: [&str; 24] = [
     "AWS_CONFIG_FILE",
     "AWS_SHARED_CREDENTIALS_FILE",
     "AWS_REGION",
-    "AWS_DEFAULT_REGION",
     "AWS_ROLE_ARN",
     "AWS_ROLE_SESSION_NAME",
     "AWS_WEB_IDENTITY_TOKEN_FILE",

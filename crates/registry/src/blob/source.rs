@@ -32,6 +32,12 @@ impl Source {
         }
     }
 
+    /// Starts behind the first bytes.
+    pub(super) fn starting_at(mut self, offset: u64) -> Self {
+        self.offset = offset;
+        self
+    }
+
     /// Starts with an answer that begins at the beginning.
     pub(super) fn begin_with(&mut self, answer: (Response, Place)) {
         self.response = Some(answer);

@@ -7,6 +7,7 @@
 )]
 
 mod alias;
+mod copies;
 mod ecr;
 mod hostile;
 mod identities;

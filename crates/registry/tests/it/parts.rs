@@ -29,7 +29,7 @@ async fn push(registry: &Judged, seed: u64) -> (Descriptor, Vec<u8>) {
         .unwrap();
     match source {
         BlobSource::Bytes(bytes) => (descriptor, bytes.to_vec()),
-        BlobSource::File(_) => unreachable!("the blob is made of bytes"),
+        _ => unreachable!("the blob is made of bytes"),
     }
 }
 

@@ -119,8 +119,7 @@ impl Finder<'_> {
 
     fn security_token_service(&self, from: AwsKeySource) -> Result<(Url, String), AwsKeyError> {
         let variable = |name| self.environment.get(name);
-        let region = variable("AWS_REGION").or(variable("AWS_DEFAULT_REGION"));
-        let region = region.unwrap_or(self.region).to_owned();
+        let region = variable("AWS_REGION").unwrap_or(self.region).to_owned();
         let given = variable("AWS_ENDPOINT_URL_STS").or(variable("AWS_ENDPOINT_URL"));
         let usual = || format!("https://sts.{region}.{}/", domain_of(&region));
         let text = given.map_or_else(usual, str::to_owned);
