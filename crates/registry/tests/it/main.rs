@@ -7,8 +7,10 @@
 )]
 
 mod alias;
+mod conformance;
 mod copies;
 mod ecr;
+mod embedded;
 mod hostile;
 mod identities;
 mod line;
