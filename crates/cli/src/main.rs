@@ -6,6 +6,7 @@ mod commands;
 mod error;
 mod logging;
 mod report;
+mod sizes;
 mod warnings;
 
 use std::io::Write as _;
@@ -53,6 +54,7 @@ fn run(command: Command) -> Result<ExitCode, Error> {
             Command::Copy(args) => commands::copy::run(args).await,
             Command::Tags(args) => commands::tags::run(args).await,
             Command::Delete(args) => commands::delete::run(args).await,
+            Command::Cache(command) => commands::cache::run(command),
             Command::CheckHost(args) => commands::check_host::run(&args),
             Command::Serve(args) => commands::serve::run(args).await,
             Command::Worker => Ok(commands::worker::run()),

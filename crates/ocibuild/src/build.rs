@@ -2,24 +2,31 @@
 //! stages, image, outputs. Everything that a build depends on is a field of
 //! [`Build`]; nothing is read from the environment and nothing is printed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
 use crate::Cancel;
-use crate::engine::{check, finish, foreign, open, preflight, stage};
-use crate::error::Error;
+use crate::cache::shared::{CacheSource, CacheTarget};
+use crate::causes::one_line;
+use crate::content::StoreLimits;
+use crate::engine::stage::StageState;
+use crate::engine::{Shared, check, exports, finish, foreign, open, preflight, room, stage};
+use crate::error::{Error, ErrorKind};
 use crate::event::{EventSink, LayerSummary, StepId};
 use crate::executor::Helper;
+use crate::graph::Entitlement;
 use crate::image::ImageConfig;
 use crate::image::manifest::Document;
 use crate::output::Output;
 use crate::registry::{Client, Descriptor, Digest, Platform, Reference};
 use crate::secret::Secret;
 use futures::future::try_join_all;
+use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 /// Where the files of a build come from.
@@ -132,10 +139,15 @@ pub struct Build {
     pub(crate) secrets: BTreeMap<String, Secret>,
     pub(crate) agents: BTreeMap<String, PathBuf>,
     pub(crate) cache_scope: String,
+    pub(crate) entitlements: BTreeSet<Entitlement>,
     #[cfg(feature = "git")]
     pub(crate) git_policy: crate::git::Policy,
     pub(crate) outputs: Vec<Output>,
     pub(crate) use_cache: bool,
+    pub(crate) cache_from: Vec<CacheSource>,
+    pub(crate) cache_to: Vec<CacheTarget>,
+    pub(crate) explain: bool,
+    pub(crate) limits: StoreLimits,
     pub(crate) epoch: Option<i64>,
     pub(crate) now: SystemTime,
     pub(crate) threads: usize,
@@ -161,10 +173,15 @@ impl Build {
             secrets: BTreeMap::new(),
             agents: BTreeMap::new(),
             cache_scope: String::new(),
+            entitlements: BTreeSet::from([Entitlement::NetworkHost]),
             #[cfg(feature = "git")]
             git_policy: crate::git::Policy::default(),
             outputs: Vec::new(),
             use_cache: true,
+            cache_from: Vec::new(),
+            cache_to: Vec::new(),
+            explain: false,
+            limits: StoreLimits::default(),
             epoch: None,
             now: SystemTime::now(),
             threads: std::thread::available_parallelism().map_or(1, usize::from),
@@ -250,6 +267,14 @@ impl Build {
         self
     }
 
+    /// Allows steps what they may ask for beyond the usual, and nothing else; without this
+    /// it is the network of the machine. `security.insecure` gives RUN the rights of root
+    /// on this machine, so it is for Dockerfiles that may have them.
+    pub fn entitlements(mut self, allowed: impl IntoIterator<Item = Entitlement>) -> Self {
+        self.entitlements = allowed.into_iter().collect();
+        self
+    }
+
     /// Separates this build from builds of other scopes: it finds no results of their RUN
     /// steps and gets none of their directories of `--mount=type=cache`, and they not its.
     /// Results of COPY and ADD hold nothing but what this build has anyway, and are shared.
@@ -275,6 +300,36 @@ impl Build {
     /// Runs every step, also those whose result is known.
     pub fn no_cache(mut self) -> Self {
         self.use_cache = false;
+        self
+    }
+
+    /// Looks here too for results of steps, in the order in which sources are added. What
+    /// is found is believed for this build only; layers are fetched when their bytes are
+    /// needed. A cache that is not there or cannot be used does not fail a build.
+    pub fn cache_from(mut self, source: CacheSource) -> Self {
+        self.cache_from.push(source);
+        self
+    }
+
+    /// Leaves results of steps here for others; see [`CacheTarget`].
+    pub fn cache_to(mut self, target: CacheTarget) -> Self {
+        self.cache_to.push(target);
+        self
+    }
+
+    /// Limits what the store may take of the disk. Before a write would break a limit, the
+    /// longest unused things go that no running build uses and no image with a name needs;
+    /// where that is not enough, the build fails. What a command writes is looked at five
+    /// times a second.
+    pub fn store_limits(mut self, limits: StoreLimits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Tells of every step whose result is not known why that is so, as
+    /// [`Event::StepMissed`](crate::Event::StepMissed).
+    pub fn explain_misses(mut self) -> Self {
+        self.explain = true;
         self
     }
 
@@ -318,8 +373,10 @@ impl Build {
     /// Builds the image and hands it to every output.
     ///
     /// When it returns, nothing of the build runs any more, also where it was cancelled.
-    pub async fn run(self) -> Result<Image, Error> {
+    pub async fn run(mut self) -> Result<Image, Error> {
         let cancel = self.cancel.clone();
+        // The build may have to end its commands itself.
+        self.cancel = cancel.child();
         let blocking = TaskTracker::new();
         let work = walk(self, blocking.clone());
         let result = tokio::select! {
@@ -338,16 +395,76 @@ impl Build {
 
 /// The whole path.
 async fn walk(build: Build, blocking: TaskTracker) -> Result<Image, Error> {
-    let sessions = open::sessions(build, blocking).await?;
+    let (queue, queued) = match exports::is_wanted_beside(&build.cache_to) {
+        true => Some(mpsc::unbounded_channel()).unzip(),
+        false => (None, None),
+    };
+    let sessions = open::sessions(build, blocking, queue).await?;
+    let Some(first) = sessions.first() else {
+        return Err(Error::invalid("there is no platform to build for"));
+    };
     for session in &sessions {
         check::file(session)?;
         foreign::check(session)?;
     }
-    if let Some(session) = sessions.first() {
-        preflight::registries(session).await?;
+    preflight::registries(first).await?;
+    let built = async {
+        let built = built(&sessions).await;
+        first.ledger.close();
+        built
+    };
+    let beside = async {
+        if let Some(queued) = queued {
+            exports::beside(first, queued).await;
+        }
+    };
+    let work = async { tokio::join!(built, beside).0 };
+    let built = tokio::select! {
+        built = work => built,
+        full = room::watch(first) => full.map(|never| match never {}),
+    };
+    // A trace that cannot be written is no reason to fail.
+    if let Err(error) = first.ledger.keep(&first.store) {
+        tracing::warn!(%error, "what became of the steps is not kept");
     }
+    let (mut image, targets) = built?;
+    exports::all(&sessions, &targets).await?;
+    image.steps = first.steps.records();
+    Ok(image)
+}
+
+/// How often a build begins again because of layers of caches that cannot be had.
+const MOST_ATTEMPTS: usize = 8;
+
+/// Builds the stages and hands the image over. Where a layer that a cache promised cannot
+/// be had, the step that gave it is done after all.
+async fn built(sessions: &[Shared]) -> Result<(Image, Vec<Arc<StageState>>), Error> {
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        let error = match attempt(sessions).await {
+            Ok(built) => return Ok(built),
+            Err(error) => error,
+        };
+        let doubts = sessions
+            .iter()
+            .filter(|session| session.imports.has_new_doubts());
+        let is_final = attempts == MOST_ATTEMPTS || error.kind() == ErrorKind::NoRoom;
+        if doubts.count() == 0 || is_final {
+            return Err(error);
+        }
+        let reason = one_line(&error);
+        for session in sessions {
+            session.warn(format!("a cached layer cannot be used: {reason}"));
+            session.begin_again();
+        }
+    }
+}
+
+async fn attempt(sessions: &[Shared]) -> Result<(Image, Vec<Arc<StageState>>), Error> {
     let targets = try_join_all(sessions.iter().map(stage::target)).await?;
-    finish::image(&sessions, &targets).await
+    let image = finish::image(sessions, &targets).await?;
+    Ok((image, targets))
 }
 
 /// The image that a build gave.

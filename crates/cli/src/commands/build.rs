@@ -6,9 +6,12 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use ocibuild::content::StoreLimits;
+use ocibuild::graph::Entitlement;
 use ocibuild::registry::{Digest, Reference};
 use ocibuild::{Build, ContextSource, DockerfileSource, Image, Output};
 
+use super::caches;
 use super::contexts;
 use super::stdin;
 use super::surroundings::{cancel_on_signal, client, platform, reference, store_root};
@@ -114,6 +117,8 @@ fn to_build(args: &BuildArgs) -> Result<Build, Error> {
         let (id, socket) = ssh::parse(agent)?;
         build = build.ssh(id, socket);
     }
+    let allowed = args.allow.iter().copied();
+    build = build.entitlements(allowed.chain([Entitlement::NetworkHost]));
     for output in outputs(args, &names)? {
         build = build.output(output);
     }
@@ -123,6 +128,19 @@ fn to_build(args: &BuildArgs) -> Result<Build, Error> {
     if args.no_cache {
         build = build.no_cache();
     }
+    for spec in &args.cache_from {
+        build = build.cache_from(caches::source(spec)?);
+    }
+    for spec in &args.cache_to {
+        build = build.cache_to(caches::target(spec)?);
+    }
+    if args.why {
+        build = build.explain_misses();
+    }
+    build = build.store_limits(StoreLimits {
+        max_bytes: args.store_max,
+        min_free: args.store_min_free,
+    });
     Ok(build)
 }
 

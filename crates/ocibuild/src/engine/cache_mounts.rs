@@ -74,6 +74,7 @@ pub(crate) async fn take(
             )
             .await?;
         }
+        session.store.use_folder(&place.folder);
         taken.insert(id.to_owned(), Cache { path, _lock: lock });
     }
     Ok(taken)
@@ -101,7 +102,7 @@ impl Place {
             .part("namespace", args.get(NAMESPACE).map_or("", String::as_str))
             .part("id", id)
             .finish();
-        let (identity, hex) = (identity_name(sandbox.identity()), key.0.hex());
+        let (identity, hex) = (identity_name(sandbox), key.0.hex());
         Self {
             folder: session.store.cache_mounts(&identity).join(&hex),
             name: format!("cache-{identity}-{hex}"),
@@ -160,6 +161,7 @@ async fn make(
         dest: path.to_owned(),
         tar,
         identity: folder.sandbox().identity().clone(),
+        notes: folder.sandbox().notes(),
         owner: (
             mount.file.uid.unwrap_or(known(owner.0)),
             mount.file.gid.unwrap_or(known(owner.1)),

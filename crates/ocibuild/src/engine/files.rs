@@ -8,14 +8,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::archives::Extracted;
+use super::layers::trees_name;
 use super::{Shared, layers};
 use crate::cache::StepResult;
 use crate::content::ContentStore;
-use crate::content::Layer;
+use crate::content::{Layer, Origin};
 use crate::context::Context;
 use crate::copy::{Bytes, InlineFile, PlacedFrom, Placement};
 use crate::error::Error;
-use crate::executor::Identity;
+use crate::executor::{Identity, Notes};
 use crate::layer::{
     self, Encoding, EntryMeta, Finished, Kind, LayerWriter, Limits, Options, TreePath, Visitor,
     read_layer,
@@ -83,6 +84,9 @@ fn open_blob(blob: &Path, path: &TreePath) -> Result<File, Error> {
     });
     Ok(opened?)
 }
+
+/// What a tar has for each entry beside its content.
+const HEADER: u64 = 512;
 
 /// A tar that is to be written.
 pub(crate) struct Packing {
@@ -175,6 +179,7 @@ impl Packing {
     }
 
     fn write_layer(self) -> Result<StepResult, Error> {
+        let _room = self.store.reserve(self.bytes())?;
         let scratch = self.store.scratch()?;
         let blob = scratch.path().join("blob");
         let file = File::create(&blob).map_err(layer::Error::Write)?;
@@ -186,7 +191,18 @@ impl Packing {
             blob: finished.descriptor(),
             single_id: false,
             created: self.created,
+            origin: Origin::Store,
         })
+    }
+
+    /// Gives how much there is to write, as far as that is known before.
+    fn bytes(&self) -> u64 {
+        let placed = self.placement.values();
+        let sizes = placed.map(|placed| match &placed.entry.kind {
+            Kind::File(content) => content.size.saturating_add(HEADER),
+            _ => HEADER,
+        });
+        sizes.fold(0, u64::saturating_add)
     }
 
     fn write(&self, scratch: &Path, file: File) -> Result<Finished, Error> {
@@ -287,6 +303,14 @@ impl Opener {
     }
 }
 
+/// Opens the tree of a layer that has its owners on the disk, if there is one.
+fn real_tree(store: &ContentStore, layer: &Layer) -> Option<Beneath> {
+    let names = [Notes::Trusted, Notes::User].map(|notes| trees_name(&Identity::Real, notes));
+    let trees = names.map(|name| store.tree_path(&name, layer.diff_id));
+    let mut there = trees.iter().filter(|tree| store.use_tree(tree));
+    there.find_map(|tree| Beneath::open(tree).ok())
+}
+
 /// Files of one layer: in its tree where that is at hand, else picked out of its blob.
 pub(crate) enum LayerFiles {
     Tree(Beneath),
@@ -301,10 +325,8 @@ impl LayerFiles {
         scratch: &Path,
     ) -> Result<Self, Error> {
         // Only a tree with real owners is sure to be readable by whoever is root here.
-        let identity = layers::identity_name(&Identity::Real);
-        let tree = store.tree_path(&identity, layer.diff_id);
         if rustix::process::geteuid().is_root()
-            && let Ok(tree) = Beneath::open(&tree)
+            && let Some(tree) = real_tree(store, layer)
         {
             return Ok(Self::Tree(tree));
         }

@@ -65,7 +65,7 @@ fn prepare_and_exec(
     let command = Command::of(spec, &user)?;
     set_up_streams(&user)?;
     detach_from_builder()?;
-    become_user(&user, settings, spec.sync)?;
+    become_user(&user, settings, spec)?;
     // Changing ids has cleared it.
     die_with_helper()?;
     if settings.rehearsal {
@@ -201,8 +201,10 @@ fn detach_from_builder() -> Result<(), Failure> {
 
 /// Takes the user's ids and capabilities. The filter comes while there is still
 /// CAP_SYS_ADMIN: without it the kernel would want `no_new_privs`, and sudo would break.
-fn become_user(user: &User, settings: Settings, sync: bool) -> Result<(), Failure> {
-    caps::limit_bounding_set()?;
+fn become_user(user: &User, settings: Settings, spec: &RunSpec) -> Result<(), Failure> {
+    if !spec.privileged {
+        caps::limit_bounding_set()?;
+    }
     // With one id the kernel has been told that groups stay as they are.
     if settings.ids > 1 {
         let groups = user.groups.iter().filter(|id| **id < settings.ids);
@@ -210,11 +212,16 @@ fn become_user(user: &User, settings: Settings, sync: bool) -> Result<(), Failur
         set_thread_groups(&groups).attempt("setgroups", format_args!("{:?}", user.groups))?;
     }
     keep_to_itself()?;
-    seccomp::confine(sync).attempt("seccomp", "SECCOMP_SET_MODE_FILTER")?;
+    if !spec.privileged {
+        seccomp::confine(spec.sync).attempt("seccomp", "SECCOMP_SET_MODE_FILTER")?;
+    }
     let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
     set_thread_res_gid(gid, gid, gid).attempt("setresgid", user.gid)?;
     set_thread_res_uid(uid, uid, uid).attempt("setresuid", user.uid)?;
-    caps::keep(user.uid == 0)
+    match spec.privileged && user.uid == 0 {
+        true => Ok(()),
+        false => caps::keep(user.uid == 0),
+    }
 }
 
 /// Keeps signals from the builder where they share process ids and a user, and the

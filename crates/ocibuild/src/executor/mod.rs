@@ -30,6 +30,7 @@ mod helper;
 pub(crate) mod init;
 mod mounts;
 mod namespaces;
+mod notes;
 mod oom;
 mod place;
 pub mod probe;
@@ -48,6 +49,7 @@ pub use error::{Error, Failure};
 pub use helper::Helper;
 pub use init::{Job, overlay_xattr_prefix};
 pub use namespaces::Namespaces;
+pub use notes::Notes;
 pub use oom::memory_kills;
 pub use remove::REMOVE_TREE;
 
@@ -58,6 +60,16 @@ pub trait Sandbox: Send + Sync {
 
     /// Whose ids the commands and the trees made for them have.
     fn identity(&self) -> &Identity;
+
+    /// Where overlay notes stand in the trees made for the commands.
+    fn notes(&self) -> Notes {
+        Notes::of(self.identity())
+    }
+
+    /// Whether commands can have all rights of root on this machine.
+    fn is_privileged(&self) -> bool {
+        false
+    }
 
     /// Runs one command and gives what it prints to `output`, as it comes.
     ///
@@ -188,6 +200,10 @@ pub struct RunSpec {
     pub hostname: String,
     /// Network.
     pub network: Network,
+    /// Whether it keeps all capabilities, has no filter, and nothing of `/proc` and `/sys`
+    /// is hidden or fixed: what `RUN --security=insecure` means.
+    #[serde(default)]
+    pub privileged: bool,
     /// Further mounts, in the order in which they are made; `/etc/hosts` and
     /// `/etc/resolv.conf` are among them.
     pub mounts: Vec<Mount>,
@@ -211,6 +227,7 @@ impl RunSpec {
             user: String::new(),
             hostname: "buildkitsandbox".into(),
             network: Network::Host,
+            privileged: false,
             mounts: Vec::new(),
             sync: false,
         }
@@ -254,13 +271,24 @@ pub enum Identity {
     },
     /// A user namespace with one id: everything belongs to root.
     Single,
+    /// Everything on the disk belongs to the builder; owners, devices and what else it
+    /// may not set are recorded beside the files (see [`crate::ownership`]).
+    Recorded,
 }
 
 impl Identity {
+    /// Tells whether files on the disk have owners of their own, not the builder alone.
+    pub(crate) fn has_owners(&self) -> bool {
+        match self {
+            Self::Real | Self::Range { .. } => true,
+            Self::Single | Self::Recorded => false,
+        }
+    }
+
     /// Gives how many ids there are, from 0 on.
     pub fn ids(&self) -> u32 {
         match self {
-            Self::Real => u32::MAX,
+            Self::Real | Self::Recorded => u32::MAX,
             Self::Range { uids, gids } => uids.count.min(gids.count).saturating_add(1),
             Self::Single => 1,
         }

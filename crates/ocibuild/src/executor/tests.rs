@@ -50,7 +50,7 @@ fn privileged_a_command_sees_what_dockers_would() {
         let kind = match outcome.identity {
             Identity::Real => Site::Real,
             Identity::Range { .. } => Site::Range,
-            Identity::Single => Site::Single,
+            Identity::Single | Identity::Recorded => Site::Single,
         };
         assert_eq!(kind, site);
     }

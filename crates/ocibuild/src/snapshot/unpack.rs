@@ -12,35 +12,40 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags, chownat, fchmod,
-    fchown, fsetxattr, futimens, linkat, makedev, mkdirat, mknodat, openat, statat, symlinkat,
-    unlinkat, utimensat,
+    AtFlags, FileType, Gid, Mode, OFlags, Uid, XattrFlags, chownat, fchmod, fchown, fsetxattr,
+    futimens, linkat, makedev, mkdirat, mknodat, openat, statat, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
-use serde::{Deserialize, Serialize};
 
+mod attributes;
+mod job;
+
+use self::attributes::{Attributes, is_for_disk, times};
+pub use self::job::{Request, Response, job};
+pub(super) use self::job::{load_view, store_toc};
 use super::beneath::{Tree, name_of};
 use super::error::At;
-use super::whiteout::{Notes, OPAQUE};
-use super::{Error, RootView, capability};
-use crate::causes::one_line;
-use crate::executor::Identity;
+use super::whiteout::OPAQUE;
+use super::{Error, RootView};
+use crate::executor::{Identity, Notes};
 use crate::layer::{
-    DiffId, Encoding, Entry, EntryMeta, Kind, Limits, ReadLayer, Toc, TreePath, Visitor, Xattr,
-    read_layer,
+    DiffId, Encoding, Entry, EntryMeta, Kind, Limits, ReadLayer, Toc, TreePath, Visitor, read_layer,
 };
+use crate::ownership::{self, Device};
 
 const BUFFER: usize = 128 << 10;
 
 /// How a layer is unpacked.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Whose ids the tree gets; it decides too where overlayfs looks for its notes.
+    /// Whose ids the tree gets.
     pub identity: Identity,
+    /// Where overlayfs looks for its notes.
+    pub notes: Notes,
     /// How the blob is compressed.
     pub encoding: Encoding,
     /// What the layer may cost.
@@ -56,6 +61,7 @@ impl Options {
     /// Unpacks for one identity, with default limits and nothing expected.
     pub fn new(identity: Identity) -> Self {
         Self {
+            notes: Notes::of(&identity),
             identity,
             encoding: Encoding::Detect,
             limits: Limits::default(),
@@ -68,7 +74,8 @@ impl Options {
 /// Unpacks a layer into `dest`, which must not be there or be an empty directory.
 ///
 /// With [`Identity::Single`] owners stay those of the process and devices are left out;
-/// with [`Identity::Range`] devices are left out. The table has them all the same.
+/// with [`Identity::Range`] devices are left out. The table has them all the same. With
+/// [`Identity::Recorded`] what this process may not set is recorded.
 pub fn unpack(blob: impl Read + Send, dest: &Path, options: &Options) -> Result<ReadLayer, Error> {
     let place = dest
         .parent()
@@ -79,7 +86,6 @@ pub fn unpack(blob: impl Read + Send, dest: &Path, options: &Options) -> Result<
         .at_host("make a directory beside", dest)?;
     let mut unpacker = Unpacker {
         tree: Tree::open(hidden.path()).at_host("open", hidden.path())?,
-        notes: Notes::of(&options.identity),
         options,
         buffer: vec![0; BUFFER],
     };
@@ -100,7 +106,6 @@ pub fn unpack(blob: impl Read + Send, dest: &Path, options: &Options) -> Result<
 
 struct Unpacker<'a> {
     tree: Tree,
-    notes: Notes,
     options: &'a Options,
     buffer: Vec<u8>,
 }
@@ -118,13 +123,9 @@ impl Visitor for Unpacker<'_> {
                 self.finish_special(meta, true)
             }
             Kind::Hardlink { target } => self.make_link(path, target),
-            Kind::Fifo => self.make_node(meta, FileType::Fifo, 0, 0),
-            Kind::Char { major, minor } => {
-                self.make_node(meta, FileType::CharacterDevice, *major, *minor)
-            }
-            Kind::Block { major, minor } => {
-                self.make_node(meta, FileType::BlockDevice, *major, *minor)
-            }
+            Kind::Fifo => self.make_node(meta, FileType::Fifo, (0, 0)),
+            Kind::Char { major, minor } => self.make_device(meta, Device::Char(*major, *minor)),
+            Kind::Block { major, minor } => self.make_device(meta, Device::Block(*major, *minor)),
         }
     }
 }
@@ -193,23 +194,36 @@ impl Unpacker<'_> {
     }
 
     fn make_file(&mut self, meta: &EntryMeta, content: &mut dyn Read) -> Result<(), Error> {
+        let file = self.make_empty(&meta.path)?;
+        self.write_content(&file, meta, content)?;
+        self.set_all(&file, &Attributes::of_meta(meta), &meta.path)
+    }
+
+    fn make_empty(&mut self, path: &TreePath) -> Result<File, Error> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
-        let fd = self.make(&meta.path, |dir, name| {
+        let fd = self.make(path, |dir, name| {
             openat(dir, name, flags | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR)
         })?;
-        let mut file = File::from(fd);
+        Ok(File::from(fd))
+    }
+
+    fn write_content(
+        &mut self,
+        mut file: &File,
+        meta: &EntryMeta,
+        content: &mut dyn Read,
+    ) -> Result<(), Error> {
         loop {
             let count = match content.read(&mut self.buffer) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 read => read.at("read the content of", &meta.path)?,
             };
             if count == 0 {
-                break;
+                return Ok(());
             }
             file.write_all(&self.buffer[..count])
                 .at("write", &meta.path)?;
         }
-        self.set_all(&file, &Attributes::of_meta(meta), &meta.path)
     }
 
     fn make_link(&mut self, path: &TreePath, target: &TreePath) -> Result<(), Error> {
@@ -225,18 +239,26 @@ impl Unpacker<'_> {
         })
     }
 
+    fn make_device(&mut self, meta: &EntryMeta, device: Device) -> Result<(), Error> {
+        match self.options.identity {
+            Identity::Real => self.make_node(meta, device.file_type(), device.numbers()),
+            Identity::Recorded => {
+                let file = self.make_empty(&meta.path)?;
+                let mut attributes = Attributes::of_meta(meta);
+                attributes.record.device = Some(device);
+                self.set_all(&file, &attributes, &meta.path)
+            }
+            // No user namespace may make devices; what an earlier entry made goes all the same.
+            Identity::Range { .. } | Identity::Single => self.make_nothing(&meta.path),
+        }
+    }
+
     fn make_node(
         &mut self,
         meta: &EntryMeta,
         kind: FileType,
-        major: u32,
-        minor: u32,
+        (major, minor): (u32, u32),
     ) -> Result<(), Error> {
-        let is_device = kind != FileType::Fifo;
-        if is_device && self.options.identity != Identity::Real {
-            // No user namespace may make devices; what an earlier entry made goes all the same.
-            return self.make_nothing(&meta.path);
-        }
         let mode = Mode::RUSR | Mode::WUSR;
         self.make(&meta.path, |dir, name| {
             mknodat(dir, name, kind, mode, makedev(major, minor))
@@ -255,11 +277,11 @@ impl Unpacker<'_> {
 
     /// Owner, mode and time of what is not opened: links, pipes, devices.
     fn finish_special(&mut self, meta: &EntryMeta, is_link: bool) -> Result<(), Error> {
-        let with_owner = self.options.identity != Identity::Single;
+        let identity = &self.options.identity;
         let path = &meta.path;
         let dir = self.tree.parent(path).at("open the directory of", path)?;
         let name = name_of(path);
-        if with_owner {
+        if identity.has_owners() {
             let (uid, gid) = (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid));
             chownat(dir, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
                 .at("set the owner of", path)?;
@@ -269,8 +291,13 @@ impl Unpacker<'_> {
             rustix::fs::chmodat(dir, name, Mode::from_raw_mode(meta.mode), AtFlags::empty())
                 .at("set the mode of", path)?;
         }
-        utimensat(dir, name, &times(meta.mtime), AtFlags::SYMLINK_NOFOLLOW)
-            .at("set the time of", path)
+        let times = times(meta.mtime, identity);
+        utimensat(dir, name, &times, AtFlags::SYMLINK_NOFOLLOW).at("set the time of", path)?;
+        if *identity == Identity::Recorded && (meta.uid, meta.gid) != (0, 0) {
+            let record = Attributes::of_meta(meta).record;
+            ownership::write_at(dir, name, &record).at("record the owner of", path)?;
+        }
+        Ok(())
     }
 
     /// Ends the tree: what it removes from lower layers, then its directories.
@@ -302,18 +329,33 @@ impl Unpacker<'_> {
         let dir = self.tree.dir(path).and_then(|dir| dir.try_clone_to_owned());
         let dir = dir.at("open", path)?;
         if is_opaque {
-            let name = self.notes.opaque();
+            let name = self.options.notes.opaque();
             fsetxattr(&dir, name, OPAQUE, XattrFlags::empty()).at("make opaque", path)?;
         }
         self.set_all(&dir, &Attributes::of_entry(entry), path)
     }
 
     fn set_all(&self, fd: &impl AsFd, like: &Attributes<'_>, path: &TreePath) -> Result<(), Error> {
-        if self.options.identity != Identity::Single {
-            let (uid, gid) = (Uid::from_raw(like.uid), Gid::from_raw(like.gid));
+        match self.options.identity {
+            Identity::Recorded => self.record_all(fd, like, path)?,
+            _ => self.set_owner_and_attributes(fd, like, path)?,
+        }
+        let times = times(like.mtime, &self.options.identity);
+        futimens(fd, &times).at("set the time of", path)
+    }
+
+    fn set_owner_and_attributes(
+        &self,
+        fd: &impl AsFd,
+        like: &Attributes<'_>,
+        path: &TreePath,
+    ) -> Result<(), Error> {
+        let record = &like.record;
+        if self.options.identity.has_owners() {
+            let (uid, gid) = (Uid::from_raw(record.uid), Gid::from_raw(record.gid));
             fchown(fd, Some(uid), Some(gid)).at("set the owner of", path)?;
         }
-        fchmod(fd, Mode::from_raw_mode(like.mode)).at("set the mode of", path)?;
+        fchmod(fd, Mode::from_raw_mode(record.mode)).at("set the mode of", path)?;
         for (name, value) in like.xattrs.iter().filter(|(name, _)| is_for_disk(name)) {
             match fsetxattr(fd, &name[..], value, XattrFlags::empty()) {
                 // A file system without attributes, or an attribute that is not ours to set.
@@ -322,138 +364,27 @@ impl Unpacker<'_> {
                 set => set.at("set an attribute of", path)?,
             }
         }
-        futimens(fd, &times(like.mtime)).at("set the time of", path)
+        Ok(())
     }
-}
 
-/// What files and directories get in the same way.
-struct Attributes<'a> {
-    uid: u32,
-    gid: u32,
-    mode: u32,
-    mtime: i64,
-    xattrs: &'a [Xattr],
-}
-
-impl<'a> Attributes<'a> {
-    fn of_meta(meta: &'a EntryMeta) -> Self {
-        Self {
-            uid: meta.uid,
-            gid: meta.gid,
-            mode: meta.mode,
-            mtime: meta.mtime,
-            xattrs: &meta.xattrs,
+    /// Writes down what this process may not set. Access lists are among it, because
+    /// they could keep the builder out.
+    fn record_all(
+        &self,
+        fd: &impl AsFd,
+        like: &Attributes<'_>,
+        path: &TreePath,
+    ) -> Result<(), Error> {
+        let kept = like.xattrs.iter().filter(|(name, _)| is_for_disk(name));
+        for (name, value) in kept {
+            let none = XattrFlags::empty();
+            if name.starts_with(b"user.") {
+                fsetxattr(fd, &name[..], value, none).at("set an attribute of", path)?;
+            } else {
+                ownership::set_attribute(fd, name, value, none)
+                    .at("record an attribute of", path)?;
+            }
         }
+        ownership::write_new(fd, &like.record).at("record the owner of", path)
     }
-
-    fn of_entry(entry: &'a Entry) -> Self {
-        Self {
-            uid: entry.uid,
-            gid: entry.gid,
-            mode: entry.mode,
-            mtime: entry.mtime,
-            xattrs: &entry.xattrs,
-        }
-    }
-}
-
-/// Attributes that mean something in a root file system. Notes of overlayfs are not
-/// among them: an archive could use them to show files of other layers.
-fn is_for_disk(name: &[u8]) -> bool {
-    name == capability::NAME.as_bytes()
-        || name.starts_with(b"system.posix_acl_")
-        || (name.starts_with(b"user.") && Notes::User.strip(name).is_none())
-}
-
-fn times(mtime: i64) -> Timestamps {
-    let time = Timespec {
-        tv_sec: mtime,
-        tv_nsec: 0,
-    };
-    Timestamps {
-        last_access: time,
-        last_modification: time,
-    }
-}
-
-/// What [`job`] is asked to do. Tables of lower layers are files that
-/// [`Toc::to_bytes`] gave.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Request {
-    /// The blob.
-    pub blob: PathBuf,
-    /// How it is compressed.
-    #[serde(default)]
-    pub encoding: Encoding,
-    /// The directory to make.
-    pub dest: PathBuf,
-    /// Whose ids it gets.
-    pub identity: Identity,
-    /// The layer that is expected.
-    #[serde(default)]
-    pub expected: Option<DiffId>,
-    /// Tables of the layers below, lowest first.
-    #[serde(default)]
-    pub lowers: Vec<PathBuf>,
-    /// Where the layer's own table is written.
-    pub toc: PathBuf,
-}
-
-/// What [`job`] answers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Response {
-    /// Digest of the uncompressed tar.
-    pub diff_id: DiffId,
-    /// Its size.
-    pub uncompressed_size: u64,
-}
-
-/// Does what a [`Request`] in JSON says, for a process of its own inside a user
-/// namespace; gives a [`Response`] in JSON, or the error in one line.
-pub fn job(request: &[u8]) -> Result<Vec<u8>, String> {
-    let request: Request = serde_json::from_slice(request).map_err(|error| one_line(&error))?;
-    let response = request.run().map_err(|error| one_line(&error))?;
-    serde_json::to_vec(&response).map_err(|error| one_line(&error))
-}
-
-impl Request {
-    fn run(&self) -> Result<Response, Error> {
-        let options = Options {
-            encoding: self.encoding,
-            expected: self.expected,
-            lowers: load_view(&self.lowers)?,
-            ..Options::new(self.identity.clone())
-        };
-        let blob = File::open(&self.blob).at_host("open", &self.blob)?;
-        let layer = unpack(blob, &self.dest, &options)?;
-        store_toc(&layer.toc, &self.toc)?;
-        Ok(Response {
-            diff_id: layer.diff_id,
-            uncompressed_size: layer.uncompressed_size,
-        })
-    }
-}
-
-/// Loads the tables of lower layers.
-pub(super) fn load_view(paths: &[PathBuf]) -> Result<RootView, Error> {
-    let load = |path: &PathBuf| {
-        let bytes = std::fs::read(path).at_host("read", path)?;
-        Ok(Arc::new(Toc::from_bytes(&bytes)?))
-    };
-    let layers: Vec<Arc<Toc>> = paths.iter().map(load).collect::<Result<_, Error>>()?;
-    Ok(RootView::new(&layers))
-}
-
-/// Writes a table so that it appears whole.
-pub(super) fn store_toc(toc: &Toc, path: &Path) -> Result<(), Error> {
-    let place = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
-    let mut file = tempfile::NamedTempFile::new_in(place.unwrap_or(Path::new(".")))
-        .at_host("make a file beside", path)?;
-    file.write_all(&toc.to_bytes()).at_host("write", path)?;
-    file.persist(path)
-        .map_err(|error| error.error)
-        .at_host("write", path)?;
-    Ok(())
 }

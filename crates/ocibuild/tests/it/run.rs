@@ -8,6 +8,7 @@ use std::process::{Command, Output as Ended};
 use std::time::{Duration, Instant};
 
 use ocibuild::error::ErrorKind;
+use ocibuild::graph::Entitlement;
 use ocibuild::testing::ContextDir;
 use ocibuild::{Cancel, Event, EventSink};
 use ocibuild_registry::testing::Registry;
@@ -28,6 +29,40 @@ fn heredocs_run() {
     assert_eq!(image.text("plain"), "plain value\ntabs\n");
     assert_eq!(image.text("command"), "value\n$A\n");
     assert_eq!(image.text("shebang"), "/dev/pipes/EOF\n");
+}
+
+/// Row 36: all capabilities, no filter, nothing hidden or fixed; devices work.
+#[test]
+fn privileged_a_step_may_have_all_rights() {
+    let workshop = Workshop::new();
+    let text = "FROM busybox\n\
+        RUN --security=insecure grep -E '^(CapEff|CapBnd|Seccomp):' /proc/self/status > /seen; \
+        mkdir /m; mount -t tmpfs none /m && touch /m/x; \
+        mknod /null c 1 3 && echo gone > /null && umount /m\n\
+        RUN grep Seccomp: /proc/self/status > /usual; echo > /null || echo refused >> /usual\n";
+    let context = ContextDir::new().file("Dockerfile", text);
+    let allowed = [Entitlement::SecurityInsecure];
+    let image = workshop.built(workshop.build(&context).entitlements(allowed));
+    let own = std::fs::read_to_string("/proc/self/status").unwrap();
+    let all = own.lines().find_map(|line| line.strip_prefix("CapBnd:\t"));
+    let all = all.unwrap();
+    let want = format!("CapEff:\t{all}\nCapBnd:\t{all}\nSeccomp:\t0\n");
+    assert_eq!(image.text("seen"), want);
+    assert_eq!(image.text("usual"), "Seccomp:\t2\nrefused\n");
+    assert!(image.list("m").is_empty());
+}
+
+#[test]
+fn the_network_of_the_machine_can_be_refused() {
+    let workshop = Workshop::new();
+    let text = "FROM busybox\nRUN --network=none true\nRUN true\nRUN --network=host true\n";
+    let context = ContextDir::new().file("Dockerfile", text);
+    workshop.built(workshop.build(&context));
+    let error = workshop.fails(workshop.build(&context).entitlements([]));
+    let want = "Dockerfile:4: this step needs the entitlement network.host, which this build does \
+        not have";
+    assert_eq!(error.to_string(), want);
+    assert_eq!(error.hint(), Some("allow it with --allow network.host"));
 }
 
 #[test]

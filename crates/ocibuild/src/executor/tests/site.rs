@@ -86,7 +86,7 @@ pub(super) fn sites() -> Vec<Site> {
             vec![match sandbox.identity() {
                 Identity::Real => Site::Real,
                 Identity::Range { .. } => Site::Range,
-                Identity::Single => Site::Single,
+                Identity::Single | Identity::Recorded => Site::Single,
             }]
         }
         Err(refusals) => {
