@@ -378,7 +378,8 @@ impl Build {
         // The build may have to end its commands itself.
         self.cancel = cancel.child();
         let blocking = TaskTracker::new();
-        let work = walk(self, blocking.clone());
+        // Its state is large, and whoever calls may have a small stack.
+        let work = Box::pin(walk(self, blocking.clone()));
         let result = tokio::select! {
             result = work => result,
             () = cancel.cancelled() => Err(Error::Cancelled),
@@ -407,7 +408,7 @@ async fn walk(build: Build, blocking: TaskTracker) -> Result<Image, Error> {
         check::file(session)?;
         foreign::check(session)?;
     }
-    preflight::registries(first).await?;
+    Box::pin(preflight::registries(first)).await?;
     let built = async {
         let built = built(&sessions).await;
         first.ledger.close();
@@ -442,7 +443,7 @@ async fn built(sessions: &[Shared]) -> Result<(Image, Vec<Arc<StageState>>), Err
     let mut attempts = 0;
     loop {
         attempts += 1;
-        let error = match attempt(sessions).await {
+        let error = match Box::pin(attempt(sessions)).await {
             Ok(built) => return Ok(built),
             Err(error) => error,
         };

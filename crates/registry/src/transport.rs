@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use futures::future::BoxFuture;
 use reqwest::Method;
 use reqwest::header::{
     AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
@@ -150,7 +151,16 @@ impl Transport {
     }
 
     /// Sends a request, and again where the registry wants us to log in.
-    pub(crate) async fn send_once(&self, request: &Request<'_>) -> Result<Response, Error> {
+    ///
+    /// The future is boxed, since it is a part of whatever pulls or pushes.
+    pub(crate) fn send_once<'a>(
+        &'a self,
+        request: &'a Request<'_>,
+    ) -> BoxFuture<'a, Result<Response, Error>> {
+        Box::pin(self.send_with_login(request))
+    }
+
+    async fn send_with_login(&self, request: &Request<'_>) -> Result<Response, Error> {
         let home = self.home(&request.access.repository, &request.action)?;
         for logins in 0.. {
             let header = self

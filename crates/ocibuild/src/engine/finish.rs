@@ -288,7 +288,7 @@ async fn push_image(
 ) -> Result<(), Error> {
     let step = session.step(format!("pushing {reference}"));
     let progress = progress(session, step.id);
-    let pushed = push(session, image, made, reference, &progress).await;
+    let pushed = Box::pin(push(session, image, made, reference, &progress)).await;
     if let Err(output::Error::Source(_)) = &pushed {
         // A layer that nothing but the registry needed cannot be had.
         for made in made {

@@ -12,6 +12,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use futures::future::BoxFuture;
 use url::Url;
 
 use super::renewed::Renewed;
@@ -80,8 +81,14 @@ impl EcrLogin {
     }
 
     /// Gives the user name and password of the moment.
-    pub(super) async fn credential(&self, connector: &Connector) -> Result<Credential, EcrError> {
-        self.0.password.get(self.fetch(connector)).await
+    ///
+    /// The future is boxed: few registries need this, and its state would be a part of that
+    /// of every request.
+    pub(super) fn credential<'a>(
+        &'a self,
+        connector: &'a Connector,
+    ) -> BoxFuture<'a, Result<Credential, EcrError>> {
+        Box::pin(self.0.password.get(self.fetch(connector)))
     }
 
     async fn fetch(&self, connector: &Connector) -> Result<(Credential, DateTime<Utc>), EcrError> {
@@ -101,16 +108,18 @@ impl EcrLogin {
     }
 
     /// Makes a repository where the settings want it; tells whether it is there now.
-    pub(super) async fn create_repository(
-        &self,
-        name: &str,
-        connector: &Connector,
-    ) -> Result<bool, EcrError> {
-        if !self.0.settings.create_repository {
-            return Ok(false);
-        }
-        self.api(connector).create_repository(name).await?;
-        Ok(true)
+    pub(super) fn create_repository<'a>(
+        &'a self,
+        name: &'a str,
+        connector: &'a Connector,
+    ) -> BoxFuture<'a, Result<bool, EcrError>> {
+        Box::pin(async move {
+            if !self.0.settings.create_repository {
+                return Ok(false);
+            }
+            self.api(connector).create_repository(name).await?;
+            Ok(true)
+        })
     }
 
     /// Lists what must not be shown: the key's secrets and the password of the moment.

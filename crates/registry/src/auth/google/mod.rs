@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use chrono::TimeDelta;
+use futures::future::BoxFuture;
 use serde::Deserialize;
 
 use super::Credential;
@@ -103,17 +104,20 @@ impl GoogleLogin {
         }))
     }
 
-    /// Gives the user name and password of the moment.
-    pub(super) async fn credential(
-        &self,
-        connector: &Connector,
-    ) -> Result<Credential, GoogleError> {
-        if let Source::Key(key) = &self.0.source {
-            return Ok(Credential::password(KEY_USER, key.expose()));
-        }
-        let fetch = token::fetch(&self.0.source, connector);
-        let token = self.0.token.get(fetch).await?;
-        Ok(Credential::password(TOKEN_USER, token.expose()))
+    /// Gives the user name and password of the moment. The future is boxed, as that of
+    /// [`EcrLogin`](super::EcrLogin) is.
+    pub(super) fn credential<'a>(
+        &'a self,
+        connector: &'a Connector,
+    ) -> BoxFuture<'a, Result<Credential, GoogleError>> {
+        Box::pin(async move {
+            if let Source::Key(key) = &self.0.source {
+                return Ok(Credential::password(KEY_USER, key.expose()));
+            }
+            let fetch = token::fetch(&self.0.source, connector);
+            let token = self.0.token.get(fetch).await?;
+            Ok(Credential::password(TOKEN_USER, token.expose()))
+        })
     }
 
     /// Drops the token where it is the one that a registry has refused.
