@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ocibuild::graph::Entitlement;
+use ocibuild::registry::TagPolicy;
 
 use crate::sizes;
 
@@ -29,6 +30,12 @@ pub(crate) enum Command {
     Pull(PullArgs),
     /// Show an image of the store or of a registry as JSON
     Inspect(InspectArgs),
+    /// Copy an image from one registry to others, byte for byte
+    Copy(CopyArgs),
+    /// List the tags of a repository
+    Tags(TagsArgs),
+    /// Delete tags or images of a registry
+    Delete(DeleteArgs),
     /// Look at what the store keeps, and take things out of it
     #[command(subcommand)]
     Cache(CacheCommand),
@@ -61,6 +68,16 @@ pub(crate) struct RegistryArgs {
     /// Trust the certificates of this PEM file too
     #[arg(long, value_name = "FILE")]
     pub(crate) ca_file: Vec<PathBuf>,
+    /// Read how each registry is reached from this file [default: $OCIBUILD_REGISTRIES,
+    /// ~/.config/ocibuild/registries.toml or /etc/ocibuild/registries.toml]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) registries: Option<PathBuf>,
+    /// Read logins from this file before Docker's and Podman's [default: $REGISTRY_AUTH_FILE]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) authfile: Option<PathBuf>,
+    /// What becomes of a tag that is there already [default: overwrite]
+    #[arg(long, value_name = "overwrite|keep-if-same|fail-if-exists")]
+    pub(crate) tag_policy: Option<TagPolicy>,
 }
 
 /// Flags of `build`.
@@ -307,8 +324,57 @@ pub(crate) struct InspectArgs {
     /// Ask the registry, not the store
     #[arg(long, conflicts_with = "verify")]
     pub(crate) remote: bool,
+    /// Show what refers to the image in the registry, such as signatures
+    #[arg(long, requires = "remote")]
+    pub(crate) referrers: bool,
     /// Name of the image
     pub(crate) image: String,
+}
+
+/// Flags of `copy`.
+#[derive(Debug, Args)]
+pub(crate) struct CopyArgs {
+    #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
+    /// Copy these platforms only; one becomes an image, several a smaller index
+    #[arg(long, value_name = "OS/ARCH[/VARIANT],…", value_delimiter = ',')]
+    pub(crate) platform: Vec<String>,
+    /// Take along what refers to the image, such as signatures
+    #[arg(long)]
+    pub(crate) referrers: bool,
+    /// Name of the image
+    pub(crate) source: String,
+    /// Names that it gets
+    #[arg(required = true)]
+    pub(crate) targets: Vec<String>,
+}
+
+/// Flags of `tags`.
+#[derive(Debug, Args)]
+pub(crate) struct TagsArgs {
+    #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
+    /// Print a JSON array
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The repository
+    pub(crate) repository: String,
+}
+
+/// Flags of `delete`.
+#[derive(Debug, Args)]
+pub(crate) struct DeleteArgs {
+    #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
+    /// Delete the image too that a tag names, with all of its tags
+    #[arg(long)]
+    pub(crate) manifest: bool,
+    /// Delete the image, the images of all platforms that it names, and what refers to them
+    #[arg(long, conflicts_with = "manifest")]
+    pub(crate) all: bool,
+    /// Names with a tag or digest
+    #[arg(required = true)]
+    pub(crate) images: Vec<String>,
 }
 
 /// What to do with what the store keeps.

@@ -16,7 +16,7 @@ use crate::causes::one_line;
 use crate::content::StoreLimits;
 use crate::copy::LayerPolicy;
 use crate::engine::stage::StageState;
-use crate::engine::{Shared, check, exports, finish, foreign, open, room, stage};
+use crate::engine::{Shared, check, exports, finish, foreign, open, preflight, room, stage};
 use crate::error::{Error, ErrorKind};
 use crate::event::{EventSink, LayerSummary, StepId};
 use crate::executor::{Choice, Helper};
@@ -395,7 +395,8 @@ impl Build {
         // The build may have to end its commands itself.
         self.cancel = cancel.child();
         let blocking = TaskTracker::new();
-        let work = walk(self, blocking.clone());
+        // Its state is large, and whoever calls may have a small stack.
+        let work = Box::pin(walk(self, blocking.clone()));
         let result = tokio::select! {
             result = work => result,
             () = cancel.cancelled() => Err(Error::Cancelled),
@@ -424,6 +425,7 @@ async fn walk(build: Build, blocking: TaskTracker) -> Result<Image, Error> {
         check::file(session)?;
         foreign::check(session)?;
     }
+    Box::pin(preflight::registries(first)).await?;
     let built = async {
         let built = built(&sessions).await;
         first.ledger.close();
@@ -458,7 +460,7 @@ async fn built(sessions: &[Shared]) -> Result<(Image, Vec<Arc<StageState>>), Err
     let mut attempts = 0;
     loop {
         attempts += 1;
-        let error = match attempt(sessions).await {
+        let error = match Box::pin(attempt(sessions)).await {
             Ok(built) => return Ok(built),
             Err(error) => error,
         };

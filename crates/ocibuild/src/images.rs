@@ -17,8 +17,7 @@ use crate::layer::DiffId;
 use crate::output::push::Part;
 use crate::output::{self, Content, Finished, layout, push};
 use crate::registry::{
-    Client, Descriptor, Digest, Index, Manifest, Platform, Progress, Reference, Repository,
-    media_type,
+    Client, Descriptor, Digest, Index, Manifest, Platform, Progress, Reference, media_type,
 };
 use crate::source;
 
@@ -241,63 +240,6 @@ impl Images {
             .collect();
         let progress = Progress::none();
         Ok(push::push_index(&self.0, client, &index.index, &parts, reference, &progress).await?)
-    }
-
-    /// Pushes an image of a registry under another name, byte for byte, or an index with
-    /// all that it names; gives the digest that the registry confirmed. Layers go through
-    /// the store only where the target cannot take them over from where they are.
-    pub async fn copy(
-        &self,
-        client: &Client,
-        from: &Reference,
-        to: &Reference,
-    ) -> Result<Digest, Error> {
-        let failed = |source| Error::Registry {
-            reference: from.to_string(),
-            source,
-        };
-        let (descriptor, bytes) = client.manifest(from).await.map_err(failed)?;
-        if !media_type::is_index(&descriptor.media_type) {
-            return self.copy_image(client, from, to).await;
-        }
-        let index: Index = serde_json::from_slice(&bytes).map_err(|error| Error::Damaged {
-            name: from.to_string(),
-            reason: format!("index: {error}"),
-        })?;
-        for image in index.manifests {
-            let at = |repository: &Repository| repository.with_digest(image.digest);
-            let (from, to) = (at(from.repository()), at(to.repository()));
-            self.copy_image(client, &from, &to).await?;
-        }
-        let pushed = client.push_manifest(to, &descriptor.media_type, &bytes);
-        pushed.await.map_err(|source| Error::Registry {
-            reference: to.to_string(),
-            source,
-        })
-    }
-
-    async fn copy_image(
-        &self,
-        client: &Client,
-        from: &Reference,
-        to: &Reference,
-    ) -> Result<Digest, Error> {
-        // What is named by its digest is for no platform but its own.
-        let base = source::from_registry(&self.0, client, from, &Platform::host()).await?;
-        self.0.put_blob(&base.manifest.bytes)?;
-        let image = self.load(&from.to_string(), &base.manifest.descriptor)?;
-        // Where the layers are known to be counts, not where they once came from.
-        let layers = image.layers.into_iter().zip(base.layers);
-        let image = StoredImage {
-            layers: layers
-                .map(|(layer, found)| Layer {
-                    origin: found.origin,
-                    ..layer
-                })
-                .collect(),
-            ..image
-        };
-        self.push(client, &image, to).await
     }
 
     /// Brings an image of a registry into the store, whole, under its name.

@@ -186,9 +186,37 @@ mod client {
     use std::net::{IpAddr, SocketAddr};
 
     use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+    use reqwest::header::{HeaderMap, LOCATION};
     use url::{Host, Url};
 
     use super::{AddressPolicy, Refused};
+
+    /// A redirect that is not followed.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub(crate) struct BadRedirect {
+        /// Where it leads, as far as that is a URL.
+        pub(crate) target: Option<Url>,
+        /// Why it is not followed.
+        pub(crate) reason: &'static str,
+    }
+
+    /// Judges where the answer from `from` leads: to another URL of HTTP, and from TLS to
+    /// nothing less.
+    pub(crate) fn redirect_target(headers: &HeaderMap, from: &Url) -> Result<Url, BadRedirect> {
+        let location = headers.get(LOCATION).and_then(|value| value.to_str().ok());
+        let Some(target) = location.and_then(|location| from.join(location).ok()) else {
+            let reason = "the target is not a URL";
+            let target = None;
+            return Err(BadRedirect { target, reason });
+        };
+        let reason = match (from.scheme(), target.scheme()) {
+            (_, "https") | ("http", "http") => return Ok(target),
+            (_, "http") => "it leads from https to http",
+            _ => "the target is not HTTP",
+        };
+        let target = Some(target);
+        Err(BadRedirect { target, reason })
+    }
 
     impl AddressPolicy {
         /// Judges a URL whose host is an address, in whatever notation; names pass, and
@@ -283,6 +311,33 @@ mod client {
         }
 
         #[test]
+        fn redirects_lead_to_http_and_never_out_of_tls() {
+            let judge = |from: &str, location: &str| {
+                let mut headers = HeaderMap::new();
+                headers.insert(LOCATION, location.parse().unwrap());
+                let target = redirect_target(&headers, &Url::parse(from).unwrap());
+                target.map(String::from).map_err(|bad| bad.reason)
+            };
+            for (from, location, want) in [
+                ("https://h/a", "/b?c", Ok("https://h/b?c")),
+                ("http://h/a", "https://i/", Ok("https://i/")),
+                ("http://h/a", "http://i/", Ok("http://i/")),
+                (
+                    "https://h/a",
+                    "http://h/a",
+                    Err("it leads from https to http"),
+                ),
+                ("http://h/a", "file:///etc", Err("the target is not HTTP")),
+                ("http://h/a", "https://", Err("the target is not a URL")),
+            ] {
+                let want = want.map(str::to_owned);
+                assert_eq!(judge(from, location), want, "{from} {location}");
+            }
+            let none = redirect_target(&HeaderMap::new(), &Url::parse("http://h/").unwrap());
+            assert!(none.is_err_and(|bad| bad.target.is_none()));
+        }
+
+        #[test]
         fn a_client_sees_permitted_addresses_only() {
             let policy = AddressPolicy::default();
             let found = |texts: &[&str]| -> Vec<SocketAddr> {
@@ -300,6 +355,8 @@ mod client {
 
 #[cfg(feature = "git")]
 pub use client::Resolver;
+#[cfg(feature = "git")]
+pub(crate) use client::redirect_target;
 
 #[cfg(test)]
 mod tests {

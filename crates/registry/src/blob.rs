@@ -1,26 +1,50 @@
 //! Pulling blobs (distribution-spec, "Pulling blobs"): a [`Descriptor`] enters,
 //! bytes leave that have its size and digest. A connection that breaks is taken up
-//! again where it broke, by a `Range` request.
+//! again where it broke, by a `Range` request; large blobs are loaded in several parts at
+//! once where the registry sends ranges.
+
+mod parts;
+mod place;
+mod source;
+mod writer;
 
 use std::fs::Permissions;
+use std::io;
+use std::ops::Range;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use futures::stream::{self, BoxStream};
-use futures::{StreamExt, TryStreamExt};
-use reqwest::Method;
-use reqwest::header::{HeaderValue, RANGE};
+use futures::{Stream, StreamExt, TryStreamExt};
 use tempfile::NamedTempFile;
 
 use crate::action::{Action, Phase};
-use crate::auth::Access;
-use crate::progress::{Progress, Transfer, TransferState};
-use crate::retry::Backoff;
+use crate::progress::{Progress, TransferState};
 use crate::stream::{Sink, Written};
-use crate::transport::{Request, Response, Transport};
 use crate::{Client, Descriptor, Error, Hasher, Repository};
+
+use parts::Parts;
+use place::Places;
+use source::Source;
+
+/// How large blobs are loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Downloads {
+    /// Bytes of one part.
+    pub part: u64,
+    /// Parts of one blob that are loaded at once; with 1 blobs are loaded whole.
+    pub at_once: usize,
+}
+
+impl Default for Downloads {
+    fn default() -> Self {
+        Self {
+            part: 32 << 20,
+            at_once: 8,
+        }
+    }
+}
 
 impl Client {
     /// Opens a blob for reading. The reader fails at its end when what it read is not
@@ -31,12 +55,40 @@ impl Client {
         descriptor: &Descriptor,
     ) -> Result<Blob, Error> {
         let hasher = Hasher::new(descriptor.digest.algorithm());
-        let mut source = Source::new(self, repository, descriptor)?;
+        let places = Places::new(self, repository, descriptor)?;
+        let mut source = Source::new(places, descriptor);
         source.open().await?;
         Ok(Blob {
             source,
             hasher: Some(hasher),
         })
+    }
+
+    /// Streams a range of a blob to somebody who verifies the whole of it.
+    pub(crate) fn blob_range(
+        &self,
+        repository: &Repository,
+        descriptor: &Descriptor,
+        range: Range<u64>,
+    ) -> Result<impl Stream<Item = io::Result<Bytes>> + Send + 'static, Error> {
+        let places = Places::new(self, repository, descriptor)?;
+        let source = Source::new(places, descriptor).starting_at(range.start);
+        let left = range.end.saturating_sub(range.start);
+        Ok(stream::try_unfold(
+            (source, left),
+            |(mut source, left)| async move {
+                if left == 0 {
+                    return Ok(None);
+                }
+                let piece = source.next_piece().await.map_err(io::Error::other)?;
+                Ok(piece.map(|mut piece| {
+                    // Lossless: at most the length of a piece in memory.
+                    piece.truncate(left.min(piece.len() as u64) as usize);
+                    let left = left - piece.len() as u64;
+                    (piece, (source, left))
+                }))
+            },
+        ))
     }
 
     /// Reads a small blob, such as an image configuration, into memory.
@@ -67,29 +119,66 @@ impl Client {
         dest: &Path,
         progress: &Progress,
     ) -> Result<(), Error> {
-        let mut source = Source::new(self, repository, descriptor)?;
-        let action = source.request.action.clone();
+        let places = Places::new(self, repository, descriptor)?;
+        match self
+            .download_from(&places, descriptor, dest, progress)
+            .await
+        {
+            // A mirror that holds something else is no reason to fail.
+            Err(Error::DigestMismatch { .. } | Error::SizeMismatch { .. })
+                if places.has_mirrors() =>
+            {
+                tracing::warn!(%repository, "a mirror has other content, the registry is asked");
+                let origin = places.only_origin();
+                self.download_from(&origin, descriptor, dest, progress)
+                    .await
+            }
+            other => other,
+        }
+    }
+
+    async fn download_from(
+        &self,
+        places: &Places,
+        descriptor: &Descriptor,
+        dest: &Path,
+        progress: &Progress,
+    ) -> Result<(), Error> {
+        let action = places.action();
         let at_dest = |source| Error::File {
             action: action.clone(),
             path: dest.to_owned(),
             source,
         };
         let (temporary, file) = create_beside(dest).map_err(at_dest)?;
-        let hasher = Hasher::new(descriptor.digest.algorithm());
-        let sink = Sink::start(Written {
-            file,
-            hasher,
-            length: 0,
-        });
-        let received = source.pour(&sink, progress).await;
-        // The sink's own error, such as a full disk, is the cause of a refused piece.
-        let written = sink.finish().await.map_err(at_dest)?;
-        received?;
-        source.verify(written.hasher)?;
+        let mut source = Source::new(places.clone(), descriptor);
+        let bears = self.transport.connector().limits(places.origin()).downloads;
+        let wanted = Downloads {
+            at_once: bears.unwrap_or(self.downloads.at_once),
+            ..self.downloads
+        };
+        let hasher = match Parts::open(&mut source, wanted).await? {
+            Some(parts) => parts.load(file, progress, &at_dest).await?,
+            None => {
+                let hasher = Hasher::new(descriptor.digest.algorithm());
+                let sink = Sink::start(Written {
+                    file,
+                    hasher,
+                    length: 0,
+                });
+                let received = source.pour(&sink, progress).await;
+                // The sink's own error, such as a full disk, is the cause of a refused
+                // piece.
+                let written = sink.finish().await.map_err(at_dest)?;
+                received?;
+                written.hasher
+            }
+        };
+        source.verify(hasher)?;
         temporary
             .persist(dest)
             .map_err(|error| at_dest(error.error))?;
-        progress.report(source.transfer(TransferState::Done));
+        progress.report(source.transfer(TransferState::Done, descriptor.size));
         Ok(())
     }
 }
@@ -151,172 +240,5 @@ impl Blob {
 impl std::fmt::Debug for Blob {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Blob({})", self.source.descriptor.digest)
-    }
-}
-
-/// The bytes of a blob, from as many answers as it takes.
-struct Source {
-    transport: Arc<Transport>,
-    request: Request<'static>,
-    descriptor: Descriptor,
-    backoff: Backoff,
-    /// Bytes that have been given out.
-    offset: u64,
-    response: Option<Response>,
-    /// Bytes of the current answer that were given out before.
-    skip: u64,
-}
-
-impl Source {
-    fn new(
-        client: &Client,
-        repository: &Repository,
-        descriptor: &Descriptor,
-    ) -> Result<Self, Error> {
-        let action = action(repository, descriptor);
-        let path = format!("blobs/{}", descriptor.digest);
-        let url = client.transport.url(repository, &path, &action)?;
-        let access = Access::pull(repository);
-        Ok(Self {
-            transport: Arc::clone(&client.transport),
-            request: Request::new(action, Method::GET, url, access),
-            descriptor: descriptor.clone(),
-            backoff: client.transport.backoff(),
-            offset: 0,
-            response: None,
-            skip: 0,
-        })
-    }
-
-    /// Gives the next piece; none when as many bytes have come as there should be.
-    async fn next_piece(&mut self) -> Result<Option<Bytes>, Error> {
-        loop {
-            self.open().await?;
-            match self.read().await {
-                Ok(piece) => return Ok(piece),
-                Err(error) => {
-                    self.response = None;
-                    self.backoff.pause(error).await?;
-                }
-            }
-        }
-    }
-
-    /// Makes sure that there is an answer to read from.
-    async fn open(&mut self) -> Result<(), Error> {
-        while self.response.is_none() {
-            match self.request_rest().await {
-                Ok(response) => self.response = Some(response),
-                Err(error) => self.backoff.pause(error).await?,
-            }
-        }
-        Ok(())
-    }
-
-    async fn request_rest(&mut self) -> Result<Response, Error> {
-        self.request.headers.remove(RANGE);
-        // A range that begins at the end cannot be asked for; the whole is asked for
-        // again and skipped, which only happens when the very last read broke.
-        let resumes = self.offset > 0 && self.offset < self.descriptor.size;
-        if resumes {
-            let range = format!("bytes={}-", self.offset);
-            if let Ok(range) = HeaderValue::try_from(range) {
-                self.request.headers.insert(RANGE, range);
-            }
-        }
-        let response = self.transport.send_once(&self.request).await?;
-        self.skip = match response.status() {
-            206 if resumes => {
-                self.check_range(&response)?;
-                0
-            }
-            200 => self.offset,
-            _ => return Err(self.protocol("it answers a request for a blob with an odd status")),
-        };
-        Ok(response)
-    }
-
-    fn check_range(&self, response: &Response) -> Result<(), Error> {
-        let begins = response
-            .header("content-range")
-            .and_then(|text| text.strip_prefix("bytes ")?.split_once('-'))
-            .and_then(|(begin, _)| begin.parse::<u64>().ok());
-        match begins {
-            Some(begin) if begin == self.offset => Ok(()),
-            _ => Err(self.protocol("it sends another range than it was asked for")),
-        }
-    }
-
-    async fn read(&mut self) -> Result<Option<Bytes>, Error> {
-        let Some(response) = &mut self.response else {
-            return Ok(None);
-        };
-        while let Some(mut piece) = response.chunk().await? {
-            let known = self.skip.min(piece.len() as u64);
-            self.skip -= known;
-            // Lossless: `known` is at most the piece's length.
-            let piece = piece.split_off(known as usize);
-            if piece.is_empty() {
-                continue;
-            }
-            self.offset += piece.len() as u64;
-            self.backoff.moved();
-            if self.offset > self.descriptor.size {
-                return Err(self.size_mismatch());
-            }
-            return Ok(Some(piece));
-        }
-        if self.offset < self.descriptor.size {
-            return Err(self.size_mismatch());
-        }
-        Ok(None)
-    }
-
-    /// Writes everything to a sink; ends early when the sink takes no more.
-    async fn pour(&mut self, sink: &Sink, progress: &Progress) -> Result<(), Error> {
-        while let Some(piece) = self.next_piece().await? {
-            if !sink.write(piece).await {
-                break;
-            }
-            progress.report(self.transfer(TransferState::Moving));
-        }
-        Ok(())
-    }
-
-    fn verify(&self, hasher: Hasher) -> Result<(), Error> {
-        let actual = hasher.finish();
-        if actual == self.descriptor.digest {
-            return Ok(());
-        }
-        let expected = self.descriptor.digest;
-        Err(Error::digest_mismatch(
-            &self.request.action,
-            expected,
-            actual,
-        ))
-    }
-
-    fn transfer(&self, state: TransferState) -> Transfer {
-        Transfer {
-            digest: self.descriptor.digest,
-            current: self.offset,
-            total: self.descriptor.size,
-            state,
-        }
-    }
-
-    fn size_mismatch(&self) -> Error {
-        Error::SizeMismatch {
-            action: self.request.action.clone(),
-            expected: self.descriptor.size,
-            actual: self.offset,
-        }
-    }
-
-    fn protocol(&self, problem: &'static str) -> Error {
-        Error::Protocol {
-            action: self.request.action.clone(),
-            problem,
-        }
     }
 }

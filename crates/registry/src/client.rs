@@ -1,18 +1,26 @@
 //! The client: settings in, a [`Client`] out. What it can do is in `pull` and `push`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::auth::{Authenticator, Credentials};
+use crate::auth::{Authenticator, CloudEnvironment, Credentials};
+use crate::blob::Downloads;
 use crate::connector::{BuildError, Connector, HostSettings};
+use crate::policy::{TagPolicies, TagPolicy};
+use crate::registries::{Registries, RegistriesError};
 use crate::retry::Retry;
 use crate::transport::Transport;
+use crate::{Reference, Repository};
 
 /// Talks to any number of registries with one set of credentials. Clones share
 /// connections and tokens; two tenants must not share a client.
 #[derive(Clone)]
 pub struct Client {
     pub(crate) transport: Arc<Transport>,
+    pub(crate) tags: Arc<TagPolicies>,
+    pub(crate) downloads: Downloads,
+    reported: Arc<BTreeMap<String, String>>,
 }
 
 impl Client {
@@ -26,7 +34,29 @@ impl Client {
             },
             credentials: Credentials::anonymous(),
             retry: Retry::default(),
+            downloads: Downloads::default(),
+            tags: TagPolicies::default(),
+            reported: BTreeMap::new(),
         }
+    }
+}
+
+impl Client {
+    /// Gives a client with another patience that shares everything else.
+    pub(crate) fn with_retry(&self, retry: Retry) -> Self {
+        Self {
+            transport: Arc::new(self.transport.with_retry(retry)),
+            ..self.clone()
+        }
+    }
+
+    /// Gives the name under which others reach what was pushed under a name.
+    pub fn reported_name(&self, reference: &Reference) -> Reference {
+        let Some(registry) = self.reported.get(reference.registry()) else {
+            return reference.clone();
+        };
+        let repository = Repository::new(registry, reference.repository().path());
+        repository.map_or_else(|_| reference.clone(), |found| reference.at(&found))
     }
 }
 
@@ -41,9 +71,13 @@ impl std::fmt::Debug for Client {
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct ClientBuilder {
-    hosts: HostSettings,
-    credentials: Credentials,
+    pub(crate) hosts: HostSettings,
+    pub(crate) credentials: Credentials,
     retry: Retry,
+    downloads: Downloads,
+    pub(crate) tags: TagPolicies,
+    /// How registries are called in reports, by their name.
+    pub(crate) reported: BTreeMap<String, String>,
 }
 
 impl ClientBuilder {
@@ -117,12 +151,38 @@ impl ClientBuilder {
         self
     }
 
+    /// Sets in how many parts large blobs are loaded.
+    pub fn downloads(mut self, downloads: Downloads) -> Self {
+        self.downloads = downloads;
+        self
+    }
+
+    /// Sets what becomes of a tag that is there already, for all registries without a
+    /// policy of their own.
+    pub fn tag_policy(mut self, policy: TagPolicy) -> Self {
+        self.tags.usual = policy;
+        self
+    }
+
+    /// Takes over what an operator says about registries, and reads the files that this
+    /// names. Logins to clouds come from the variables of `environment`.
+    pub fn registries(
+        self,
+        registries: &Registries,
+        environment: &CloudEnvironment,
+    ) -> Result<Self, RegistriesError> {
+        registries.apply(self, environment)
+    }
+
     /// Makes the client. Reads the machine's CA bundle and connects to nothing.
     pub fn build(self) -> Result<Client, BuildError> {
         let connector = Connector::new(self.hosts)?;
         let authenticator = Authenticator::new(self.credentials);
         Ok(Client {
             transport: Arc::new(Transport::new(connector, authenticator, self.retry)),
+            downloads: self.downloads,
+            tags: Arc::new(self.tags),
+            reported: Arc::new(self.reported),
         })
     }
 }

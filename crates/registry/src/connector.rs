@@ -13,13 +13,13 @@ use std::time::Duration;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use url::Url;
 
-use crate::Repository;
 use crate::home::{Endpoint, Home, authority, is_at};
 use crate::reference::canonical_registry;
+use crate::{Repository, Secret};
 
 /// A client that cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +45,12 @@ pub enum BuildError {
         /// What should be reached under it.
         endpoint: String,
     },
+    /// A client certificate or its key cannot be used.
+    #[error("the client certificate for {host} is not a PEM certificate with its key")]
+    InvalidIdentity {
+        /// The host.
+        host: String,
+    },
     /// The HTTP client refuses the settings.
     #[error("cannot set up the HTTP client")]
     Http(#[source] reqwest::Error),
@@ -62,6 +68,42 @@ pub(crate) struct HostSettings {
     pub(crate) connect_timeout: Duration,
     /// Endpoints by the registry that they answer for.
     pub(crate) aliases: BTreeMap<String, String>,
+    /// Certificates of hosts that have their own.
+    pub(crate) certificates: BTreeMap<String, Certificates>,
+    /// Who is asked before a registry, by its name.
+    pub(crate) mirrors: BTreeMap<String, Vec<Mirror>>,
+    /// How many transfers a registry bears at once, by its name.
+    pub(crate) limits: BTreeMap<String, Limits>,
+}
+
+/// What TLS needs for one host beside what all have.
+#[derive(Clone, Default)]
+pub(crate) struct Certificates {
+    /// A PEM text of authorities that are trusted for this host only.
+    pub(crate) ca: Option<Vec<u8>>,
+    /// PEM texts of our certificate and its key.
+    pub(crate) identity: Option<(Vec<u8>, Secret)>,
+}
+
+impl std::fmt::Debug for Certificates {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Certificates")
+    }
+}
+
+/// A registry that has the images of another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Mirror {
+    pub(crate) registry: String,
+    /// What stands before the names of repositories there.
+    pub(crate) prefix: Option<String>,
+}
+
+/// How many transfers a registry bears at once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Limits {
+    pub(crate) uploads: Option<usize>,
+    pub(crate) downloads: Option<usize>,
 }
 
 /// The HTTP clients, and which of them speaks to which host.
@@ -69,31 +111,117 @@ pub(crate) struct Connector {
     settings: HostSettings,
     verifying: reqwest::Client,
     trusting: Option<reqwest::Client>,
+    /// For the services of the machine itself, which no proxy reaches.
+    direct: reqwest::Client,
+    /// For hosts with certificates of their own.
+    own: BTreeMap<String, reqwest::Client>,
     aliases: BTreeMap<String, Endpoint>,
 }
+
+/// How long a connection to a service of the machine itself may take to come about.
+const DIRECT_CONNECT: Duration = Duration::from_secs(2);
 
 impl Connector {
     pub(crate) fn new(settings: HostSettings) -> Result<Self, BuildError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let verifying = http_client(&settings, verifying_tls(&settings, &provider)?)?;
+        let usual = Tls {
+            provider: &provider,
+            ca: &settings.extra_ca,
+            identity: None,
+            verifies: true,
+        };
+        let verifying = http_client(&settings, usual.config()?)?;
         let trusting = match settings.skip_verify.is_empty() {
             true => None,
-            false => Some(http_client(&settings, trusting_tls(&provider)?)?),
+            false => {
+                let tls = Tls {
+                    verifies: false,
+                    ..usual.clone()
+                };
+                Some(http_client(&settings, tls.config()?)?)
+            }
+        };
+        let mut own = BTreeMap::new();
+        for (host, certificates) in &settings.certificates {
+            let mut ca = settings.extra_ca.clone();
+            ca.extend(certificates.ca.clone());
+            let identity = match &certificates.identity {
+                Some(identity) => Some(read_identity(host, identity)?),
+                None => None,
+            };
+            let tls = Tls {
+                ca: &ca,
+                identity,
+                verifies: !contains(&settings.skip_verify, host),
+                ..usual.clone()
+            };
+            own.insert(host.clone(), http_client(&settings, tls.config()?)?);
+        }
+        let without_proxy = HostSettings {
+            proxy: None,
+            connect_timeout: DIRECT_CONNECT,
+            ..settings.clone()
         };
         Ok(Self {
+            direct: http_client(&without_proxy, usual.config()?)?,
             aliases: aliases(&settings)?,
             settings,
             verifying,
             trusting,
+            own,
         })
     }
 
     /// Gives the client for a URL's host.
     pub(crate) fn http(&self, url: &Url) -> &reqwest::Client {
+        if let Some(own) = self.own_client(url) {
+            return own;
+        }
         match &self.trusting {
             Some(trusting) if self.skips_verify(url) => trusting,
             _ => &self.verifying,
         }
+    }
+
+    /// Gives the client for services of the machine itself.
+    pub(crate) fn direct(&self) -> &reqwest::Client {
+        &self.direct
+    }
+
+    /// Gives the repositories of mirrors, in the order in which they are asked.
+    pub(crate) fn mirrors(&self, repository: &Repository) -> Vec<Repository> {
+        let mirrors = self.settings.mirrors.get(repository.registry());
+        let at = |mirror: &Mirror| {
+            let path = match &mirror.prefix {
+                None => repository.path().to_owned(),
+                Some(prefix) => format!("{prefix}/{}", repository.path()),
+            };
+            Repository::new(&mirror.registry, &path).ok()
+        };
+        mirrors.into_iter().flatten().filter_map(at).collect()
+    }
+
+    /// Gives how much a repository's registry bears at once.
+    pub(crate) fn limits(&self, repository: &Repository) -> Limits {
+        let limits = self.settings.limits.get(repository.registry());
+        limits.copied().unwrap_or_default()
+    }
+
+    fn own_client(&self, url: &Url) -> Option<&reqwest::Client> {
+        if self.own.is_empty() {
+            return None;
+        }
+        let place = authority(url);
+        let named = |host: &str| self.own.get(host);
+        let by_alias = || {
+            let mut aliases = self.aliases.iter();
+            aliases.find_map(|(name, endpoint)| {
+                named(name).filter(|_| is_at(url, &endpoint.authority))
+            })
+        };
+        named(&place)
+            .or_else(|| named(host_of(&place)))
+            .or_else(by_alias)
     }
 
     fn skips_verify(&self, url: &Url) -> bool {
@@ -205,41 +333,79 @@ fn http_client(settings: &HostSettings, tls: ClientConfig) -> Result<reqwest::Cl
     builder.build().map_err(BuildError::Http)
 }
 
-fn verifying_tls(
-    settings: &HostSettings,
-    provider: &Arc<CryptoProvider>,
-) -> Result<ClientConfig, BuildError> {
-    let mut roots = RootCertStore::empty();
-    // Certificates that cannot be read are left out: a host that needs them is
-    // refused with a certificate error, all others still work.
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    for pem in &settings.extra_ca {
-        let certificates: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(pem)
-            .collect::<Result<_, _>>()
-            .map_err(|_| BuildError::InvalidCa)?;
-        if certificates.is_empty() {
-            return Err(BuildError::InvalidCa);
-        }
-        for certificate in certificates {
-            roots.add(certificate).map_err(BuildError::UnusableCa)?;
-        }
-    }
-    let config = ClientConfig::builder_with_provider(Arc::clone(provider))
-        .with_safe_default_protocol_versions()
-        .map_err(BuildError::Tls)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(config)
+/// What a TLS configuration is made of.
+#[derive(Clone)]
+struct Tls<'a> {
+    provider: &'a Arc<CryptoProvider>,
+    /// Authorities beside the system's.
+    ca: &'a [Vec<u8>],
+    identity: Option<Arc<Identity>>,
+    verifies: bool,
 }
 
-fn trusting_tls(provider: &Arc<CryptoProvider>) -> Result<ClientConfig, BuildError> {
-    let config = ClientConfig::builder_with_provider(Arc::clone(provider))
-        .with_safe_default_protocol_versions()
-        .map_err(BuildError::Tls)?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(TrustEveryone(Arc::clone(provider))))
-        .with_no_client_auth();
-    Ok(config)
+/// Our own certificate, for hosts that want one.
+struct Identity {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+}
+
+fn read_identity(
+    host: &str,
+    (certificate, key): &(Vec<u8>, Secret),
+) -> Result<Arc<Identity>, BuildError> {
+    let invalid = || BuildError::InvalidIdentity {
+        host: host.to_owned(),
+    };
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(certificate)
+        .collect::<Result<_, _>>()
+        .map_err(|_| invalid())?;
+    if chain.is_empty() {
+        return Err(invalid());
+    }
+    let key = PrivateKeyDer::from_pem_slice(key.expose().as_bytes()).map_err(|_| invalid())?;
+    Ok(Arc::new(Identity { chain, key }))
+}
+
+impl Tls<'_> {
+    fn config(&self) -> Result<ClientConfig, BuildError> {
+        let builder = ClientConfig::builder_with_provider(Arc::clone(self.provider))
+            .with_safe_default_protocol_versions()
+            .map_err(BuildError::Tls)?;
+        let builder = match self.verifies {
+            true => builder.with_root_certificates(self.roots()?),
+            false => {
+                let anyone = TrustEveryone(Arc::clone(self.provider));
+                builder
+                    .dangerous()
+                    .with_custom_certificate_verifier(Arc::new(anyone))
+            }
+        };
+        match &self.identity {
+            None => Ok(builder.with_no_client_auth()),
+            Some(identity) => builder
+                .with_client_auth_cert(identity.chain.clone(), identity.key.clone_key())
+                .map_err(BuildError::Tls),
+        }
+    }
+
+    fn roots(&self) -> Result<RootCertStore, BuildError> {
+        let mut roots = RootCertStore::empty();
+        // Certificates that cannot be read are left out: a host that needs them is
+        // refused with a certificate error, all others still work.
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        for pem in self.ca {
+            let certificates: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(pem)
+                .collect::<Result<_, _>>()
+                .map_err(|_| BuildError::InvalidCa)?;
+            if certificates.is_empty() {
+                return Err(BuildError::InvalidCa);
+            }
+            for certificate in certificates {
+                roots.add(certificate).map_err(BuildError::UnusableCa)?;
+            }
+        }
+        Ok(roots)
+    }
 }
 
 /// Takes any certificate, for hosts whose operator said so.

@@ -13,7 +13,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::action::{Action, Phase};
-use crate::auth::{CredentialError, EcrError, EcrOperation, TokenError};
+use crate::auth::{CredentialError, EcrError, EcrOperation, GoogleError, TokenError};
 use crate::{Digest, Platform, Repository};
 
 /// Most characters of a reason.
@@ -81,6 +81,16 @@ pub enum Error {
         /// Why not.
         source: Box<EcrError>,
     },
+    /// Google gave no token.
+    #[error("{action}: cannot log in to {registry} with an identity of Google")]
+    Google {
+        /// What was being done.
+        action: Action,
+        /// The registry.
+        registry: String,
+        /// Why not.
+        source: Box<GoogleError>,
+    },
     /// The registry broke the protocol.
     #[error("{action}: the registry broke the protocol: {problem}")]
     Protocol {
@@ -146,6 +156,16 @@ pub enum Error {
         /// The platforms that the index has.
         available: Vec<Platform>,
     },
+    /// A tag is there already, and must not be set anew.
+    #[error("{action}: the tag {tag} is there already, for {there}, and its policy keeps it")]
+    TagExists {
+        /// What was being done.
+        action: Action,
+        /// The tag.
+        tag: String,
+        /// What it names.
+        there: Box<Digest>,
+    },
     /// A local file could not be read or written.
     #[error("{action}: {}", path.display())]
     File {
@@ -197,6 +217,7 @@ impl Error {
             | Self::Token { action, .. }
             | Self::Credentials { action, .. }
             | Self::Ecr { action, .. }
+            | Self::Google { action, .. }
             | Self::Protocol { action, .. }
             | Self::DigestMismatch { action, .. }
             | Self::SizeMismatch { action, .. }
@@ -204,6 +225,7 @@ impl Error {
             | Self::Document { action, .. }
             | Self::NotAnImage { action, .. }
             | Self::NoSuchPlatform { action, .. }
+            | Self::TagExists { action, .. }
             | Self::File { action, .. }
             | Self::NoChunks { action, .. } => action,
             Self::GaveUp { source, .. } => source.action(),
@@ -219,7 +241,7 @@ impl Error {
     /// `push to {name} failed while {phase}: {reason}`.
     pub fn phase(&self) -> Phase {
         match self {
-            Self::Token { .. } | Self::Credentials { .. } => Phase::Login,
+            Self::Token { .. } | Self::Credentials { .. } | Self::Google { .. } => Phase::Login,
             Self::Ecr { action, source, .. } => match source.operation {
                 EcrOperation::GetAuthorizationToken => Phase::Login,
                 EcrOperation::CreateRepository => action.phase(),
@@ -263,7 +285,10 @@ impl Error {
     /// Tells whether credentials are missing, wrong, or not enough.
     pub fn is_denied(&self) -> bool {
         match self {
-            Self::Token { .. } | Self::Credentials { .. } | Self::Ecr { .. } => true,
+            Self::Token { .. }
+            | Self::Credentials { .. }
+            | Self::Ecr { .. }
+            | Self::Google { .. } => true,
             Self::GaveUp { source, .. } => source.is_denied(),
             _ => matches!(self.status(), Some(401 | 403)),
         }
@@ -277,6 +302,7 @@ impl Error {
             Self::Refused { refusal, .. } => refusal.is_transient(),
             Self::Token { source, .. } => source.is_transient(),
             Self::Ecr { source, .. } => source.is_transient(),
+            Self::Google { source, .. } => source.is_transient(),
             _ => false,
         }
     }

@@ -24,17 +24,27 @@ mod client;
 #[cfg(feature = "client")]
 mod connector;
 #[cfg(feature = "client")]
+mod copy;
+#[cfg(feature = "client")]
 pub mod error;
 #[cfg(feature = "client")]
 mod home;
 #[cfg(feature = "client")]
 mod manage;
 #[cfg(feature = "client")]
+mod policy;
+#[cfg(feature = "client")]
+mod preflight;
+#[cfg(feature = "client")]
 pub mod progress;
 #[cfg(feature = "client")]
 pub mod pull;
 #[cfg(feature = "client")]
 pub mod push;
+#[cfg(feature = "client")]
+mod referrers;
+#[cfg(feature = "client")]
+pub mod registries;
 #[cfg(feature = "client")]
 mod retry;
 #[cfg(feature = "server")]
@@ -51,17 +61,24 @@ mod upload;
 #[cfg(feature = "client")]
 pub use action::{Action, Phase};
 #[cfg(feature = "client")]
-pub use auth::{AccessKey, Credential, Credentials, EcrLogin, EcrSettings};
+pub use auth::{
+    AccessKey, AwsKeys, CloudEnvironment, Credential, Credentials, EcrLogin, EcrSettings,
+    GoogleLogin,
+};
 #[cfg(feature = "client")]
-pub use blob::Blob;
+pub use blob::{Blob, Downloads};
 #[cfg(feature = "client")]
 pub use client::{Client, ClientBuilder};
 #[cfg(feature = "client")]
 pub use connector::BuildError;
+#[cfg(feature = "client")]
+pub use copy::{Copied, Copy};
 pub use descriptor::{Descriptor, Index, Manifest, Platform, media_type};
 pub use digest::{Digest, Hasher};
 #[cfg(feature = "client")]
 pub use error::Error;
+#[cfg(feature = "client")]
+pub use policy::TagPolicy;
 #[cfg(feature = "client")]
 pub use progress::{Progress, Transfer, TransferState};
 #[cfg(feature = "client")]
@@ -70,7 +87,9 @@ pub use pull::Image;
 pub use push::{ImagePush, LayerPush, PushedImage};
 pub use reference::{InvalidReference, Reference, Repository};
 #[cfg(feature = "client")]
+pub use registries::Registries;
+#[cfg(feature = "client")]
 pub use retry::Retry;
 pub use secret::Secret;
 #[cfg(feature = "client")]
-pub use upload::{BlobOutcome, BlobSource};
+pub use upload::{BlobOutcome, BlobSource, RemoteBlob};

@@ -9,13 +9,15 @@ use url::Url;
 use crate::action::{Action, Phase};
 use crate::auth::Access;
 use crate::transport::{Request, Response};
-use crate::{Client, Digest, Error, Reference, Repository};
+use crate::{Client, Digest, Error, Index, Reference, Repository};
 
 /// Tags that are asked for at a time.
 const PAGE: usize = 1000;
 const LARGEST_PAGE: u64 = 4 * 1024 * 1024;
 /// Pages that are read; a registry must not be able to keep us busy for ever.
 const MAX_PAGES: usize = 1000;
+/// Manifests that are deleted with one that was named.
+const MAX_DELETED: usize = 1000;
 
 impl Client {
     /// Lists the tags of a repository, in the registry's order.
@@ -59,12 +61,44 @@ impl Client {
     pub async fn delete_manifest(&self, reference: &Reference) -> Result<(), Error> {
         let digest = match reference.digest() {
             Some(digest) => *digest,
-            None => self.resolve(reference).await?.digest,
+            None => self.resolve_here(reference).await?.digest,
         };
         let text = format!("delete manifest {digest} of {reference}");
         let action = Action::new(Phase::Delete, reference.repository(), text);
         let path = format!("manifests/{digest}");
         self.delete(reference.repository(), &path, action).await
+    }
+
+    /// Deletes a manifest with all that refers to it, and of an index the images too that
+    /// it names; gives the digests of what was deleted. Images that other indexes name as
+    /// well are gone for these too.
+    pub async fn delete_tree(&self, reference: &Reference) -> Result<Vec<Digest>, Error> {
+        let repository = reference.repository();
+        let (top, bytes) = self.manifest_here(reference).await?;
+        let mut waiting = vec![(top.digest, bytes)];
+        let mut deleted = Vec::new();
+        while let Some((digest, bytes)) = waiting.pop() {
+            if deleted.contains(&digest) || deleted.len() > MAX_DELETED {
+                continue;
+            }
+            let index = serde_json::from_slice::<Index>(&bytes);
+            let mut below = index.map(|index| index.manifests).unwrap_or_default();
+            below.extend(self.referrers(repository, &digest).await?);
+            // What names others goes first: a registry may keep what is still named.
+            self.delete_manifest(&repository.with_digest(digest))
+                .await?;
+            self.unlist_referrer(repository, &digest, &bytes).await?;
+            deleted.push(digest);
+            for entry in below {
+                let name = repository.with_digest(entry.digest);
+                match self.manifest_here(&name).await {
+                    Ok((found, bytes)) => waiting.push((found.digest, bytes)),
+                    Err(error) if error.is_not_found() => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(deleted)
     }
 
     /// Deletes a tag and leaves its manifest; many registries cannot.
@@ -97,7 +131,7 @@ impl Client {
 }
 
 /// Reads `Link: <url>; rel="next"` (RFC 8288).
-fn next_page(response: &Response) -> Option<Url> {
+pub(crate) fn next_page(response: &Response) -> Option<Url> {
     let link = response.header("link")?;
     let (target, parameters) = link.trim_start().strip_prefix('<')?.split_once('>')?;
     if !parameters.replace(['"', ' '], "").contains("rel=next") {

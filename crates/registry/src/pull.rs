@@ -1,6 +1,8 @@
 //! Pulling manifests: a [`Reference`] enters, a verified document leaves
 //! (distribution-spec, "Pulling manifests"). Blobs are in `blob`.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use reqwest::Method;
 use reqwest::header::{ACCEPT, HeaderValue};
@@ -10,11 +12,15 @@ use crate::action::{Action, Phase};
 use crate::auth::Access;
 use crate::error::clean;
 use crate::transport::{Request, Response};
-use crate::{Client, Descriptor, Digest, Error, Hasher, Index, Manifest, Platform, Reference};
+use crate::{
+    Client, Descriptor, Digest, Error, Hasher, Index, Manifest, Platform, Reference, Retry,
+};
 use crate::{digest::Algorithm, media_type};
 
 /// Largest manifest that is read; the specification asks registries for this much.
 pub const MAX_MANIFEST: u64 = 4 * 1024 * 1024;
+/// How long a mirror is waited for before the next place is asked.
+const MIRROR_TIME: Duration = Duration::from_secs(10);
 /// Indexes may name indexes; more than this many levels are nonsense.
 const MAX_INDEX_DEPTH: usize = 4;
 /// What BuildKit writes on index entries that describe an image instead of being one.
@@ -40,9 +46,10 @@ pub struct Image {
 }
 
 impl Client {
-    /// Finds what a reference names, without its bytes; none where there is nothing.
+    /// Finds what a reference names in its registry itself, without its bytes; none where
+    /// there is nothing. Mirrors are not asked: they may be behind.
     pub async fn head(&self, reference: &Reference) -> Result<Option<Descriptor>, Error> {
-        match self.resolve(reference).await {
+        match self.resolve_here(reference).await {
             Ok(descriptor) => Ok(Some(descriptor)),
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error),
@@ -51,6 +58,16 @@ impl Client {
 
     /// Finds what a reference names, without its bytes where the registry allows it.
     pub async fn resolve(&self, reference: &Reference) -> Result<Descriptor, Error> {
+        let mirrored = self.mirrored(reference, |client, reference| async move {
+            client.resolve_here(&reference).await
+        });
+        match mirrored.await {
+            Some(found) => Ok(found),
+            None => self.resolve_here(reference).await,
+        }
+    }
+
+    pub(crate) async fn resolve_here(&self, reference: &Reference) -> Result<Descriptor, Error> {
         let action = action(Phase::Resolve, "resolve", reference);
         let response = self
             .transport
@@ -63,7 +80,7 @@ impl Client {
             .and_then(|s| s.parse().ok());
         let media_type = content_type(&response);
         let (Some(digest), Some(size), Some(media_type)) = (digest, size, media_type) else {
-            return Ok(self.manifest(reference).await?.0);
+            return Ok(self.manifest_here(reference).await?.0);
         };
         check_digest(reference.digest(), digest, &action)?;
         Ok(Descriptor::new(media_type, digest, size))
@@ -71,6 +88,54 @@ impl Client {
 
     /// Reads a manifest or index and verifies its digest.
     pub async fn manifest(&self, reference: &Reference) -> Result<(Descriptor, Bytes), Error> {
+        let mirrored = self.mirrored(reference, |client, reference| async move {
+            client.manifest_here(&reference).await
+        });
+        match mirrored.await {
+            Some(found) => Ok(found),
+            None => self.manifest_here(reference).await,
+        }
+    }
+
+    /// Asks one mirror after the other, each for a short time; none where no mirror has it
+    /// or gives it.
+    async fn mirrored<T, F>(
+        &self,
+        reference: &Reference,
+        ask: impl Fn(Self, Reference) -> F,
+    ) -> Option<T>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let mirrors = self.transport.connector().mirrors(reference.repository());
+        if mirrors.is_empty() {
+            return None;
+        }
+        let hasty = self.with_retry(Retry {
+            attempts: 1,
+            ..Retry::short(MIRROR_TIME)
+        });
+        for mirror in mirrors {
+            let asked = ask(hasty.clone(), reference.at(&mirror));
+            match tokio::time::timeout(MIRROR_TIME, asked).await {
+                Ok(Ok(found)) => return Some(found),
+                Ok(Err(error)) if error.is_not_found() => {
+                    tracing::debug!(%mirror, "a mirror does not have an image");
+                }
+                Ok(Err(error)) => {
+                    let reason = error.reason();
+                    tracing::warn!(%mirror, reason, "a mirror fails, the next place is asked");
+                }
+                Err(_) => tracing::warn!(%mirror, "a mirror is too slow, the next place is asked"),
+            }
+        }
+        None
+    }
+
+    pub(crate) async fn manifest_here(
+        &self,
+        reference: &Reference,
+    ) -> Result<(Descriptor, Bytes), Error> {
         let action = action(Phase::PullManifest, "pull manifest", reference);
         let request = self.manifest_request(Method::GET, reference, &action)?;
         let mut backoff = self.transport.backoff();

@@ -13,7 +13,7 @@ use crate::action::{Action, Phase};
 use crate::auth::Access;
 use crate::progress::Progress;
 use crate::pull::content_digest;
-use crate::transport::{Body, Request};
+use crate::transport::{Body, Request, Response};
 use crate::upload::{BlobOutcome, BlobSource};
 use crate::{Client, Descriptor, Digest, Error, Hasher, Reference, Repository};
 
@@ -66,7 +66,8 @@ impl Client {
     ) -> Result<PushedImage, Error> {
         let digest = digest_for(reference, &image.manifest)?;
         let there = self.head(reference).await?;
-        if there.is_some_and(|descriptor| descriptor.digest == digest) {
+        let there = there.map(|descriptor| descriptor.digest);
+        if self.judge_tag(reference, there.as_ref(), &digest)? {
             return Ok(PushedImage {
                 digest,
                 unchanged: true,
@@ -98,6 +99,9 @@ impl Client {
         progress: &Progress,
     ) -> Result<u64, Error> {
         let mut seen = BTreeSet::new();
+        let bears = self.transport.connector().limits(repository).uploads;
+        let concurrency = bears.map_or(image.concurrency, |most| most.min(image.concurrency));
+        let concurrency = concurrency.max(1);
         // Equal layers would race for the same blob. The largest starts first, so
         // that it is not the one that everything waits for in the end.
         let mut layers: Vec<&LayerPush> = image.layers.iter().collect();
@@ -108,7 +112,7 @@ impl Client {
             .map(|layer| self.push_layer(repository, layer, progress))
             .collect();
         stream::iter(uploads)
-            .buffer_unordered(image.concurrency.max(1))
+            .buffer_unordered(concurrency)
             .try_fold(0, async |sum, sent| Ok(sum + sent))
             .await
     }
@@ -135,15 +139,45 @@ impl Client {
     }
 
     /// Pushes a manifest or index under its tag, else under its digest, and gives the
-    /// digest that the registry confirms.
+    /// digest that the registry confirms. One that refers to another is listed there.
     pub async fn push_manifest(
         &self,
         reference: &Reference,
         media_type: &str,
         bytes: &[u8],
     ) -> Result<Digest, Error> {
+        let bytes = Bytes::copy_from_slice(bytes);
+        let digest = digest_for(reference, &bytes)?;
+        let response = match self.put_manifest(reference, media_type, &bytes).await {
+            Ok(response) => response,
+            Err(error) if self.has_landed(reference, &digest, &error).await => return Ok(digest),
+            Err(error) => return Err(error),
+        };
         let action = push_action(reference);
-        let digest = digest_for(reference, bytes)?;
+        let confirmed = match content_digest(&response, &action)? {
+            Some(confirmed) => confirmed,
+            // The header is optional; what the registry then shows must do.
+            None => self.resolve_here(reference).await?.digest,
+        };
+        if confirmed != digest {
+            return Err(Error::digest_mismatch(&action, digest, confirmed));
+        }
+        // Where the registry says so, it keeps the list of the subject itself.
+        if response.header("oci-subject").is_none() {
+            let repository = reference.repository();
+            let listed = self.list_referrer(repository, media_type, &digest, &bytes);
+            listed.await?;
+        }
+        Ok(digest)
+    }
+
+    pub(crate) async fn put_manifest(
+        &self,
+        reference: &Reference,
+        media_type: &str,
+        bytes: &Bytes,
+    ) -> Result<Response, Error> {
+        let action = push_action(reference);
         let repository = reference.repository();
         let name = match (reference.tag(), reference.digest()) {
             (None, Some(digest)) => digest.to_string(),
@@ -155,19 +189,21 @@ impl Client {
             action: action.clone(),
             problem: "the media type of the manifest cannot stand in a header",
         })?;
-        let request = Request::new(action.clone(), Method::PUT, url, Access::push(repository))
+        let request = Request::new(action, Method::PUT, url, Access::push(repository))
             .header(CONTENT_TYPE, media_type)
-            .body(Body::Bytes(Bytes::copy_from_slice(bytes)));
-        let response = self.transport.send(&request).await?;
-        let confirmed = match content_digest(&response, &action)? {
-            Some(confirmed) => confirmed,
-            // The header is optional; what the registry then shows must do.
-            None => self.resolve(reference).await?.digest,
-        };
-        if confirmed == digest {
-            return Ok(digest);
+            .body(Body::Bytes(bytes.clone()));
+        self.transport.send(&request).await
+    }
+
+    /// Tells whether a tag names an image already that a registry refuses to take: where
+    /// tags cannot be changed, an attempt before this one, or another push, has set it.
+    async fn has_landed(&self, reference: &Reference, digest: &Digest, error: &Error) -> bool {
+        let refused = error.status().is_some_and(|s| (400..500).contains(&s));
+        if !refused || error.is_denied() {
+            return false;
         }
-        Err(Error::digest_mismatch(&action, digest, confirmed))
+        let there = self.head(reference).await.ok().flatten();
+        there.is_some_and(|there| there.digest == *digest)
     }
 }
 

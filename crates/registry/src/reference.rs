@@ -137,6 +137,15 @@ impl Reference {
         &self.repository
     }
 
+    /// Gives the same name in another repository.
+    #[must_use]
+    pub fn at(&self, repository: &Repository) -> Self {
+        Self {
+            repository: repository.clone(),
+            ..self.clone()
+        }
+    }
+
     /// Gives the registry as it is written in names: `docker.io`, `localhost:5000`.
     pub fn registry(&self) -> &str {
         self.repository.registry()

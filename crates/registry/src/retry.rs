@@ -20,6 +20,19 @@ pub struct Retry {
     pub idle: Duration,
 }
 
+impl Retry {
+    /// Two attempts within a few seconds, for what somebody waits for.
+    pub(crate) fn short(idle: Duration) -> Self {
+        Self {
+            attempts: 2,
+            first_pause: Duration::from_millis(200),
+            longest_pause: Duration::from_millis(500),
+            deadline: idle,
+            idle,
+        }
+    }
+}
+
 impl Default for Retry {
     fn default() -> Self {
         Self {

@@ -2,12 +2,14 @@
 //! hashing happen on a blocking thread of their own, beside the network.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use futures::{Stream, StreamExt, stream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio_stream::wrappers::ReceiverStream;
 
 use crate::Hasher;
 
@@ -18,38 +20,30 @@ const READ_AHEAD: usize = 4;
 /// Pieces from the network, usually smaller than ours, that wait to be written.
 const WRITE_BEHIND: usize = 32;
 
-/// Streams `length` bytes of a file from `offset`; a shorter file is an error.
-pub(crate) fn read(file: File, offset: u64, length: u64) -> ReceiverStream<io::Result<Bytes>> {
-    let (sender, receiver) = mpsc::channel(READ_AHEAD);
-    tokio::task::spawn_blocking(move || {
-        if let Err(error) = read_into(file, offset, length, &sender) {
-            // Nobody is left to hear of it when the stream has been dropped.
-            let _ = sender.blocking_send(Err(error));
-        }
-    });
-    ReceiverStream::new(receiver)
-}
-
-fn read_into(
-    mut file: File,
+/// Streams `length` bytes of a file from `offset`; a shorter file is an error. No thread is
+/// held while nobody takes the bytes, however many files are being read.
+pub(crate) fn read(
+    file: File,
     offset: u64,
     length: u64,
-    sender: &mpsc::Sender<io::Result<Bytes>>,
-) -> io::Result<()> {
-    if offset > 0 {
-        file.seek(SeekFrom::Start(offset))?;
-    }
-    let mut left = length;
-    while left > 0 {
-        let size = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
-        let mut piece = BytesMut::zeroed(size);
-        file.read_exact(&mut piece)?;
-        left -= size as u64;
-        if sender.blocking_send(Ok(piece.freeze())).is_err() {
-            return Ok(());
-        }
-    }
-    Ok(())
+) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
+    let file = Arc::new(file);
+    let end = offset + length;
+    let starts = (offset..end).step_by(PIECE);
+    stream::iter(starts)
+        .map(move |start| {
+            let (file, size) = (Arc::clone(&file), (end - start).min(PIECE as u64));
+            let read = tokio::task::spawn_blocking(move || read_piece(&file, start, size));
+            async { read.await.map_err(io::Error::other)? }
+        })
+        .buffered(READ_AHEAD)
+}
+
+fn read_piece(file: &File, start: u64, size: u64) -> io::Result<Bytes> {
+    // Lossless: at most a piece.
+    let mut piece = BytesMut::zeroed(size as usize);
+    file.read_exact_at(&mut piece, start)?;
+    Ok(piece.freeze())
 }
 
 /// A file that is being written and hashed.

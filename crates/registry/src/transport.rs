@@ -4,10 +4,12 @@
 //! A secret header goes to the origin that the request was made for and to no other,
 //! whatever `Location` says, and a redirect never leads from TLS to plain HTTP.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use futures::future::BoxFuture;
 use reqwest::Method;
 use reqwest::header::{
     AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
@@ -83,22 +85,36 @@ impl<'a> Request<'a> {
 }
 
 /// What every request of a client goes through.
+#[derive(Clone)]
 pub(crate) struct Transport {
-    connector: Connector,
-    authenticator: Authenticator,
+    connector: Arc<Connector>,
+    authenticator: Arc<Authenticator>,
     retry: Retry,
     /// What is known of how much each registry takes at once.
-    pub(crate) paces: Paces,
+    pub(crate) paces: Arc<Paces>,
 }
 
 impl Transport {
     pub(crate) fn new(connector: Connector, authenticator: Authenticator, retry: Retry) -> Self {
         Self {
-            connector,
-            authenticator,
+            connector: Arc::new(connector),
+            authenticator: Arc::new(authenticator),
             retry,
-            paces: Paces::default(),
+            paces: Arc::default(),
         }
+    }
+
+    /// Gives the same with another patience; connections and tokens stay shared.
+    pub(crate) fn with_retry(&self, retry: Retry) -> Self {
+        Self {
+            retry,
+            ..self.clone()
+        }
+    }
+
+    /// Gives how hosts are reached.
+    pub(crate) fn connector(&self) -> &Connector {
+        &self.connector
     }
 
     /// Gives the URL of `rest` below a repository: `/v2/<repository>/<rest>`.
@@ -135,7 +151,16 @@ impl Transport {
     }
 
     /// Sends a request, and again where the registry wants us to log in.
-    pub(crate) async fn send_once(&self, request: &Request<'_>) -> Result<Response, Error> {
+    ///
+    /// The future is boxed, since it is a part of whatever pulls or pushes.
+    pub(crate) fn send_once<'a>(
+        &'a self,
+        request: &'a Request<'_>,
+    ) -> BoxFuture<'a, Result<Response, Error>> {
+        Box::pin(self.send_with_login(request))
+    }
+
+    async fn send_with_login(&self, request: &Request<'_>) -> Result<Response, Error> {
         let home = self.home(&request.access.repository, &request.action)?;
         for logins in 0.. {
             let header = self
@@ -304,6 +329,11 @@ fn login_error(request: &Request<'_>, error: AuthError) -> Error {
             registry,
             source: Box::new(source),
         },
+        AuthError::Google(source) => Error::Google {
+            action,
+            registry,
+            source: Box::new(source),
+        },
         AuthError::Ecr(source) => Error::Ecr {
             action,
             registry,
@@ -427,14 +457,14 @@ impl Response {
 #[derive(Debug, Clone)]
 pub(crate) struct Activity {
     start: Instant,
-    last_millis: std::sync::Arc<AtomicU64>,
+    last_millis: Arc<AtomicU64>,
 }
 
 impl Activity {
     fn new() -> Self {
         Self {
             start: Instant::now(),
-            last_millis: std::sync::Arc::default(),
+            last_millis: Arc::default(),
         }
     }
 

@@ -12,10 +12,10 @@ use std::time::Instant;
 use ocibuild::causes::one_line;
 use ocibuild::content::StoreLimits;
 use ocibuild::executor::Choice;
-use ocibuild::images::Images;
 use ocibuild::net::AddressPolicy;
 use ocibuild::registry::{
-    AccessKey, Client, Credential, Credentials, EcrLogin, EcrSettings, Platform, Reference,
+    AccessKey, AwsKeys, Client, CloudEnvironment, Copy, Credential, Credentials, EcrLogin,
+    EcrSettings, GoogleLogin, Platform, Progress, Reference, Registries as RegistrySettings,
 };
 use ocibuild::{
     Build, CacheMode, CachePlace, CacheSource, CacheTarget, Cancel, ContextSource,
@@ -141,7 +141,6 @@ async fn copy(
     source: &str,
     events: &EventSink,
 ) -> Result<BuildResult, BuildFailure> {
-    let images = Images::open(&spec.store).map_err(|error| failure(one_line(&error)))?;
     let from = reference(source)?;
     let mut result = None;
     for (step, destination) in (1..).map(StepId).zip(&spec.destinations) {
@@ -151,9 +150,10 @@ async fn copy(
             name: format!("pushing {to}"),
         });
         let began = Instant::now();
-        let copied = images.copy(client, &from, &to).await;
+        let progress = Progress::none();
+        let copied = client.copy(&from, &to, &Copy::default(), &progress).await;
         let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let digest = copied.map_err(|error| {
+        let copied = copied.map_err(|error| {
             let reason = one_line(&error);
             events.emit(Event::StepFailed {
                 step,
@@ -165,6 +165,7 @@ async fn copy(
                 reason,
             }
         })?;
+        let digest = copied.digest;
         events.emit(Event::StepDone {
             step,
             cached: false,
@@ -172,7 +173,7 @@ async fn copy(
             layer: None,
         });
         events.emit(Event::Pushed {
-            reference: to.to_string(),
+            reference: client.reported_name(&to).to_string(),
             digest,
         });
         result = Some(BuildResult { digest });
@@ -242,63 +243,68 @@ fn client(spec: &BuildSpec) -> Result<Client, BuildFailure> {
         if destination.plain_http {
             plain.push(host.to_owned());
         }
-        credentials = log_in(credentials, host, &destination.auth)?;
+        credentials = log_in(credentials, host, &destination.auth, &registries.cloud)?;
     }
     let client = Client::builder().credentials(credentials).plain_http(plain);
     let aliases = registries.aliases.iter();
-    let client = aliases.fold(client, |client, (name, endpoint)| {
+    let mut client = aliases.fold(client, |client, (name, endpoint)| {
         client.alias(name, endpoint)
     });
+    if let Some(file) = &registries.settings {
+        let settings = RegistrySettings::read(file).map_err(|error| failure(one_line(&error)))?;
+        let with_settings = client.registries(&settings, &registries.cloud);
+        client = with_settings.map_err(|error| failure(one_line(&error)))?;
+    }
     client.build().map_err(|error| failure(one_line(&error)))
 }
 
 /// Adds what a destination is logged in to with.
-fn log_in(credentials: Credentials, host: &str, auth: &Auth) -> Result<Credentials, BuildFailure> {
+fn log_in(
+    credentials: Credentials,
+    host: &str,
+    auth: &Auth,
+    cloud: &CloudEnvironment,
+) -> Result<Credentials, BuildFailure> {
+    let invalid = |error: &dyn std::error::Error| BuildFailure {
+        kind: FailureKind::Registry,
+        reason: format!("cannot log in to {host}: {}", one_line(error)),
+    };
     match auth {
         Auth::Configured => Ok(credentials),
-        Auth::Google { key: Some(key) } => {
-            Ok(credentials.with(host, Credential::password("_json_key", key.expose())))
+        Auth::Google { key } => {
+            let login = match key {
+                Some(key) => GoogleLogin::from_key(key),
+                None => Ok(GoogleLogin::machine(cloud)),
+            };
+            let login = login.map_err(|error| invalid(&error))?;
+            Ok(credentials.with(host, Credential::Google(login)))
         }
         Auth::Amazon {
             region,
             account,
-            access_key: Some(id),
-            secret_key: Some(secret),
+            access_key,
+            secret_key,
             session_token,
             endpoint,
         } => {
-            let invalid = |error: &dyn std::error::Error| BuildFailure {
-                kind: FailureKind::Registry,
-                reason: format!("cannot log in to {host}: {}", one_line(error)),
+            let keys = match (access_key, secret_key) {
+                (Some(id), Some(secret)) => AwsKeys::Fixed(AccessKey {
+                    id: id.clone(),
+                    secret: secret.clone(),
+                    session_token: session_token.clone(),
+                }),
+                _ => AwsKeys::chain(cloud.clone()),
             };
             let endpoint = endpoint.as_deref().map(str::parse::<url::Url>).transpose();
             let login = EcrLogin::new(EcrSettings {
                 region: region.clone(),
                 account: account.clone(),
-                key: AccessKey {
-                    id: id.clone(),
-                    secret: secret.clone(),
-                    session_token: session_token.clone(),
-                },
+                keys,
                 endpoint: endpoint.map_err(|error| invalid(&error))?,
                 create_repository: true,
             });
             Ok(credentials.with_ecr(login.map_err(|error| invalid(&error))?))
         }
-        Auth::Google { key: None } | Auth::Amazon { .. } => Err(unsupported_login(host)),
-    }
-}
-
-/// Signing in with the identity of a machine needs protocols of its own; a push that would be
-/// refused at its end is refused here.
-fn unsupported_login(host: &str) -> BuildFailure {
-    BuildFailure {
-        kind: FailureKind::Registry,
-        reason: format!(
-            "there is no key to log in to {host}, and the identity of a machine is not supported \
-             yet: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the file of GCP_CREDS_PATH, \
-             or give a login in OCIBUILD_DOCKER_CONFIG"
-        ),
     }
 }
 

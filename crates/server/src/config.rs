@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 
 use ocibuild::executor::Choice;
 use ocibuild::registry::Platform;
-use ocibuild_registry::Secret;
+use ocibuild_registry::{CloudEnvironment, Secret};
 
 pub use self::access::Token;
 pub use self::database::Database;
@@ -33,8 +33,8 @@ pub use self::git::{DenyAddresses, GitRules};
 pub use self::limits::{Limits, Retention, Timing};
 use self::settings::{
     APP_LAYER_URL, BUILD_ARTIFACTS_ROOT, DATA_DIR, DOCKER_BUILD_PLATFORM, DOCKER_CONFIG,
-    EMBEDDED_REGISTRY, Kind, LISTEN, LOG_FILE_ROOT_LOCAL, LOG_FILE_ROOT_PROD, REPLICA, ROOT_PATH,
-    SANDBOX, SECRETS_DIR, Setting,
+    EMBEDDED_REGISTRY, Kind, LISTEN, LOG_FILE_ROOT_LOCAL, LOG_FILE_ROOT_PROD, REGISTRIES, REPLICA,
+    ROOT_PATH, SANDBOX, SECRETS_DIR, Setting,
 };
 pub use self::telemetry::{LogFormat, Otel, Telemetry};
 pub use self::units::Unit;
@@ -81,6 +81,10 @@ pub struct Config {
     pub embedded_registry: Option<SocketAddr>,
     /// Docker's `config.json`, for registries with a login (`OCIBUILD_DOCKER_CONFIG`).
     pub docker_config: Option<PathBuf>,
+    /// How each registry is reached (`OCIBUILD_REGISTRIES`).
+    pub registries: Option<PathBuf>,
+    /// The variables that logins of clouds come from.
+    pub cloud: CloudEnvironment,
     /// Reads private repositories of github.com (`GITHUB_TOKEN`).
     pub github_token: Option<Secret>,
     /// Which repositories may be built, and how they are read.
@@ -143,6 +147,8 @@ impl Config {
             plain_http,
             embedded_registry: reader.optional(&EMBEDDED_REGISTRY, |text| text.parse().ok()),
             docker_config: reader.path(&DOCKER_CONFIG),
+            registries: reader.path(&REGISTRIES),
+            cloud: reader.values.cloud(),
             git: git::read(reader, github_token.as_ref()),
             github_token,
             platform: reader.optional(&DOCKER_BUILD_PLATFORM, platform),

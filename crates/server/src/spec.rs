@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use ocibuild::Event;
-use ocibuild_registry::{Digest, Secret};
+use ocibuild_registry::{CloudEnvironment, Digest, Secret};
 use serde::{Deserialize, Serialize};
 
 /// One build.
@@ -118,6 +118,12 @@ pub struct BuildSecret {
 pub struct Registries {
     /// Docker's `config.json`, for registries with a login.
     pub docker_config: Option<PathBuf>,
+    /// The `registries.toml`.
+    #[serde(default)]
+    pub settings: Option<PathBuf>,
+    /// The variables that logins of clouds come from.
+    #[serde(default)]
+    pub cloud: CloudEnvironment,
     /// Registries that are spoken to in plain HTTP, beside those of the destinations.
     pub plain_http: Vec<String>,
     /// Names of registries, and the addresses at which they are reached.
@@ -179,7 +185,7 @@ pub struct Destination {
 pub enum Auth {
     /// With what Docker's `config.json` has for it, if anything.
     Configured,
-    /// At Amazon's registry: with this key, or with the machine's role.
+    /// At Amazon's registry: with this key, or with whatever Amazon's default chain finds.
     Amazon {
         /// The region of the registry.
         region: String,
@@ -197,7 +203,7 @@ pub enum Auth {
         #[serde(default)]
         endpoint: Option<String>,
     },
-    /// At Google's registry: with this JSON key, or with the machine's identity.
+    /// At Google's registry: with this JSON key, or with the identity of the machine or pod.
     Google {
         /// The JSON key of a service account.
         #[serde(with = "secret_text")]

@@ -1,11 +1,15 @@
 //! What commands take from their surroundings — environment, home directory, Docker's
 //! configuration — so that the library gets it as values.
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
 use ocibuild::Cancel;
-use ocibuild::registry::{Client, Credentials, InvalidReference, Platform, Reference};
+use ocibuild::registry::{
+    Client, CloudEnvironment, InvalidReference, Platform, Reference, Registries,
+};
 
+use super::logins;
 use crate::args::{RegistryArgs, StoreArgs};
 use crate::error::Error;
 
@@ -14,7 +18,6 @@ pub(crate) fn store_root(args: &StoreArgs) -> Result<PathBuf, Error> {
     if let Some(root) = &args.root {
         return Ok(root.clone());
     }
-    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
     variable("XDG_DATA_HOME")
         .map(PathBuf::from)
         .or_else(|| Some(PathBuf::from(variable("HOME")?).join(".local/share")))
@@ -22,35 +25,63 @@ pub(crate) fn store_root(args: &StoreArgs) -> Result<PathBuf, Error> {
         .ok_or_else(|| Error::Usage("no home directory: say --root DIR".to_owned()))
 }
 
-/// Makes the client of registries, with the credentials of Docker's configuration.
+/// Makes the client of registries, with the logins of this machine.
 pub(crate) fn client(args: &RegistryArgs) -> Result<Client, Error> {
     let mut builder = Client::builder()
-        .credentials(credentials()?)
+        .credentials(logins::find(args.authfile.as_deref())?)
         .plain_http(args.plain_http.iter().cloned());
     for file in &args.ca_file {
         let pem = std::fs::read(file)
             .map_err(|error| Error::failed(format!("read {}", file.display()), error))?;
         builder = builder.extra_ca(pem);
     }
+    if let Some(policy) = args.tag_policy {
+        builder = builder.tag_policy(policy);
+    }
+    if let Some(file) = registries_file(args.registries.as_deref()) {
+        let failed = |error| Error::failed(format!("take over {}", file.display()), error);
+        let registries = Registries::read(&file).map_err(failed)?;
+        let environment = CloudEnvironment::from_vars(text_variables());
+        builder = builder
+            .registries(&registries, &environment)
+            .map_err(failed)?;
+    }
     builder
         .build()
         .map_err(|error| Error::failed("set up the registry client", error))
 }
 
-fn credentials() -> Result<Credentials, Error> {
-    let folder = match std::env::var_os("DOCKER_CONFIG") {
-        Some(folder) => PathBuf::from(folder),
-        None => match std::env::var_os("HOME") {
-            Some(home) => PathBuf::from(home).join(".docker"),
-            None => return Ok(Credentials::anonymous()),
-        },
-    };
-    let file = folder.join("config.json");
-    if !file.exists() {
-        return Ok(Credentials::anonymous());
+/// Finds the settings of registries: a file that was named has to be there.
+fn registries_file(named: Option<&Path>) -> Option<PathBuf> {
+    if let Some(file) = named {
+        return Some(file.to_owned());
     }
-    Credentials::from_docker_config_file(&file)
-        .map_err(|error| Error::failed(format!("read {}", file.display()), error))
+    if let Some(file) = variable("OCIBUILD_REGISTRIES") {
+        return Some(file.into());
+    }
+    let own = config_folder().map(|folder| folder.join("ocibuild/registries.toml"));
+    let usual = own
+        .into_iter()
+        .chain([PathBuf::from("/etc/ocibuild/registries.toml")]);
+    usual.into_iter().find(|file| file.is_file())
+}
+
+/// Gives the folder of settings of whoever calls.
+pub(crate) fn config_folder() -> Option<PathBuf> {
+    let home = || Some(PathBuf::from(variable("HOME")?).join(".config"));
+    variable("XDG_CONFIG_HOME").map(PathBuf::from).or_else(home)
+}
+
+/// Gives a variable of the environment that is not empty.
+pub(crate) fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+fn text_variables() -> impl Iterator<Item = (String, String)> {
+    let text = |(name, value): (OsString, OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    std::env::vars_os().filter_map(text)
 }
 
 /// Parses the name of an image.

@@ -136,7 +136,13 @@ impl ContentStore {
 fn is_known(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let counted = [
-        "blobs", "tocs", "layers", "cachemounts", "git", "locks", "tmp",
+        "blobs",
+        "tocs",
+        "layers",
+        "cachemounts",
+        "git",
+        "locks",
+        "tmp",
     ];
     counted.contains(&&*name) || RECORDS.contains(&&*name)
 }

@@ -8,7 +8,7 @@ use url::{Origin, Url};
 
 use super::DownloadError;
 use crate::git::{Budget, Forbidden, Policy, Tls, configure, host_and_port, public_url};
-use crate::net::Refused;
+use crate::net::{Refused, redirect_target};
 use crate::registry::Secret;
 
 const MAX_REDIRECTS: usize = 10;
@@ -156,24 +156,9 @@ impl RemoteFile {
 }
 
 fn redirected(response: &Response, from: &Url) -> Result<Url, DownloadError> {
-    let location = response
-        .headers()
-        .get(header::LOCATION)
-        .and_then(|value| value.to_str().ok());
-    let target = location.and_then(|location| from.join(location).ok());
-    let refuse = |reason| DownloadError::Redirect {
+    redirect_target(response.headers(), from).map_err(|bad| DownloadError::Redirect {
         url: public_url(from),
-        target: target.as_ref().map(public_url).unwrap_or_default(),
-        reason,
-    };
-    let Some(target) = &target else {
-        return Err(refuse("the target is not a URL"));
-    };
-    if !matches!(target.scheme(), "http" | "https") {
-        return Err(refuse("the target is not HTTP"));
-    }
-    if from.scheme() == "https" && target.scheme() == "http" {
-        return Err(refuse("it leads from https to http"));
-    }
-    Ok(target.clone())
+        target: bad.target.as_ref().map(public_url).unwrap_or_default(),
+        reason: bad.reason,
+    })
 }

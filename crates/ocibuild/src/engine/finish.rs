@@ -288,7 +288,7 @@ async fn push_image(
 ) -> Result<(), Error> {
     let step = session.step(format!("pushing {reference}"));
     let progress = progress(session, step.id);
-    let pushed = push(session, image, made, reference, &progress).await;
+    let pushed = Box::pin(push(session, image, made, reference, &progress)).await;
     if let Err(output::Error::Source(_)) = &pushed {
         // A layer that nothing but the registry needed cannot be had.
         for made in made {
@@ -299,7 +299,7 @@ async fn push_image(
     }
     let digest = step.end_plain(pushed.map_err(Error::from))?;
     session.steps.events.emit(Event::Pushed {
-        reference: reference.to_string(),
+        reference: session.client.reported_name(reference).to_string(),
         digest,
     });
     Ok(())

@@ -30,6 +30,7 @@ mod mounts;
 mod named;
 pub(crate) mod open;
 #[cfg(feature = "git")]
+pub(crate) mod preflight;
 mod remote;
 pub(crate) mod room;
 mod run_step;

@@ -191,6 +191,16 @@ pub enum GitError {
         /// What is wrong.
         reason: String,
     },
+    /// A file that is kept with Git LFS cannot be had.
+    #[error("the file {path:?} is kept with Git LFS and cannot be had: {reason}")]
+    Lfs {
+        /// Where it stands in its repository.
+        path: String,
+        /// Why not.
+        reason: &'static str,
+        /// Whether trying again may help.
+        is_transient: bool,
+    },
     /// The destination must be ours alone.
     #[error("{} exists and is not an empty directory", path.display())]
     DestinationNotEmpty {
@@ -241,6 +251,7 @@ impl GitError {
     pub(super) fn is_transient(&self) -> bool {
         match self {
             Self::Unreachable { .. } => true,
+            Self::Lfs { is_transient, .. } => *is_transient,
             Self::Status { status, .. } => *status == 429 || *status >= 500,
             Self::ListReferences { source, .. } | Self::Fetch { source, .. } => {
                 source.can_retry_lenient()

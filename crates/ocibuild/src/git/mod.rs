@@ -4,12 +4,13 @@
 //! commit that they belong to. Repositories and servers are hostile: no program is run
 //! (no hooks, filters, helpers, ssh), no configuration of the machine is read, nothing
 //! is written outside the destination, and a token goes to the one server that it was
-//! given for and is written nowhere.
+//! given for and is written nowhere. Files that are kept with Git LFS are loaded too.
 //!
 //! Protocol: gitprotocol-v2 over smart HTTP; older servers answer in version 0.
 
 mod error;
 mod fetch;
+mod lfs;
 mod limits;
 mod policy;
 mod refs;
@@ -109,6 +110,7 @@ pub fn checkout(
         },
         budget: budget.clone(),
         recurse: source.submodules,
+        lfs: source.lfs,
     };
     let wanted = Target::Name(source.reference.as_deref());
     let (commit, time) = session.check_out_repository(&url, wanted, dest, &mut Vec::new())?;
@@ -175,6 +177,7 @@ struct Session<'a> {
     budget: Arc<Budget>,
     watch: Watch<'a>,
     recurse: bool,
+    lfs: bool,
 }
 
 impl Session<'_> {
@@ -193,6 +196,9 @@ impl Session<'_> {
         };
         let check_out = || fetch::check_out(&endpoint, &wanted, dest, &self.watch);
         let fetched = self.retry(url, check_out)?;
+        if self.lfs {
+            lfs::replace_pointers(self, &endpoint, dest)?;
+        }
         if self.recurse {
             parents.push(url.clone());
             for module in submodules::list(&fetched.repository, parents)? {

@@ -4,8 +4,7 @@
 //!
 //! Git's smart HTTP protocol: gitprotocol-http, "Discovering References".
 
-use std::cell::OnceCell;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -19,7 +18,7 @@ use url::Url;
 use super::error::{GitError, host_and_port, public_url};
 use super::limits::Budget;
 use super::policy::{Policy, is_loopback};
-use crate::net::AddressPolicy;
+use crate::net::{AddressPolicy, redirect_target};
 
 const DISCOVERY: &str = "/info/refs?service=git-upload-pack";
 const ADVERTISEMENT: &str = "application/x-git-upload-pack-advertisement";
@@ -55,7 +54,7 @@ impl Credentials {
         })
     }
 
-    fn header_for(&self, url: &Url) -> Option<&Secret> {
+    pub(super) fn header_for(&self, url: &Url) -> Option<&Secret> {
         (url.origin() == self.origin).then_some(&self.header)
     }
 }
@@ -63,7 +62,7 @@ impl Credentials {
 /// The TLS of one checkout; the certificates of the system are read when they are first needed.
 #[derive(Default)]
 pub(crate) struct Tls {
-    verifying: OnceCell<ClientConfig>,
+    verifying: OnceLock<ClientConfig>,
 }
 
 impl Tls {
@@ -222,25 +221,14 @@ pub(crate) fn configure(
 
 /// Finds the repository behind a redirect: the target must end as the request did.
 fn redirected(response: &reqwest::blocking::Response, base: &Url) -> Result<Url, GitError> {
-    let location = response
-        .headers()
-        .get(header::LOCATION)
-        .and_then(|value| value.to_str().ok());
-    let target = location.and_then(|location| response.url().join(location).ok());
-    let refuse = |reason| GitError::Redirect {
+    let refused = |target: Option<&Url>, reason| GitError::Redirect {
         url: public_url(base),
-        target: target.as_ref().map(public_url).unwrap_or_default(),
+        target: target.map(public_url).unwrap_or_default(),
         reason,
     };
-    let Some(target) = &target else {
-        return Err(refuse("the target is not a URL"));
-    };
-    if !matches!(target.scheme(), "http" | "https") {
-        return Err(refuse("the target is not HTTP"));
-    }
-    if base.scheme() == "https" && target.scheme() == "http" {
-        return Err(refuse("it leads from https to http"));
-    }
+    let target = redirect_target(response.headers(), response.url());
+    let target = target.map_err(|bad| refused(bad.target.as_ref(), bad.reason))?;
+    let refuse = |reason| refused(Some(&target), reason);
     let repository = target
         .as_str()
         .strip_suffix(DISCOVERY)

@@ -32,6 +32,8 @@ pub struct GitSource {
     pub keep_git_dir: bool,
     /// Fetches submodules too.
     pub submodules: bool,
+    /// Loads the files that are kept with Git LFS; otherwise their pointers stay.
+    pub lfs: bool,
 }
 
 impl GitSource {
@@ -56,6 +58,7 @@ impl GitSource {
             checksum: None,
             keep_git_dir: false,
             submodules: true,
+            lfs: true,
         };
         // `https://token@host/…` is how tokens are commonly written into URLs.
         if source.token.is_none() {
@@ -105,6 +108,11 @@ impl GitSource {
                 ("submodules", flag) => {
                     self.submodules = switch(flag).ok_or_else(|| {
                         invalid(format!("submodules is neither true nor false: {flag:?}"))
+                    })?;
+                }
+                ("lfs", flag) => {
+                    self.lfs = switch(flag).ok_or_else(|| {
+                        invalid(format!("lfs is neither true nor false: {flag:?}"))
                     })?;
                 }
                 ("keep-git-dir", flag) => {

@@ -78,7 +78,7 @@ pub(super) fn normalize_modes(root: &Path) -> Result<(), GitError> {
 }
 
 /// Visits everything below `root` and nothing inside `.git`, directories first.
-fn for_each_entry(
+pub(super) fn for_each_entry(
     root: &Path,
     visit: &mut dyn FnMut(&Path, &fs::Metadata) -> Result<(), GitError>,
 ) -> Result<(), GitError> {

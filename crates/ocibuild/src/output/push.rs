@@ -8,7 +8,7 @@ use crate::content::ContentStore;
 use crate::content::{Layer, Origin};
 use crate::image::manifest::{Document, Documents};
 use crate::registry::{
-    BlobSource, Client, Digest, ImagePush, LayerPush, Progress, Reference, Repository,
+    BlobSource, Client, Digest, ImagePush, LayerPush, Progress, Reference, RemoteBlob, Repository,
 };
 use crate::source;
 
@@ -32,8 +32,15 @@ pub(crate) async fn push_index(
     progress: &Progress,
 ) -> Result<Digest, Error> {
     let wanted = index.descriptor.digest;
-    let there = client.head(reference).await.ok().flatten();
-    if there.is_some_and(|found| found.digest == wanted) {
+    let failed = |source| Error::Push {
+        reference: reference.to_string(),
+        source,
+    };
+    if client
+        .has_already(reference, &wanted)
+        .await
+        .map_err(failed)?
+    {
         return Ok(wanted);
     }
     // One after the other: layers that two of them share are then sent once.
@@ -44,47 +51,13 @@ pub(crate) async fn push_index(
     }
     let media_type = &index.descriptor.media_type;
     let pushed = client.push_manifest(reference, media_type, &index.bytes);
-    pushed.await.map_err(|source| Error::Push {
-        reference: reference.to_string(),
-        source,
-    })
+    pushed.await.map_err(failed)
 }
 
 /// Pushes the image under a name; gives the digest that the registry confirmed. Layers
-/// that are not here are fetched only if the registry needs them from us.
+/// that are not here are taken over by the registry or go straight through: nobody here
+/// needs their bytes.
 pub async fn push(
-    store: &ContentStore,
-    client: &Client,
-    image: &Documents,
-    layers: &[Layer],
-    reference: &Reference,
-    progress: &Progress,
-) -> Result<Digest, Error> {
-    let is_absent = |layer: &&Layer| !store.has_blob(&layer.blob);
-    if !layers.iter().any(|layer| is_absent(&layer)) {
-        return send(store, client, image, layers, reference, progress).await;
-    }
-    let wanted = image.manifest.descriptor.digest;
-    let there = client.head(reference).await.ok().flatten();
-    if there.is_some_and(|found| found.digest == wanted) {
-        return Ok(wanted);
-    }
-    for layer in missing(store, client, layers, reference).await? {
-        source::fetch(store, client, layer, progress).await?;
-    }
-    let sent = send(store, client, image, layers, reference, progress).await;
-    let absent: Vec<&Layer> = layers.iter().filter(is_absent).collect();
-    if sent.is_ok() || absent.is_empty() {
-        return sent;
-    }
-    // The registry would not take a layer over from where its base came.
-    for layer in absent {
-        source::fetch(store, client, layer, progress).await?;
-    }
-    send(store, client, image, layers, reference, progress).await
-}
-
-async fn send(
     store: &ContentStore,
     client: &Client,
     image: &Documents,
@@ -97,7 +70,7 @@ async fn send(
         .zip(&image.layers)
         .map(|(layer, descriptor)| LayerPush {
             descriptor: descriptor.clone(),
-            source: BlobSource::File(store.blob_path(&layer.blob.digest)),
+            source: bytes_of(store, client, layer),
             mount_from: mount_from(layer, reference),
         })
         .collect();
@@ -117,6 +90,22 @@ async fn send(
     Ok(pushed.digest)
 }
 
+/// Tells where the bytes of a layer are.
+fn bytes_of(store: &ContentStore, client: &Client, layer: &Layer) -> BlobSource {
+    match &layer.origin {
+        Origin::Registry(repository) if !store.has_blob(&layer.blob) => {
+            BlobSource::Remote(RemoteBlob {
+                client: client.clone(),
+                repository: repository.clone(),
+            })
+        }
+        Origin::Layout(folder) if !store.has_blob(&layer.blob) => {
+            BlobSource::File(source::layout_blob(folder, &layer.blob.digest))
+        }
+        _ => BlobSource::File(store.blob_path(&layer.blob.digest)),
+    }
+}
+
 fn mount_from(layer: &Layer, target: &Reference) -> Vec<Repository> {
     match &layer.origin {
         Origin::Registry(repository) if repository.registry() == target.registry() => {
@@ -124,31 +113,4 @@ fn mount_from(layer: &Layer, target: &Reference) -> Vec<Repository> {
         }
         _ => Vec::new(),
     }
-}
-
-/// Gives the layers whose bytes must be here before a push: those that the target has
-/// not, and cannot take over from where they came.
-async fn missing<'a>(
-    store: &ContentStore,
-    client: &Client,
-    layers: &'a [Layer],
-    reference: &Reference,
-) -> Result<Vec<&'a Layer>, Error> {
-    let mut missing = Vec::new();
-    for layer in layers {
-        if store.has_blob(&layer.blob) || !mount_from(layer, reference).is_empty() {
-            continue;
-        }
-        let exists = client
-            .exists(reference.repository(), &layer.blob.digest)
-            .await;
-        let exists = exists.map_err(|source| Error::Push {
-            reference: reference.to_string(),
-            source,
-        })?;
-        if !exists {
-            missing.push(layer);
-        }
-    }
-    Ok(missing)
 }

@@ -53,6 +53,9 @@ struct Behaviour {
     old_protocol: bool,
     failures: u32,
     redirects: BTreeMap<String, String>,
+    /// What Git LFS serves, by the digest that is asked for; none where it is missing.
+    large: BTreeMap<String, Vec<u8>>,
+    large_failures: u32,
     seen: Vec<SeenRequest>,
 }
 
@@ -131,6 +134,35 @@ impl GitServer {
         redirects.insert(format!("/{name}"), target.to_owned());
     }
 
+    /// Serves a content by Git LFS; gives the pointer to it.
+    pub fn large_file(&self, content: &[u8]) -> String {
+        let digest = ocibuild_registry::Digest::sha256(content).hex();
+        let pointer = format!(
+            "version https://git-lfs.github.com/spec/v1\noid sha256:{digest}\nsize {}\n",
+            content.len()
+        );
+        self.serve_large(&pointer, content);
+        pointer
+    }
+
+    /// Serves another content from now on for a pointer.
+    pub fn serve_large(&self, pointer: &str, content: &[u8]) {
+        let digest = pointer.split("sha256:").nth(1).unwrap_or_default();
+        let digest = digest.lines().next().unwrap_or_default().to_owned();
+        let large = &mut self.shared.behaviour().large;
+        large.insert(digest, content.to_vec());
+    }
+
+    /// Answers the next `count` requests for large files with status 503.
+    pub fn fail_next_large(&self, count: u32) {
+        self.shared.behaviour().large_failures = count;
+    }
+
+    /// Forgets everything that Git LFS serves.
+    pub fn forget_large_files(&self) {
+        self.shared.behaviour().large.clear();
+    }
+
     /// Gives the requests so far.
     pub fn seen(&self) -> Vec<SeenRequest> {
         self.shared.behaviour().seen.clone()
@@ -169,10 +201,60 @@ async fn handle(
     body: Bytes,
 ) -> Response<Body> {
     let refused = refusal(&mut shared.behaviour(), &uri, &headers);
-    match refused {
+    let answered = refused.or_else(|| large_file(&mut shared.behaviour(), &uri, &headers, &body));
+    match answered {
         Some(response) => response,
         None => run_backend(&shared, &method, &uri, &headers, body).await,
     }
+}
+
+/// Answers as a server of Git LFS: where contents are, and the contents.
+fn large_file(
+    behaviour: &mut Behaviour,
+    uri: &Uri,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Option<Response<Body>> {
+    let path = uri.path();
+    let is_large = path.starts_with("/large/") || path.ends_with("/info/lfs/objects/batch");
+    if is_large && behaviour.large_failures > 0 {
+        behaviour.large_failures -= 1;
+        return Some(answer(StatusCode::SERVICE_UNAVAILABLE, &[]));
+    }
+    if let Some(digest) = path.strip_prefix("/large/") {
+        let is_named = headers.get("x-large").is_some_and(|value| value == digest);
+        let content = behaviour.large.get(digest).filter(|_| is_named);
+        return Some(match content {
+            Some(content) => Response::new(Body::from(content.clone())),
+            None => answer(StatusCode::FORBIDDEN, &[]),
+        });
+    }
+    if !path.ends_with("/info/lfs/objects/batch") {
+        return None;
+    }
+    let host = headers.get(header::HOST)?.to_str().ok()?;
+    let asked: serde_json::Value = serde_json::from_slice(body).ok()?;
+    let objects = asked["objects"].as_array()?.iter().map(|object| {
+        let digest = object["oid"].as_str().unwrap_or_default();
+        match behaviour.large.contains_key(digest) {
+            true => serde_json::json!({
+                "oid": digest,
+                "size": object["size"],
+                "actions": {"download": {
+                    "href": format!("http://{host}/large/{digest}"),
+                    "header": {"X-Large": digest},
+                }},
+            }),
+            false => serde_json::json!({
+                "oid": digest,
+                "size": object["size"],
+                "error": {"code": 404, "message": "Object does not exist"},
+            }),
+        }
+    });
+    let objects: Vec<serde_json::Value> = objects.collect();
+    let text = serde_json::json!({"transfer": "basic", "objects": objects}).to_string();
+    Some(Response::new(Body::from(text)))
 }
 
 /// Answers what does not get as far as Git.

@@ -19,6 +19,7 @@ mod dockerfile;
 mod file_server;
 mod git;
 mod git_context;
+mod git_lfs;
 mod git_policy;
 mod ignore;
 mod ignored;

@@ -1,7 +1,7 @@
 //! Credentials as a value: what to show to which registry. They come from the
 //! caller or from a docker `config.json`; nothing is looked for on the machine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -12,7 +12,7 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 use serde::Deserialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{EcrLogin, docker_config};
+use super::{EcrLogin, GoogleLogin, docker_config};
 use crate::reference::canonical_registry;
 use crate::{Repository, Secret};
 
@@ -39,6 +39,8 @@ pub enum Credential {
     RegistryToken(Secret),
     /// An access key of Amazon, which buys passwords for a registry at ECR.
     Ecr(EcrLogin),
+    /// An identity that Google knows, for its registries.
+    Google(GoogleLogin),
 }
 
 impl Credential {
@@ -64,6 +66,7 @@ impl Credential {
             }
             Self::IdentityToken(token) | Self::RegistryToken(token) => with_lines(token),
             Self::Ecr(login) => login.secrets(),
+            Self::Google(login) => login.secrets(),
         }
     }
 }
@@ -91,6 +94,8 @@ pub struct Credentials {
     pub(super) helpers: BTreeMap<String, String>,
     /// The helper for every other registry.
     pub(super) store: Option<String>,
+    /// Registries that the helper for all is not asked for.
+    without_store: BTreeSet<String>,
 }
 
 impl Credentials {
@@ -104,6 +109,34 @@ impl Credentials {
     #[must_use]
     pub fn with(mut self, registry: &str, credential: Credential) -> Self {
         self.entries.insert(normal_key(registry), credential);
+        self
+    }
+
+    /// Takes away what there is for a registry and its paths.
+    #[must_use]
+    pub fn without(mut self, registry: &str) -> Self {
+        let key = normal_key(registry);
+        let below = format!("{key}/");
+        self.entries
+            .retain(|name, _| *name != key && !name.starts_with(&below));
+        self.helpers.remove(&key);
+        if self.store.is_some() {
+            self.without_store.insert(key);
+        }
+        self
+    }
+
+    /// Adds what others have, for registries that have nothing here.
+    #[must_use]
+    pub fn or(mut self, others: Self) -> Self {
+        for (key, credential) in others.entries {
+            self.entries.entry(key).or_insert(credential);
+        }
+        for (key, helper) in others.helpers {
+            self.helpers.entry(key).or_insert(helper);
+        }
+        self.store = self.store.or(others.store);
+        self.without_store.extend(others.without_store);
         self
     }
 
@@ -153,6 +186,7 @@ impl Credentials {
             return Ok(Some(found.clone()));
         }
         match &self.store {
+            Some(_) if self.without_store.contains(registry) => Ok(None),
             Some(helper) => ask_helper(helper, registry).await,
             None => Ok(None),
         }
@@ -164,8 +198,46 @@ impl Credentials {
             if let Some(found) = self.entries.get(&key) {
                 return Some(found);
             }
-            key.truncate(key.rfind('/')?);
+            let Some(slash) = key.rfind('/') else {
+                break;
+            };
+            key.truncate(slash);
         }
+        let name = repository.to_string();
+        let globs = self.entries.iter().filter(|(key, _)| key.contains('*'));
+        let mut fitting = globs.filter(|(key, _)| fits(key, &name));
+        fitting.next_back().map(|(_, found)| found)
+    }
+}
+
+/// Tells whether a key with stars fits a repository, as those of Kubernetes' pull secrets
+/// do: a star stands for any characters of one label of the host.
+fn fits(key: &str, name: &str) -> bool {
+    let (key_host, path) = key.split_once('/').unwrap_or((key, ""));
+    let (host, rest) = name.split_once('/').unwrap_or((name, ""));
+    let labels: Vec<&str> = key_host.split('.').collect();
+    let actual: Vec<&str> = host.split('.').collect();
+    let is_below = path.is_empty() || rest == path || rest.starts_with(&format!("{path}/"));
+    is_below
+        && labels.len() == actual.len()
+        && labels
+            .iter()
+            .zip(actual)
+            .all(|(glob, label)| label_fits(glob, label))
+}
+
+fn label_fits(glob: &str, label: &str) -> bool {
+    let Some((start, rest)) = glob.split_once('*') else {
+        return glob == label;
+    };
+    let Some(label) = label.strip_prefix(start) else {
+        return false;
+    };
+    match rest.contains('*') {
+        false => label.ends_with(rest),
+        true => (0..=label.len())
+            .filter_map(|at| label.get(at..))
+            .any(|tail| label_fits(rest, tail)),
     }
 }
 

@@ -39,11 +39,14 @@ struct Entry {
 }
 
 pub(super) fn parse(json: &[u8]) -> Result<Credentials, CredentialError> {
-    let config: Config =
-        serde_json::from_slice(json).map_err(|error| CredentialError::ParseConfig {
-            line: error.line(),
-            column: error.column(),
-        })?;
+    let config: Config = serde_json::from_slice(json).map_err(unreadable)?;
+    let config = match config.is_empty() {
+        true => Config {
+            auths: legacy(json),
+            ..config
+        },
+        false => config,
+    };
     let mut credentials = Credentials::anonymous();
     for (key, entry) in config.auths {
         if let Some(credential) = entry.into_credential(&key)? {
@@ -59,6 +62,29 @@ pub(super) fn parse(json: &[u8]) -> Result<Credentials, CredentialError> {
         credentials.store = Some(helper);
     }
     Ok(credentials)
+}
+
+fn unreadable(error: serde_json::Error) -> CredentialError {
+    CredentialError::ParseConfig {
+        line: error.line(),
+        column: error.column(),
+    }
+}
+
+/// Reads what Kubernetes calls `.dockercfg`: the entries without anything around them.
+fn legacy(json: &[u8]) -> BTreeMap<String, Entry> {
+    let all: BTreeMap<String, serde_json::Value> = serde_json::from_slice(json).unwrap_or_default();
+    let is_entry = |value: &serde_json::Value| value.get("auth").is_some_and(|a| a.is_string());
+    all.into_iter()
+        .filter(|(_, value)| is_entry(value))
+        .filter_map(|(key, value)| Some((key, serde_json::from_value(value).ok()?)))
+        .collect()
+}
+
+impl Config {
+    fn is_empty(&self) -> bool {
+        self.auths.is_empty() && self.cred_helpers.is_empty() && self.creds_store.is_none()
+    }
 }
 
 /// A helper's name becomes part of a program's name, so it must not name a path.
@@ -123,7 +149,7 @@ mod tests {
             }
             Some(Credential::IdentityToken(token)) => format!("identity {}", token.expose()),
             Some(Credential::RegistryToken(token)) => format!("token {}", token.expose()),
-            Some(Credential::Ecr(_)) => unreachable!("a configuration has no such entry"),
+            Some(_) => unreachable!("a configuration has no such entry"),
         }
     }
 
@@ -155,6 +181,39 @@ mod tests {
             assert_eq!(user(&credentials, repository).await, want, "{repository}");
         }
         assert!(!format!("{credentials:?}").contains("secret"));
+    }
+
+    #[tokio::test]
+    async fn pull_secrets_of_kubernetes_are_read() {
+        let old = parse(br#"{"https://r.example": {"auth": "aHViOnNlY3JldA==", "email": "x"}}"#);
+        assert_eq!(user(&old.unwrap(), "r.example/app").await, "hub:secret");
+        let globs = parse(
+            br#"{"auths": {
+                "*.dkr.ecr.*.amazonaws.com": {"auth": "ZWNyOng="},
+                "r*y.example/team": {"auth": "dGVhbTp0"}
+            }}"#,
+        )
+        .unwrap();
+        for (repository, want) in [
+            ("1.dkr.ecr.eu-1.amazonaws.com/app", "ecr:x"),
+            ("1.dkr.ecr.eu-1.amazonaws.com.cn/app", "-"),
+            ("registry.example/team/app", "team:t"),
+            ("registry.example/teams/app", "-"),
+            ("a.registry.example/team/app", "-"),
+        ] {
+            assert_eq!(user(&globs, repository).await, want, "{repository}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_first_of_several_files_counts() {
+        let first = parse(br#"{"auths": {"a.example": {"auth": "Zmlyc3Q6YQ=="}}}"#).unwrap();
+        let second = br#"{"auths": {"a.example": {"auth": "aHViOnNlY3JldA=="},
+            "b.example": {"auth": "aHViOnNlY3JldA=="}}}"#;
+        let both = first.or(parse(second).unwrap());
+        assert_eq!(user(&both, "a.example/x").await, "first:a");
+        assert_eq!(user(&both, "b.example/x").await, "hub:secret");
+        assert_eq!(user(&both.without("b.example"), "b.example/x").await, "-");
     }
 
     #[test]

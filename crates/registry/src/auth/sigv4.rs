@@ -28,6 +28,14 @@ pub struct AccessKey {
 }
 
 impl AccessKey {
+    /// Tells whether it is complete and has only characters that keys have.
+    pub(super) fn is_sendable(&self) -> bool {
+        let token = self.session_token.as_ref().map(Secret::expose);
+        let parts = [Some(self.id.as_str()), Some(self.secret.expose()), token];
+        let is_part = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_graphic());
+        parts.into_iter().flatten().all(is_part)
+    }
+
     /// Replaces every part of the key in a foreign text.
     pub(super) fn hide(&self, text: &str) -> String {
         let parts = [Some(self.id.as_str()), Some(self.secret.expose())];

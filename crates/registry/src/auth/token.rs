@@ -16,7 +16,7 @@ use reqwest::header::{HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use serde::Deserialize;
 use url::Url;
 
-use super::{Challenge, Credential, CredentialError, Credentials, EcrError};
+use super::{Challenge, Credential, CredentialError, Credentials, EcrError, GoogleError};
 use crate::connector::Connector;
 use crate::error::{Refusal, is_certificate_error};
 use crate::transport::{read_limited, retry_after, send_fresh};
@@ -105,6 +105,7 @@ pub(crate) enum AuthError {
     Credentials(CredentialError),
     Token(TokenError),
     Ecr(EcrError),
+    Google(GoogleError),
 }
 
 impl From<CredentialError> for AuthError {
@@ -122,6 +123,12 @@ impl From<TokenError> for AuthError {
 impl From<EcrError> for AuthError {
     fn from(error: EcrError) -> Self {
         Self::Ecr(error)
+    }
+}
+
+impl From<GoogleError> for AuthError {
+    fn from(error: GoogleError) -> Self {
+        Self::Google(error)
     }
 }
 
@@ -237,6 +244,7 @@ impl Authenticator {
         };
         let credential = match self.credential(&access.repository, connector).await? {
             Some(Credential::Ecr(login)) => Some(login.credential(connector).await?),
+            Some(Credential::Google(login)) => Some(login.credential(connector).await?),
             other => other,
         };
         match (challenge, credential) {
@@ -282,13 +290,22 @@ impl Authenticator {
         };
         // A helper may know a newer password than the one that was refused.
         let old = lock(&self.found).remove(&access.repository).flatten();
-        if let Some(Credential::Ecr(login)) = &old {
-            login.forget(|password| basic_header(password).as_ref() == used);
-        }
+        let is_refused = |password: &Credential| basic_header(password).as_ref() == used;
+        let renews = match &old {
+            Some(Credential::Ecr(login)) => {
+                login.forget(is_refused);
+                true
+            }
+            Some(Credential::Google(login)) => {
+                login.forget(is_refused);
+                true
+            }
+            _ => false,
+        };
         match known {
             None => false,
             // Its next password is another one.
-            Some(Challenge::Basic) if matches!(old, Some(Credential::Ecr(_))) => true,
+            Some(Challenge::Basic) if renews => true,
             Some(Challenge::Basic) => {
                 let new = self.credential(&access.repository, connector).await;
                 let new = new.ok().flatten();

@@ -17,7 +17,14 @@ const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream")
 /// `GET` and `HEAD`.
 pub(super) async fn get(call: Call, name: Name, digest: Digest) -> Result<Response, Failure> {
     let store = call.store.clone();
-    let opened = blocking(move || store.open_blob(&name, &digest)).await?;
+    let is_question = call.method == Method::HEAD;
+    let opened = blocking(move || {
+        if is_question && !store.keep_blob(&name, &digest)? {
+            return Ok(None);
+        }
+        store.open_blob(&name, &digest)
+    })
+    .await?;
     let (file, size) = opened.ok_or_else(Failure::blob_unknown)?;
     let range = call
         .headers

@@ -36,6 +36,20 @@ impl Failure {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", text)
     }
 
+    pub(super) fn unauthorized() -> Self {
+        let text = "the registry wants a user name and a password";
+        Self::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", text)
+    }
+
+    pub(super) fn denied(text: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "DENIED", text)
+    }
+
+    /// Not 413: a client would try again with less at a time.
+    pub(super) fn quota(text: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "DENIED", text)
+    }
+
     pub(super) fn no_such_page() -> Self {
         let text = "the path is not one of the registry API";
         Self::new(StatusCode::NOT_FOUND, "NAME_INVALID", text)

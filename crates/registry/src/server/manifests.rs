@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use super::blobs::CONTENT_DIGEST;
 use super::failure::Failure;
+use super::quota::Allowance;
 use super::route::{Key, Name};
 use super::store::{Store, StoreError, StoredManifest};
 use super::{Call, blocking, header};
@@ -52,7 +53,12 @@ pub(super) async fn put(call: Call, body: Body, name: Name, key: Key) -> Result<
     };
     let subject = document.subject.as_ref().map(|subject| subject.digest);
     let referrer = document.referrer(&manifest);
+    let call_store = call.store.clone();
     let (store, to) = (call.store, name.clone());
+    let size = manifest.bytes.len() as u64;
+    let (of, counted) = (call_store.clone(), name.clone());
+    let allowance = blocking(move || of.allowance(&counted)).await?;
+    Allowance::check(allowance, size)?;
     let missing = blocking(move || {
         if let Some(missing) = document.missing(&store, &to)? {
             return Ok(Some(missing));

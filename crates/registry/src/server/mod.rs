@@ -3,11 +3,14 @@
 //! [`Store`] is the directory, [`router`] the protocol over it as an axum router
 //! that can be merged into another application, [`serve`] a whole server. Uploads
 //! and downloads stream; the server's memory does not grow with a blob's size.
-//! There is no login: whoever embeds it decides who gets through.
+//! Accounts and quotas are [`Settings`]; without them everybody may do everything.
 
+mod access;
 mod blobs;
 mod failure;
+mod garbage;
 mod manifests;
+mod quota;
 mod range;
 mod route;
 mod store;
@@ -17,12 +20,13 @@ mod uploads;
 use std::collections::HashMap;
 use std::future::Future;
 use std::io;
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
 use axum::http::header::CONNECTION;
 use axum::http::{HeaderMap, HeaderValue, Method};
-use axum::middleware;
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use tokio::net::TcpListener;
@@ -30,13 +34,50 @@ use tokio::net::TcpListener;
 use failure::Failure;
 use route::Route;
 
+pub use access::{Account, Accounts, InvalidAccounts, Right};
+pub use garbage::{Collected, GarbagePolicy};
+pub use quota::Quota;
 pub use store::{Store, StoreError};
 
 /// The parameters of a query.
 type Parameters = HashMap<String, String>;
 
-/// Makes the routes under `/v2/`.
+/// How a registry is embedded.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// Who may do what; without any everybody may do everything.
+    pub accounts: Option<Accounts>,
+}
+
+/// Makes the routes under `/v2/` of a registry that everybody may use.
 pub fn router(store: Store) -> Router {
+    router_with(store, Settings::default())
+}
+
+/// Makes the routes under `/v2/`.
+pub fn router_with(store: Store, settings: Settings) -> Router {
+    let routes = routes(store);
+    let Some(accounts) = settings.accounts else {
+        return routes;
+    };
+    let check = async move |State(accounts): State<Arc<Accounts>>, request: Request, next: Next| {
+        match accounts.check(&request) {
+            Ok(()) => next.run(request).await,
+            Err(failure) => {
+                let has_body = !matches!(*request.method(), Method::GET | Method::HEAD);
+                let mut response = add_version(failure.into_response()).await;
+                if has_body {
+                    let close = HeaderValue::from_static("close");
+                    response.headers_mut().insert(CONNECTION, close);
+                }
+                response
+            }
+        }
+    };
+    routes.layer(middleware::from_fn_with_state(Arc::new(accounts), check))
+}
+
+fn routes(store: Store) -> Router {
     Router::new()
         .route("/v2", any(version))
         .route("/v2/", any(version))
@@ -53,7 +94,17 @@ pub async fn serve(
     store: Store,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    axum::serve(listener, router(store))
+    serve_with(listener, store, Settings::default(), shutdown).await
+}
+
+/// Serves a store as its settings say.
+pub async fn serve_with(
+    listener: TcpListener,
+    store: Store,
+    settings: Settings,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    axum::serve(listener, router_with(store, settings))
         .with_graceful_shutdown(shutdown)
         .await
 }

@@ -14,14 +14,17 @@
 //! `uploads/`, so a killed process leaves no half file, and a content is there
 //! before the first link to it.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{Duration, SystemTime};
 
 use tempfile::{NamedTempFile, TempPath};
 
+use super::quota::Quota;
 use super::route::{Key, Name};
 use super::uploads::Sessions;
 use crate::{Descriptor, Digest, reference};
@@ -39,6 +42,11 @@ struct Shared {
     root: PathBuf,
     /// Held while the manifests and tags of any repository change.
     changes: Mutex<()>,
+    /// Shared by whatever links contents, taken alone by whoever collects garbage.
+    links: RwLock<()>,
+    quota: Quota,
+    /// Bytes of all contents.
+    used: AtomicU64,
     sessions: Sessions,
 }
 
@@ -61,7 +69,7 @@ impl StoreError {
     }
 }
 
-type Result<T> = std::result::Result<T, StoreError>;
+pub(super) type Result<T> = std::result::Result<T, StoreError>;
 
 /// A manifest of a repository.
 pub(super) struct StoredManifest {
@@ -80,19 +88,110 @@ impl Store {
     /// Opens a directory, creating it where it is missing, and clears away uploads
     /// that a process left a day ago or earlier.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self> {
+        Self::open_with(root, Quota::default())
+    }
+
+    /// Opens a directory that may hold so much.
+    pub fn open_with(root: impl Into<PathBuf>, quota: Quota) -> Result<Self> {
         let root = root.into();
         let uploads = root.join("uploads");
         for folder in [&uploads, &root.join("blobs"), &root.join("repositories")] {
             create_folder(folder)?;
         }
         remove_stale(&uploads)?;
-        Ok(Self {
+        let store = Self {
             shared: Arc::new(Shared {
                 root,
                 changes: Mutex::new(()),
+                links: RwLock::new(()),
+                quota,
+                used: AtomicU64::new(0),
                 sessions: Sessions::default(),
             }),
-        })
+        };
+        if quota.total.is_some() {
+            store.recount()?;
+        }
+        Ok(store)
+    }
+
+    pub(super) fn quota(&self) -> Quota {
+        self.shared.quota
+    }
+
+    /// Gives the bytes of all contents, where there is a limit for them.
+    pub(super) fn used(&self) -> u64 {
+        self.shared.used.load(Ordering::Relaxed)
+    }
+
+    /// Counts the bytes of all contents.
+    pub(super) fn recount(&self) -> Result<()> {
+        let mut used = 0;
+        for (_, path) in self.contents()? {
+            used += size_of(&path)?;
+        }
+        self.shared.used.store(used, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Counts the bytes of what a repository has.
+    pub(super) fn used_by(&self, name: &Name) -> Result<u64> {
+        let mut digests = self.links(name, "_blobs")?;
+        digests.extend(self.links(name, "_manifests")?);
+        let mut used = 0;
+        for digest in digests {
+            used += size_of(&self.content(&digest))?;
+        }
+        Ok(used)
+    }
+
+    /// Lists the digests that a repository links as blobs or as manifests.
+    pub(super) fn links(&self, name: &Name, kind: &str) -> Result<Vec<Digest>> {
+        let folder = self.repository(name).join(kind);
+        let mut digests = Vec::new();
+        for algorithm in names_in(&folder)? {
+            for hex in names_in(&folder.join(&algorithm))? {
+                digests.extend(format!("{algorithm}:{hex}").parse::<Digest>());
+            }
+        }
+        Ok(digests)
+    }
+
+    /// Lists all contents.
+    pub(super) fn contents(&self) -> Result<Vec<(Digest, PathBuf)>> {
+        let root = self.shared.root.join("blobs");
+        let mut contents = Vec::new();
+        for algorithm in names_in(&root)? {
+            for start in names_in(&root.join(&algorithm))? {
+                let folder = root.join(&algorithm).join(start);
+                for hex in names_in(&folder)? {
+                    let digest = format!("{algorithm}:{hex}").parse::<Digest>();
+                    contents.extend(digest.map(|digest| (digest, folder.join(&hex))));
+                }
+            }
+        }
+        Ok(contents)
+    }
+
+    /// Lists the digests that the tags of a repository name.
+    pub(super) fn tagged(&self, name: &Name) -> Result<Vec<Digest>> {
+        let mut digests = Vec::new();
+        for tag in self.all_tags(name)? {
+            digests.extend(self.read_tag(&self.tag_link(name, &tag))?);
+        }
+        Ok(digests)
+    }
+
+    /// Waits until nobody links contents, and lets nobody do so for as long.
+    pub(super) fn alone(&self) -> RwLockWriteGuard<'_, ()> {
+        let lock = self.shared.links.write();
+        lock.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The lock guards no data, so a panic under it spoils nothing.
+    fn linking(&self) -> RwLockReadGuard<'_, ()> {
+        let lock = self.shared.links.read();
+        lock.unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn sessions(&self) -> &Sessions {
@@ -110,7 +209,13 @@ impl Store {
 
     /// Puts a complete file into its place among the contents and links it.
     pub(super) fn commit_blob(&self, name: &Name, digest: &Digest, file: TempPath) -> Result<()> {
-        self.place(file, &self.content(digest))?;
+        let _linking = self.linking();
+        let path = self.content(digest);
+        if !exists(&path)? {
+            let size = size_of(&file)?;
+            self.shared.used.fetch_add(size, Ordering::Relaxed);
+        }
+        self.place(file, &path)?;
         self.link_blob(name, digest)
     }
 
@@ -128,12 +233,29 @@ impl Store {
         Ok(Some((file, size.len())))
     }
 
+    /// Tells whether a repository has a blob, for somebody who goes on to use it: its time
+    /// of grace begins anew.
+    pub(super) fn keep_blob(&self, name: &Name, digest: &Digest) -> Result<bool> {
+        let _linking = self.linking();
+        let there = self.has_blob(name, digest)?;
+        if there {
+            let link = self.blob_link(name, digest);
+            let file = found(File::open(&link), "open", &link)?;
+            if let Some(file) = file {
+                let now = file.set_modified(SystemTime::now());
+                now.map_err(|source| StoreError::new("touch", &link, source))?;
+            }
+        }
+        Ok(there)
+    }
+
     pub(super) fn has_blob(&self, name: &Name, digest: &Digest) -> Result<bool> {
         exists(&self.blob_link(name, digest))
     }
 
     /// Links a blob of one repository into another; false where there is none.
     pub(super) fn mount(&self, from: &Name, to: &Name, digest: &Digest) -> Result<bool> {
+        let _linking = self.linking();
         let there = self.has_blob(from, digest)? && exists(&self.content(digest))?;
         if there {
             self.link_blob(to, digest)?;
@@ -178,8 +300,14 @@ impl Store {
         referrer: Option<(&Digest, &Descriptor)>,
     ) -> Result<()> {
         let digest = &manifest.digest;
+        let _linking = self.linking();
         let _changes = self.changes();
-        self.write(&self.content(digest), &manifest.bytes)?;
+        let path = self.content(digest);
+        if !exists(&path)? {
+            let size = manifest.bytes.len() as u64;
+            self.shared.used.fetch_add(size, Ordering::Relaxed);
+        }
+        self.write(&path, &manifest.bytes)?;
         let link = self.manifest_link(name, digest);
         self.write(&link, manifest.media_type.as_bytes())?;
         if let Some((subject, descriptor)) = referrer {
@@ -209,6 +337,16 @@ impl Store {
                 remove(&link)?;
             }
         }
+        self.unlink_manifest(name, digest, subject)
+    }
+
+    /// Removes a manifest that no tag names, and its place in the list of its subject.
+    pub(super) fn unlink_manifest(
+        &self,
+        name: &Name,
+        digest: &Digest,
+        subject: Option<&Digest>,
+    ) -> Result<bool> {
         if let Some(subject) = subject {
             remove(&self.referrers_folder(name, subject).join(file_name(digest)))?;
         }
@@ -247,21 +385,25 @@ impl Store {
 
     /// Lists the repositories that have a manifest, in the order of their bytes.
     pub(super) fn repositories(&self) -> Result<Vec<String>> {
-        let mut found = Vec::new();
+        self.repositories_with("_manifests")
+    }
+
+    /// Lists the repositories that have a folder of this name, or any of theirs.
+    pub(super) fn repositories_with(&self, kind: &str) -> Result<Vec<String>> {
+        let mut found = BTreeSet::new();
         let mut open = vec![String::new()];
         while let Some(parent) = open.pop() {
             let folder = self.shared.root.join("repositories").join(&parent);
             for child in names_in(&folder)? {
-                if child == "_manifests" {
-                    found.push(parent.clone());
+                if child == kind || (kind.is_empty() && child.starts_with('_')) {
+                    found.insert(parent.clone());
                 } else if !child.starts_with('_') {
                     let slash = if parent.is_empty() { "" } else { "/" };
                     open.push(format!("{parent}{slash}{child}"));
                 }
             }
         }
-        found.sort_unstable();
-        Ok(found)
+        Ok(found.into_iter().collect())
     }
 
     fn manifest_digest(&self, name: &Name, key: &Key) -> Result<Option<Digest>> {
@@ -314,7 +456,7 @@ impl Store {
         lock.unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn content(&self, digest: &Digest) -> PathBuf {
+    pub(super) fn content(&self, digest: &Digest) -> PathBuf {
         let hex = digest.hex();
         let folder = self.shared.root.join("blobs");
         folder
@@ -327,11 +469,11 @@ impl Store {
         self.shared.root.join("repositories").join(name.as_str())
     }
 
-    fn blob_link(&self, name: &Name, digest: &Digest) -> PathBuf {
+    pub(super) fn blob_link(&self, name: &Name, digest: &Digest) -> PathBuf {
         link_in(&self.repository(name).join("_blobs"), digest)
     }
 
-    fn manifest_link(&self, name: &Name, digest: &Digest) -> PathBuf {
+    pub(super) fn manifest_link(&self, name: &Name, digest: &Digest) -> PathBuf {
         link_in(&self.repository(name).join("_manifests"), digest)
     }
 
@@ -357,7 +499,11 @@ fn create_folder(path: &Path) -> Result<()> {
 }
 
 /// Turns "there is no such file" into none.
-fn found<T>(result: io::Result<T>, verb: &'static str, path: &Path) -> Result<Option<T>> {
+pub(super) fn found<T>(
+    result: io::Result<T>,
+    verb: &'static str,
+    path: &Path,
+) -> Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -365,16 +511,22 @@ fn found<T>(result: io::Result<T>, verb: &'static str, path: &Path) -> Result<Op
     }
 }
 
+/// Gives the size of a file; nothing where there is none.
+fn size_of(path: &Path) -> Result<u64> {
+    let metadata = found(fs::symlink_metadata(path), "look at", path)?;
+    Ok(metadata.map_or(0, |metadata| metadata.len()))
+}
+
 fn exists(path: &Path) -> Result<bool> {
     found(fs::symlink_metadata(path), "look at", path).map(|metadata| metadata.is_some())
 }
 
-fn remove(path: &Path) -> Result<bool> {
+pub(super) fn remove(path: &Path) -> Result<bool> {
     found(fs::remove_file(path), "remove", path).map(|removed| removed.is_some())
 }
 
 /// Gives the names in a folder; none where there is no folder.
-fn names_in(folder: &Path) -> Result<Vec<String>> {
+pub(super) fn names_in(folder: &Path) -> Result<Vec<String>> {
     let Some(entries) = found(fs::read_dir(folder), "list", folder)? else {
         return Ok(Vec::new());
     };

@@ -17,6 +17,7 @@ use tempfile::TempPath;
 
 use super::blobs::created;
 use super::failure::Failure;
+use super::quota::Allowance;
 use super::route::{Name, digest};
 use super::{Call, StoreError, blocking, header, range};
 use crate::digest::Algorithm;
@@ -105,6 +106,13 @@ async fn mount(call: &Call, name: &Name) -> Result<Option<Response>, Failure> {
     let (Ok(wanted), Ok(from)) = (digest(wanted), Name::parse(from)) else {
         return Ok(None);
     };
+    let (store, to, source) = (call.store.clone(), name.clone(), from.clone());
+    let left = blocking(move || {
+        let size = store.open_blob(&source, &wanted)?.map(|(_, size)| size);
+        Ok((store.allowance(&to)?, size))
+    });
+    let (allowance, size) = left.await?;
+    Allowance::check(allowance, size.unwrap_or(0))?;
     let (store, to) = (call.store.clone(), name.clone());
     let mounted = blocking(move || store.mount(&from, &to, &wanted)).await?;
     Ok(mounted.then(|| created(name, &wanted)))
@@ -130,7 +138,7 @@ pub(super) async fn append(
     detached(async move {
         let mut slot = session.progress.lock().await;
         check_chunk(&call.headers, &slot, &name, &id)?;
-        let length = receive(body, &mut slot).await?;
+        let length = receive(&call, &name, body, &mut slot).await?;
         Ok(accepted(StatusCode::ACCEPTED, &name, &id, length))
     })
     .await
@@ -170,7 +178,7 @@ async fn complete(
         if let Some(progress) = slot.as_mut().filter(|progress| progress.length == 0) {
             progress.hasher = Hasher::new(expected.algorithm());
         }
-        receive(body, &mut slot).await?;
+        receive(&call, &name, body, &mut slot).await?;
         let progress = slot.take().ok_or_else(Failure::upload_unknown)?;
         call.store.sessions().close(&id);
         let (store, to) = (call.store, name.clone());
@@ -241,7 +249,22 @@ fn check_chunk(
 
 /// Appends a body to a session; gives the new length. What came before a body broke
 /// off is kept, so that the client can ask where to go on.
-async fn receive(body: Body, slot: &mut Option<Progress>) -> Result<u64, Failure> {
+async fn receive(
+    call: &Call,
+    name: &Name,
+    body: Body,
+    slot: &mut Option<Progress>,
+) -> Result<u64, Failure> {
+    let (store, of) = (call.store.clone(), name.clone());
+    let allowance = blocking(move || store.allowance(&of)).await?;
+    let announced = call
+        .headers
+        .get(CONTENT_LENGTH)
+        .and_then(|v| v.to_str().ok());
+    let announced = announced.and_then(|text| text.parse::<u64>().ok());
+    let before = slot.as_ref().map_or(0, |progress| progress.length);
+    let wanted = before.saturating_add(announced.unwrap_or(0));
+    Allowance::check(allowance, wanted).inspect_err(|_| *slot = None)?;
     let progress = slot.take().ok_or_else(Failure::upload_unknown)?;
     let path = progress.path;
     let opened = OpenOptions::new().append(true).open(&path);
@@ -253,11 +276,15 @@ async fn receive(body: Body, slot: &mut Option<Progress>) -> Result<u64, Failure
     });
     let mut pieces = body.into_data_stream();
     let mut whole = true;
+    let mut length = before;
     while let Some(piece) = pieces.next().await {
         let Ok(piece) = piece else {
             whole = false;
             break;
         };
+        length += piece.len() as u64;
+        // What is too much ends the upload with its file.
+        Allowance::check(allowance, length)?;
         if !sink.write(piece).await {
             break;
         }

@@ -17,7 +17,7 @@ use crate::transport::Request;
 use crate::{Client, Descriptor, Digest, Error, Repository};
 
 pub(crate) use pace::Paces;
-pub use part::BlobSource;
+pub use part::{BlobSource, RemoteBlob};
 pub(crate) use part::{Part, Upload};
 use session::Session;
 use transfer::Transfer;

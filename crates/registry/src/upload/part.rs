@@ -13,7 +13,7 @@ use super::BlobOutcome;
 use crate::action::Action;
 use crate::progress::{Progress, Transfer, TransferState};
 use crate::transport::Activity;
-use crate::{Descriptor, Error};
+use crate::{Client, Descriptor, Error, Repository};
 
 const PIECE: u64 = 256 * 1024;
 
@@ -24,7 +24,28 @@ pub enum BlobSource {
     Bytes(Bytes),
     /// In a file, which is read for each attempt.
     File(PathBuf),
+    /// In another repository, perhaps of another registry: they go from there to here and
+    /// are kept nowhere.
+    Remote(RemoteBlob),
 }
+
+/// A repository that has a blob, and the client that reads it.
+#[derive(Debug, Clone)]
+pub struct RemoteBlob {
+    /// Who reads.
+    pub client: Client,
+    /// Where the blob is.
+    pub repository: Repository,
+}
+
+impl PartialEq for RemoteBlob {
+    fn eq(&self, other: &Self) -> bool {
+        self.repository == other.repository
+            && Arc::ptr_eq(&self.client.transport, &other.client.transport)
+    }
+}
+
+impl Eq for RemoteBlob {}
 
 /// A blob on its way.
 pub(crate) struct Upload<'a> {
@@ -133,6 +154,11 @@ impl Part<'_> {
                 let file = File::open(path).map_err(at_path)?;
                 upload.check_size(action, file.metadata().map_err(at_path)?.len())?;
                 let stream = crate::stream::read(file, self.offset, self.length);
+                self.watched(stream, activity)
+            }
+            BlobSource::Remote(RemoteBlob { client, repository }) => {
+                let (from, end) = (self.offset, self.offset + self.length);
+                let stream = client.blob_range(repository, upload.descriptor, from..end)?;
                 self.watched(stream, activity)
             }
         };

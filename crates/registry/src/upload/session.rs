@@ -18,7 +18,7 @@ const CHUNK_MIN_LENGTH: &str = "oci-chunk-min-length";
 
 /// An upload that a registry has opened.
 #[derive(Debug)]
-pub(super) struct Session {
+pub(crate) struct Session {
     /// Where the next request goes; every answer may change it.
     pub(super) location: Url,
     /// Bytes that the registry has confirmed.
@@ -53,7 +53,7 @@ impl Session {
 }
 
 impl Client {
-    pub(super) async fn begin(
+    pub(crate) async fn begin(
         &self,
         repository: &Repository,
         digest: &Digest,
@@ -171,7 +171,7 @@ impl Client {
 
     /// Gives a session back that is not needed. Registries drop it anyway some day,
     /// so a failure is no matter.
-    pub(super) async fn cancel(&self, repository: &Repository, digest: &Digest, session: Session) {
+    pub(crate) async fn cancel(&self, repository: &Repository, digest: &Digest, session: Session) {
         let text = format!("cancel an upload to {repository}");
         let action = Action::new(Phase::Mount(*digest), repository, text);
         let access = Access::push(repository);

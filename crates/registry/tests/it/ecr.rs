@@ -21,15 +21,26 @@ fn registry(change: impl FnOnce(&mut EcrService)) -> Registry {
     Registry::start_with(Login::Ecr(service)).unwrap()
 }
 
+fn key() -> AccessKey {
+    AccessKey {
+        id: KEY.to_owned(),
+        secret: Secret::new(SECRET),
+        session_token: None,
+    }
+}
+
+/// Changes the key of settings that have one.
+fn change_key(settings: &mut EcrSettings, change: impl FnOnce(&mut AccessKey)) {
+    let mut changed = key();
+    change(&mut changed);
+    settings.keys = changed.into();
+}
+
 fn settings(endpoint: &str) -> EcrSettings {
     EcrSettings {
         region: REGION.to_owned(),
         account: "123456789012".to_owned(),
-        key: AccessKey {
-            id: KEY.to_owned(),
-            secret: Secret::new(SECRET),
-            session_token: None,
-        },
+        keys: key().into(),
         endpoint: Some(format!("http://{endpoint}").parse().unwrap()),
         create_repository: false,
     }
@@ -83,7 +94,9 @@ fn shown(error: &Error) -> String {
 async fn one_password_serves_all_clones() {
     let registry = registry(|service| service.session_token = Some(SESSION.to_owned()));
     let credentials = credentials(&registry, |settings| {
-        settings.key.session_token = Some(Secret::new(SESSION));
+        change_key(settings, |key| {
+            key.session_token = Some(Secret::new(SESSION))
+        });
     });
     let reference = registry.reference("team/app:v1");
     let none = Progress::none();
@@ -148,10 +161,12 @@ async fn a_password_near_its_end_is_replaced_before_it_is_refused() {
 
 #[tokio::test]
 async fn what_is_wrong_with_the_key_is_told_without_showing_it() {
-    let wrong_secret = |s: &mut EcrSettings| s.key.secret = Secret::new("andersgeheim");
-    let wrong_id = |s: &mut EcrSettings| s.key.id = "AKIAOTHER".to_owned();
+    let wrong_secret =
+        |s: &mut EcrSettings| change_key(s, |key| key.secret = Secret::new("andersgeheim"));
+    let wrong_id = |s: &mut EcrSettings| change_key(s, |key| key.id = "AKIAOTHER".to_owned());
     let wrong_region = |s: &mut EcrSettings| s.region = "us-east-1".to_owned();
-    let missing_token = |s: &mut EcrSettings| s.key.session_token = Some(Secret::new(SESSION));
+    let missing_token =
+        |s: &mut EcrSettings| change_key(s, |key| key.session_token = Some(Secret::new(SESSION)));
     type Change<'a> = &'a dyn Fn(&mut EcrSettings);
     let cases: [(Change<'_>, &str); 4] = [
         (&wrong_secret, "check the secret"),
@@ -210,7 +225,9 @@ async fn refusals_of_the_api_say_what_to_do() {
         let registry = registry(|_| {});
         registry.inject("POST", "/", 1, exception(kind, message));
         let client = client(credentials(&registry, |settings| {
-            settings.key.session_token = Some(Secret::new(SESSION));
+            change_key(settings, |key| {
+                key.session_token = Some(Secret::new(SESSION))
+            });
         }));
         let error = client
             .head(&registry.reference("app:v1"))

@@ -7,12 +7,18 @@
 )]
 
 mod alias;
+mod conformance;
+mod copies;
 mod ecr;
+mod embedded;
 mod hostile;
+mod identities;
 mod line;
 mod login;
 mod nginx;
+mod parts;
 mod phases;
+mod registries;
 mod retries;
 mod server;
 mod suite;

@@ -331,6 +331,9 @@ settings! {
             .flag("--embedded-registry");
         DOCKER_CONFIG = ours("OCIBUILD_DOCKER_CONFIG", Kind::Path,
             "Docker's `config.json`, for registries with a login.");
+        REGISTRIES = ours("OCIBUILD_REGISTRIES", Kind::Path,
+            "The `registries.toml` that says how each registry is reached: mirrors, certificates, logins, \
+             policies of tags.");
         AWS_ECR_ACCOUNT_ID = darwins("AWS_ECR_ACCOUNT_ID", Kind::Text("an account number"),
             "Account at Amazon's registry; images are pushed there too if it is set.");
         AWS_ECR_REGION = darwins("AWS_ECR_REGION", Kind::Text("the name of a region"),

@@ -7,6 +7,8 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use ocibuild_registry::CloudEnvironment;
+
 use super::error::{ConfigError, Problem};
 use super::settings::{self, Computed, ENVIRONMENT, Fallback, HOSTNAME, Kind, Secrecy, Setting};
 use super::{Config, Defaults};
@@ -107,6 +109,12 @@ impl Values {
     pub fn source(&self, setting: &Setting) -> Source {
         let given = self.given.get(setting.name);
         given.map_or(Source::Default, |given| given.source)
+    }
+
+    /// Gives the variables that logins of clouds come from.
+    pub(super) fn cloud(&self) -> CloudEnvironment {
+        let given = self.given.iter();
+        CloudEnvironment::from_vars(given.map(|(name, given)| (name.clone(), given.text.clone())))
     }
 
     /// Gives what somebody said about a setting.

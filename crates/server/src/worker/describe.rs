@@ -73,6 +73,8 @@ pub(super) async fn spec(
     };
     let registries = Registries {
         docker_config: config.docker_config.clone(),
+        settings: config.registries.clone(),
+        cloud: config.cloud.clone(),
         plain_http: config.plain_http.clone(),
         aliases: config.aliases.iter().cloned().chain(found).collect(),
     };

@@ -13,7 +13,7 @@ use url::Url;
 use super::EcrSettings;
 use super::error::{CALL_TIME, EcrError, EcrOperation, EcrProblem, Refusal};
 use crate::Secret;
-use crate::auth::sigv4::{Signer, Unsigned};
+use crate::auth::sigv4::{AccessKey, Signer, Unsigned};
 use crate::connector::Connector;
 use crate::home::authority;
 use crate::transport::{read_limited, retry_after, send_fresh};
@@ -66,20 +66,41 @@ impl Api<'_> {
         }
     }
 
+    /// Calls once more where a key that was kept is refused and another may be found.
     async fn call(
         &self,
         operation: EcrOperation,
         body: &serde_json::Value,
     ) -> Result<Bytes, EcrProblem> {
+        let keys = &self.settings.keys;
+        let key = keys.get(&self.settings.region, self.connector).await?;
+        match self.call_with(operation, body, &key).await {
+            Err(EcrProblem::ExpiredKey | EcrProblem::UnknownKey) if keys.forget(&key) => {
+                let key = keys.get(&self.settings.region, self.connector).await?;
+                self.call_with(operation, body, &key).await
+            }
+            other => other,
+        }
+    }
+
+    async fn call_with(
+        &self,
+        operation: EcrOperation,
+        body: &serde_json::Value,
+        key: &AccessKey,
+    ) -> Result<Bytes, EcrProblem> {
+        if !key.is_sendable() {
+            return Err(EcrProblem::WrongSecret);
+        }
         let body = Bytes::from(body.to_string());
-        let headers = self.signed_headers(operation, &body, Utc::now())?;
+        let headers = self.signed_headers(operation, &body, key)?;
         let request = self
             .connector
             .http(self.endpoint)
             .post(self.endpoint.clone())
             .headers(headers)
             .body(body);
-        tokio::time::timeout(CALL_TIME, self.exchange(operation, request))
+        tokio::time::timeout(CALL_TIME, self.exchange(operation, request, key))
             .await
             .map_err(|_| EcrProblem::Slow)?
     }
@@ -88,6 +109,7 @@ impl Api<'_> {
         &self,
         operation: EcrOperation,
         request: reqwest::RequestBuilder,
+        key: &AccessKey,
     ) -> Result<Bytes, EcrProblem> {
         let unreachable = |error: reqwest::Error| EcrProblem::Unreachable(error.without_url());
         let mut response = send_fresh(request).await.map_err(unreachable)?;
@@ -108,27 +130,27 @@ impl Api<'_> {
             retry_after: retry_after(&headers),
             clock_off,
         };
-        Err(refusal.problem(&self.settings.key))
+        Err(refusal.problem(key))
     }
 
     fn signed_headers(
         &self,
         operation: EcrOperation,
         body: &[u8],
-        time: DateTime<Utc>,
+        key: &AccessKey,
     ) -> Result<HeaderMap, EcrProblem> {
         let signer = Signer {
-            key: &self.settings.key,
+            key,
             region: &self.settings.region,
             service: "ecr",
-            time,
+            time: Utc::now(),
         };
         let mut signed = vec![
             ("content-type", "application/x-amz-json-1.1".to_owned()),
             ("host", authority(self.endpoint)),
             ("x-amz-date", signer.date_header()),
         ];
-        let token = self.settings.key.session_token.as_ref();
+        let token = key.session_token.as_ref();
         signed.extend(token.map(|token| ("x-amz-security-token", token.expose().to_owned())));
         signed.push(("x-amz-target", format!("{TARGET}.{operation}")));
         let authorization = signer.authorization(&Unsigned {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::auth::AccessKey;
+use crate::auth::{AccessKey, AwsKeyError};
 use crate::error::{clean, is_certificate_error};
 
 /// Longest time for one call.
@@ -117,6 +117,9 @@ pub enum EcrProblem {
         /// How long it asks us to wait.
         retry_after: Option<Duration>,
     },
+    /// There is no access key to ask with.
+    #[error("there is nobody to ask as")]
+    Keys(#[from] AwsKeyError),
     /// The answer is not what the API says.
     #[error("its answer is not one of the ECR API: check the endpoint")]
     Answer,
@@ -135,6 +138,7 @@ impl EcrError {
         match &self.problem {
             EcrProblem::Unreachable(source) => !is_certificate_error(source),
             EcrProblem::Slow => true,
+            EcrProblem::Keys(error) => error.is_transient(),
             EcrProblem::Refused { status, kind, .. } => {
                 matches!(status, 408 | 429 | 500..) || kind.starts_with("Throttling")
             }

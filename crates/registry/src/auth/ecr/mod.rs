@@ -9,12 +9,14 @@ mod api;
 mod error;
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use futures::future::BoxFuture;
 use url::Url;
 
-use super::{AccessKey, Credential};
+use super::renewed::Renewed;
+use super::{AwsKeys, Credential};
 use crate::Secret;
 use crate::connector::Connector;
 
@@ -35,7 +37,7 @@ pub struct EcrSettings {
     /// The account that owns the registry: 12 digits.
     pub account: String,
     /// Who asks.
-    pub key: AccessKey,
+    pub keys: AwsKeys,
     /// Where the API is, in place of Amazon's own address for the region.
     pub endpoint: Option<Url>,
     /// Makes a repository that a push finds missing. ECR, unlike most registries, does
@@ -50,15 +52,7 @@ pub struct EcrLogin(Arc<Shared>);
 struct Shared {
     settings: EcrSettings,
     endpoint: Url,
-    password: Mutex<Option<Password>>,
-    /// Held while a password is fetched, so that parallel requests share one.
-    fetching: tokio::sync::Mutex<()>,
-}
-
-#[derive(Clone)]
-struct Password {
-    credential: Credential,
-    use_until: DateTime<Utc>,
+    password: Renewed<Credential>,
 }
 
 impl EcrLogin {
@@ -72,8 +66,7 @@ impl EcrLogin {
         Ok(Self(Arc::new(Shared {
             settings,
             endpoint,
-            password: Mutex::default(),
-            fetching: tokio::sync::Mutex::default(),
+            password: Renewed::new(MARGIN),
         })))
     }
 
@@ -88,72 +81,53 @@ impl EcrLogin {
     }
 
     /// Gives the user name and password of the moment.
-    pub(super) async fn credential(&self, connector: &Connector) -> Result<Credential, EcrError> {
-        if let Some(usable) = self.usable() {
-            return Ok(usable);
-        }
-        let _fetching = self.0.fetching.lock().await;
-        // Another request may have fetched one while this one waited.
-        if let Some(usable) = self.usable() {
-            return Ok(usable);
-        }
+    ///
+    /// The future is boxed: few registries need this, and its state would be a part of that
+    /// of every request.
+    pub(super) fn credential<'a>(
+        &'a self,
+        connector: &'a Connector,
+    ) -> BoxFuture<'a, Result<Credential, EcrError>> {
+        Box::pin(self.0.password.get(self.fetch(connector)))
+    }
+
+    async fn fetch(&self, connector: &Connector) -> Result<(Credential, DateTime<Utc>), EcrError> {
         let login = self.api(connector).authorization_token().await?;
         let credential = Credential::Password {
             username: login.username,
             password: login.password,
         };
         let expires = login.expires.unwrap_or_else(|| Utc::now() + DEFAULT_LIFE);
-        // A time at the beginning of all times has no time before it.
-        let use_until = expires.checked_sub_signed(MARGIN).unwrap_or(expires);
-        *self.password() = Some(Password {
-            credential: credential.clone(),
-            use_until,
-        });
-        Ok(credential)
+        Ok((credential, expires))
     }
 
     /// Drops the password where it is the one that a registry has refused; a newer one
     /// stays.
     pub(super) fn forget(&self, is_refused: impl FnOnce(&Credential) -> bool) {
-        let mut password = self.password();
-        if password.as_ref().is_some_and(|p| is_refused(&p.credential)) {
-            *password = None;
-        }
+        self.0.password.forget(is_refused);
     }
 
     /// Makes a repository where the settings want it; tells whether it is there now.
-    pub(super) async fn create_repository(
-        &self,
-        name: &str,
-        connector: &Connector,
-    ) -> Result<bool, EcrError> {
-        if !self.0.settings.create_repository {
-            return Ok(false);
-        }
-        self.api(connector).create_repository(name).await?;
-        Ok(true)
+    pub(super) fn create_repository<'a>(
+        &'a self,
+        name: &'a str,
+        connector: &'a Connector,
+    ) -> BoxFuture<'a, Result<bool, EcrError>> {
+        Box::pin(async move {
+            if !self.0.settings.create_repository {
+                return Ok(false);
+            }
+            self.api(connector).create_repository(name).await?;
+            Ok(true)
+        })
     }
 
     /// Lists what must not be shown: the key's secrets and the password of the moment.
     pub(super) fn secrets(&self) -> Vec<Secret> {
-        let key = &self.0.settings.key;
-        let mut secrets = vec![key.secret.clone()];
-        secrets.extend(key.session_token.clone());
-        let password = self.password().clone();
-        secrets.extend(password.iter().flat_map(|p| p.credential.secrets()));
+        let mut secrets = self.0.settings.keys.secrets();
+        let password = self.0.password.latest();
+        secrets.extend(password.iter().flat_map(Credential::secrets));
         secrets
-    }
-
-    fn usable(&self) -> Option<Credential> {
-        let password = self.password();
-        let usable = password.as_ref().filter(|p| Utc::now() < p.use_until)?;
-        Some(usable.credential.clone())
-    }
-
-    /// The value is whole after every statement, so a panic elsewhere does not spoil it.
-    fn password(&self) -> MutexGuard<'_, Option<Password>> {
-        let password = self.0.password.lock();
-        password.unwrap_or_else(PoisonError::into_inner)
     }
 
     fn api<'a>(&'a self, connector: &'a Connector) -> Api<'a> {
@@ -197,14 +171,9 @@ impl EcrSettings {
         if !is_region {
             return Err(InvalidEcrLogin::Region);
         }
-        let token = self.key.session_token.as_ref().map(Secret::expose);
-        let parts = [
-            Some(self.key.id.as_str()),
-            Some(self.key.secret.expose()),
-            token,
-        ];
-        let is_part = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_graphic());
-        if !parts.into_iter().flatten().all(is_part) {
+        if let AwsKeys::Fixed(key) = &self.keys
+            && !key.is_sendable()
+        {
             return Err(InvalidEcrLogin::Key);
         }
         match &self.endpoint {
@@ -218,12 +187,16 @@ impl EcrSettings {
         Url::parse(&text).map_err(|_| InvalidEcrLogin::Region)
     }
 
-    /// Gives the domain of the region's part of Amazon: China has one of its own.
     fn domain(&self) -> &'static str {
-        match self.region.starts_with("cn-") {
-            true => "amazonaws.com.cn",
-            false => "amazonaws.com",
-        }
+        domain_of(&self.region)
+    }
+}
+
+/// Gives the domain of a region's part of Amazon: China has one of its own.
+pub(super) fn domain_of(region: &str) -> &'static str {
+    match region.starts_with("cn-") {
+        true => "amazonaws.com.cn",
+        false => "amazonaws.com",
     }
 }
 
@@ -239,16 +212,21 @@ fn is_endpoint(url: &Url) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::AccessKey;
+
+    fn key() -> AccessKey {
+        AccessKey {
+            id: "AKID".to_owned(),
+            secret: Secret::new("geheim"),
+            session_token: Some(Secret::new("sitzung")),
+        }
+    }
 
     fn settings() -> EcrSettings {
         EcrSettings {
             region: "eu-central-1".to_owned(),
             account: "123456789012".to_owned(),
-            key: AccessKey {
-                id: "AKID".to_owned(),
-                secret: Secret::new("geheim"),
-                session_token: Some(Secret::new("sitzung")),
-            },
+            keys: key().into(),
             endpoint: None,
             create_repository: false,
         }
@@ -292,10 +270,34 @@ mod tests {
                 |s| s.region = "evil.example/".to_owned(),
                 InvalidEcrLogin::Region,
             ),
-            (|s| s.key.id = String::new(), InvalidEcrLogin::Key),
-            (|s| s.key.secret = Secret::new("a\nb"), InvalidEcrLogin::Key),
             (
-                |s| s.key.session_token = Some(Secret::new("")),
+                |s| {
+                    s.keys = AccessKey {
+                        id: String::new(),
+                        ..key()
+                    }
+                    .into()
+                },
+                InvalidEcrLogin::Key,
+            ),
+            (
+                |s| {
+                    s.keys = AccessKey {
+                        secret: Secret::new("a\nb"),
+                        ..key()
+                    }
+                    .into()
+                },
+                InvalidEcrLogin::Key,
+            ),
+            (
+                |s| {
+                    s.keys = AccessKey {
+                        session_token: Some(Secret::new("")),
+                        ..key()
+                    }
+                    .into()
+                },
                 InvalidEcrLogin::Key,
             ),
             (
@@ -322,10 +324,8 @@ mod tests {
     #[test]
     fn nothing_shows_a_secret() {
         let login = EcrLogin::new(settings()).unwrap();
-        *login.password() = Some(Password {
-            credential: Credential::password("AWS", "passwort"),
-            use_until: Utc::now(),
-        });
+        let password = Credential::password("AWS", "passwort");
+        login.0.password.keep(password, Utc::now());
         let shown = format!(
             "{login:?} {:?} {:?}",
             settings(),

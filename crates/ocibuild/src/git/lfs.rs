@@ -1,0 +1,471 @@
+//! Files that a repository keeps with Git LFS: what Git has checked out of them is a
+//! pointer of three lines, which is replaced by the content that it names. Contents come
+//! from the server of the repository, or from where that server leads, and are believed by
+//! their digest only.
+//!
+//! Rules: git-lfs, "Pointer file", "Batch API" and "Basic Transfer". A pointer that stays
+//! would go into an image as if it were the file, so one whose content cannot be had is an
+//! error.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use ocibuild_registry::{Hasher, Secret};
+use reqwest::blocking::{Client, RequestBuilder, Response};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use super::Session;
+use super::error::{GitError, host_and_port, public_url};
+use super::remote::{Endpoint, configure};
+use super::tree::for_each_entry;
+use crate::net::redirect_target;
+
+const VERSION: &[u8] = b"version https://git-lfs.github.com/spec/v1\n";
+/// Larger files are no pointers.
+const LARGEST_POINTER: u64 = 1024;
+const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/vnd.git-lfs+json");
+const CONFIG: &str = ".lfsconfig";
+const LARGEST_CONFIG: u64 = 64 * 1024;
+/// Files that are asked for at once, and that are loaded at once.
+const BATCH: usize = 100;
+const AT_ONCE: usize = 4;
+const LARGEST_ANSWER: u64 = 4 << 20;
+const MAX_REDIRECTS: usize = 5;
+const BUFFER: usize = 256 * 1024;
+
+/// A file in whose place a pointer stands.
+struct Pointer {
+    file: PathBuf,
+    /// How an error names it.
+    shown: String,
+    object: Object,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+struct Object {
+    oid: String,
+    size: u64,
+}
+
+#[derive(Serialize)]
+struct Question<'a> {
+    operation: &'a str,
+    transfers: [&'a str; 1],
+    hash_algo: &'a str,
+    objects: Vec<&'a Object>,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    objects: Vec<Found>,
+}
+
+#[derive(Deserialize)]
+struct Found {
+    oid: String,
+    #[serde(default)]
+    actions: Actions,
+    error: Option<Refused>,
+}
+
+#[derive(Deserialize, Default)]
+struct Actions {
+    download: Option<Action>,
+}
+
+#[derive(Deserialize, Clone)]
+struct Action {
+    href: String,
+    #[serde(default)]
+    header: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+struct Refused {
+    code: u16,
+}
+
+/// Replaces the pointers in a checked-out tree, and nothing in the trees of submodules,
+/// which come later.
+pub(super) fn replace_pointers(
+    session: &Session<'_>,
+    endpoint: &Endpoint,
+    root: &Path,
+) -> Result<(), GitError> {
+    let pointers = find(root)?;
+    if pointers.is_empty() {
+        return Ok(());
+    }
+    let url = server(endpoint, root)?;
+    session.policy.check(&url)?;
+    let client = Lfs { session, url };
+    for batch in pointers.chunks(BATCH) {
+        session.retry(&client.url, || client.load(batch))?;
+    }
+    Ok(())
+}
+
+/// Finds the files that are pointers.
+fn find(root: &Path) -> Result<Vec<Pointer>, GitError> {
+    let mut pointers = Vec::new();
+    for_each_entry(root, &mut |path, metadata| {
+        if !metadata.is_file() || metadata.len() >= LARGEST_POINTER {
+            return Ok(());
+        }
+        let bytes = fs::read(path).map_err(GitError::io(path))?;
+        if let Some(object) = parse(&bytes) {
+            let shown = path.strip_prefix(root).unwrap_or(path);
+            pointers.push(Pointer {
+                shown: shown.display().to_string(),
+                file: path.to_owned(),
+                object,
+            });
+        }
+        Ok(())
+    })?;
+    Ok(pointers)
+}
+
+fn parse(bytes: &[u8]) -> Option<Object> {
+    let text = std::str::from_utf8(bytes.strip_prefix(VERSION)?).ok()?;
+    let field = |name: &str| {
+        let mut lines = text.lines();
+        lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
+    };
+    let oid = field("oid")?.strip_prefix("sha256:")?;
+    let is_hex = oid.len() == 64 && oid.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    is_hex.then_some(())?;
+    Some(Object {
+        oid: oid.to_owned(),
+        size: field("size")?.parse().ok()?,
+    })
+}
+
+/// Finds the server: the one that the repository names, else the repository's own.
+fn server(endpoint: &Endpoint, root: &Path) -> Result<Url, GitError> {
+    let invalid = |url: &str| GitError::InvalidUrl {
+        url: url.to_owned(),
+        reason: "it is not the address of a Git LFS server".to_owned(),
+    };
+    if let Some(text) = configured(root)? {
+        let url = super::source::parse_http_url(&text)?;
+        return match public_url(&url) == url.as_str() {
+            true => Ok(url),
+            false => Err(invalid(&public_url(&url))),
+        };
+    }
+    let mut url = endpoint.url.clone();
+    let path = url.path().trim_end_matches('/').to_owned();
+    let path = match path.ends_with(".git") {
+        true => path,
+        false => format!("{path}.git"),
+    };
+    url.set_path(&format!("{path}/info/lfs"));
+    Ok(url)
+}
+
+/// Reads `lfs.url` of `.lfsconfig`, which has the form of Git's configuration.
+fn configured(root: &Path) -> Result<Option<String>, GitError> {
+    let path = root.join(CONFIG);
+    let is_file = path
+        .symlink_metadata()
+        .is_ok_and(|m| m.is_file() && m.len() < LARGEST_CONFIG);
+    if !is_file {
+        return Ok(None);
+    }
+    let text = fs::read_to_string(&path).map_err(GitError::io(&path))?;
+    let mut in_section = false;
+    for line in text.lines().map(str::trim) {
+        if let Some(section) = line.strip_prefix('[') {
+            in_section = section
+                .trim_end_matches(']')
+                .trim()
+                .eq_ignore_ascii_case("lfs");
+        } else if let (true, Some((name, value))) = (in_section, line.split_once('='))
+            && name.trim().eq_ignore_ascii_case("url")
+        {
+            return Ok(Some(value.trim().trim_matches('"').to_owned()));
+        }
+    }
+    Ok(None)
+}
+
+struct Lfs<'a> {
+    session: &'a Session<'a>,
+    url: Url,
+}
+
+impl Lfs<'_> {
+    /// Loads the contents of some pointers, several at once. What an attempt before this one
+    /// has replaced is not loaded again.
+    fn load(&self, pointers: &[Pointer]) -> Result<(), GitError> {
+        let left: Vec<&Pointer> = pointers.iter().filter(|pointer| pointer.stands()).collect();
+        if left.is_empty() {
+            return Ok(());
+        }
+        let actions = self.ask(&left)?;
+        let next = AtomicUsize::new(0);
+        let work = || -> Result<(), GitError> {
+            while let Some(pointer) = left.get(next.fetch_add(1, Ordering::Relaxed)) {
+                self.session.watch.check()?;
+                let action = actions.get(&pointer.object.oid);
+                let action =
+                    action.ok_or_else(|| pointer.missing("the server does not say where it is"))?;
+                self.replace(pointer, action)?;
+            }
+            Ok(())
+        };
+        std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..AT_ONCE.min(left.len()))
+                .map(|_| scope.spawn(work))
+                .collect();
+            let mut results = workers.into_iter().map(|worker| worker.join());
+            results.try_for_each(|result| {
+                result.unwrap_or_else(|_| Err(left[0].missing("loading it ended badly")))
+            })
+        })
+    }
+
+    /// Asks where contents are.
+    fn ask(&self, pointers: &[&Pointer]) -> Result<BTreeMap<String, Action>, GitError> {
+        let mut objects: Vec<&Object> = pointers.iter().map(|pointer| &pointer.object).collect();
+        objects.sort();
+        objects.dedup();
+        let body = serde_json::to_vec(&Question {
+            operation: "download",
+            transfers: ["basic"],
+            hash_algo: "sha256",
+            objects,
+        });
+        let url = format!("{}/objects/batch", self.url);
+        let request = self.client(&self.url)?.post(url);
+        let request = self.authorized(request, &self.url);
+        let request = request
+            .header(ACCEPT, MEDIA_TYPE)
+            .header(CONTENT_TYPE, MEDIA_TYPE);
+        let response = send(request.body(body.unwrap_or_default()), &self.url)?;
+        let status = response.status().as_u16();
+        let shown = public_url(&self.url);
+        match status {
+            200 => {}
+            401 | 403 => {
+                return Err(GitError::AccessRefused {
+                    token_sent: self.authorization(&self.url).is_some(),
+                    url: shown,
+                    status,
+                });
+            }
+            404 | 410 | 501 => return Err(pointers[0].missing("its server has no Git LFS")),
+            status => return Err(GitError::Status { url: shown, status }),
+        }
+        let mut bytes = Vec::new();
+        let read = response.take(LARGEST_ANSWER).read_to_end(&mut bytes);
+        read.map_err(|_| pointers[0].broken())?;
+        let answer: Answer = serde_json::from_slice(&bytes)
+            .map_err(|_| pointers[0].missing("the answer of its server is not one of Git LFS"))?;
+        self.actions(answer, pointers)
+    }
+
+    fn actions(
+        &self,
+        answer: Answer,
+        pointers: &[&Pointer],
+    ) -> Result<BTreeMap<String, Action>, GitError> {
+        let mut actions = BTreeMap::new();
+        for found in answer.objects {
+            let asked = pointers
+                .iter()
+                .find(|pointer| pointer.object.oid == found.oid);
+            let Some(pointer) = asked else {
+                continue;
+            };
+            match (found.error, found.actions.download) {
+                (Some(Refused { code }), _) => {
+                    return Err(match code {
+                        404 | 410 => pointer.missing("its server does not have it"),
+                        429 | 500.. => GitError::Status {
+                            url: public_url(&self.url),
+                            status: code,
+                        },
+                        _ => pointer.missing("its server refuses it"),
+                    });
+                }
+                (None, Some(action)) => {
+                    actions.insert(found.oid, action);
+                }
+                (None, None) => {}
+            }
+        }
+        Ok(actions)
+    }
+
+    /// Puts the content into the place of a pointer; it keeps the mode of the file.
+    fn replace(&self, pointer: &Pointer, action: &Action) -> Result<(), GitError> {
+        let folder = pointer.file.parent().unwrap_or(Path::new("."));
+        let at = |error: std::io::Error| GitError::io(&pointer.file)(error);
+        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(at)?;
+        let mut response = self.open(pointer, action)?;
+        let mut hasher = Hasher::sha256();
+        let (mut length, mut buffer) = (0, vec![0; BUFFER]);
+        loop {
+            self.session.watch.check()?;
+            let count = response.read(&mut buffer).map_err(|_| pointer.broken())?;
+            if count == 0 {
+                break;
+            }
+            length += count as u64;
+            self.session.budget.receive(count as u64);
+            let excess = self.session.budget.check();
+            excess.map_err(|_| pointer.missing("it is too large"))?;
+            if length > pointer.object.size {
+                return Err(pointer.missing("it is larger than its pointer says"));
+            }
+            hasher.update(&buffer[..count]);
+            file.write_all(&buffer[..count]).map_err(at)?;
+        }
+        if length < pointer.object.size {
+            return Err(pointer.broken());
+        }
+        if hasher.finish().hex() != pointer.object.oid {
+            return Err(pointer.missing("what its server sends has another digest"));
+        }
+        let mode = fs::metadata(&pointer.file).map_err(at)?.permissions();
+        file.as_file().set_permissions(mode).map_err(at)?;
+        file.persist(&pointer.file)
+            .map_err(|failed| at(failed.error))?;
+        Ok(())
+    }
+
+    /// Asks for a content, along redirects. The headers that the server wants to see are
+    /// shown to the one that it named and to no other.
+    fn open(&self, pointer: &Pointer, action: &Action) -> Result<Response, GitError> {
+        let first = Url::parse(&action.href);
+        let first = first.map_err(|_| pointer.missing("the server names no URL for it"))?;
+        let mut url = first.clone();
+        for _ in 0..=MAX_REDIRECTS {
+            self.session.policy.check(&url)?;
+            let mut request = self.client(&url)?.get(url.clone());
+            if url.origin() == first.origin() {
+                request = request.headers(headers(&action.header));
+            }
+            if !action
+                .header
+                .keys()
+                .any(|name| name.eq_ignore_ascii_case("authorization"))
+            {
+                request = self.authorized(request, &url);
+            }
+            let response = send(request, &url)?;
+            match response.status().as_u16() {
+                200 => return Ok(response),
+                301 | 302 | 303 | 307 | 308 => {
+                    let target = redirect_target(response.headers(), &url);
+                    url = target.map_err(|bad| GitError::Redirect {
+                        url: public_url(&url),
+                        target: bad.target.as_ref().map(public_url).unwrap_or_default(),
+                        reason: bad.reason,
+                    })?;
+                }
+                404 | 410 => return Err(pointer.missing("its server does not have it")),
+                401 | 403 => return Err(pointer.missing("its server refuses access")),
+                status => {
+                    let url = public_url(&url);
+                    return Err(GitError::Status { url, status });
+                }
+            }
+        }
+        Err(pointer.missing("its server redirects too often"))
+    }
+
+    fn client(&self, url: &Url) -> Result<Client, GitError> {
+        let tls = self.session.tls.for_url(url).map_err(GitError::Tls)?;
+        let addresses = self.session.policy.permitted_addresses();
+        configure(Client::builder(), tls, addresses, &self.session.budget)
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .map_err(GitError::Client)
+    }
+
+    fn authorization(&self, url: &Url) -> Option<&Secret> {
+        let credentials = self.session.credentials.as_ref()?;
+        credentials.header_for(url)
+    }
+
+    fn authorized(&self, request: RequestBuilder, url: &Url) -> RequestBuilder {
+        match self.authorization(url) {
+            Some(value) => request.header(AUTHORIZATION, value.expose()),
+            None => request,
+        }
+    }
+}
+
+fn send(request: RequestBuilder, url: &Url) -> Result<Response, GitError> {
+    request.send().map_err(|source| GitError::Unreachable {
+        host: host_and_port(url),
+        source: source.without_url(),
+    })
+}
+
+/// Takes what can be a header, as secrets.
+fn headers(named: &BTreeMap<String, String>) -> HeaderMap {
+    let pair = |(name, value): (&String, &String)| {
+        let mut value = HeaderValue::try_from(value).ok()?;
+        value.set_sensitive(true);
+        Some((HeaderName::try_from(name).ok()?, value))
+    };
+    named.iter().filter_map(pair).collect()
+}
+
+impl Pointer {
+    /// Tells whether the pointer is still there.
+    fn stands(&self) -> bool {
+        let bytes = fs::read(&self.file).unwrap_or_default();
+        parse(&bytes).as_ref() == Some(&self.object)
+    }
+
+    fn missing(&self, reason: &'static str) -> GitError {
+        GitError::Lfs {
+            path: self.shown.clone(),
+            reason,
+            is_transient: false,
+        }
+    }
+
+    fn broken(&self) -> GitError {
+        GitError::Lfs {
+            path: self.shown.clone(),
+            reason: "the connection broke off",
+            is_transient: true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pointers_are_told_from_files() {
+        let oid = "4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393";
+        let pointer =
+            format!("version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize 12345\n");
+        let object = parse(pointer.as_bytes()).unwrap();
+        assert_eq!((object.oid.as_str(), object.size), (oid, 12345));
+        for other in [
+            "",
+            "version https://git-lfs.github.com/spec/v1\n",
+            &pointer.replace("v1", "v2"),
+            &pointer.replace("4d7a", "4D7A"),
+            &pointer.replace("sha256", "md5"),
+            &pointer.replace("12345", "-1"),
+            &format!("# {pointer}"),
+        ] {
+            assert_eq!(parse(other.as_bytes()), None, "{other}");
+        }
+    }
+}
