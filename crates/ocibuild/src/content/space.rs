@@ -97,6 +97,16 @@ enum Limit {
     Free(u64),
 }
 
+impl Limit {
+    /// Gives how much more goes than has to, so that the next write finds room.
+    fn slack(self) -> u64 {
+        match self {
+            Self::Store(bytes) => bytes / 20,
+            Self::Free(_) => 1 << 20,
+        }
+    }
+}
+
 impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -161,26 +171,28 @@ impl ContentStore {
         }
     }
 
+    /// Lets the longest unused things go until there is room. Others write meanwhile, so what
+    /// went may be used up again.
     fn make_room(&self, bytes: u64) -> Result<(), Error> {
-        let Some(lack) = self.lack(bytes)? else {
-            return Ok(());
-        };
-        let used = self.bytes_on_disk();
-        let prune = Prune {
-            keep_bytes: Some(used.saturating_sub(lack.bytes)),
-            ..Prune::default()
-        };
-        let remover: Remover<'_> = &*self.0.space.remover;
-        let pruned = self.prune(&prune, remover)?;
-        tracing::info!(bytes = pruned.bytes(), "made room in the store");
-        match self.lack(bytes)? {
-            None => Ok(()),
-            Some(lack) => Err(Error::Full {
-                wanted: bytes,
-                missing: lack.bytes,
-                limit: lack.limit.to_string(),
-            }),
+        while let Some(lack) = self.lack(bytes)? {
+            let used = self.bytes_on_disk();
+            let going = lack.bytes.saturating_add(lack.limit.slack());
+            let prune = Prune {
+                keep_bytes: Some(used.saturating_sub(going)),
+                ..Prune::default()
+            };
+            let remover: Remover<'_> = &*self.0.space.remover;
+            let pruned = self.prune(&prune, remover)?;
+            tracing::info!(bytes = pruned.bytes(), "made room in the store");
+            if pruned.bytes() == 0 && self.lack(bytes)?.is_some() {
+                return Err(Error::Full {
+                    wanted: bytes,
+                    missing: lack.bytes,
+                    limit: lack.limit.to_string(),
+                });
+            }
         }
+        Ok(())
     }
 
     /// Gives what is missing for so many more bytes.
