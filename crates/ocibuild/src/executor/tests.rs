@@ -163,7 +163,7 @@ fn privileged_proc_and_dev_are_the_commands_own_without_namespaces() {
     for site in sites().into_iter().filter(|site| !site.has_namespaces()) {
         let room = Room::new(site);
         let script = "
-            cat /proc/1/environ 2>/dev/null && echo leaked; readlink /proc/self/exe /proc/self/cwd
+            cat /proc/1/environ 2>/dev/null && echo leaked; readlink /proc/self/exe; readlink /proc/self/cwd
             ls /dev | sort | tr '\\n' ' '; echo; echo x > /dev/null; head -c 3 /dev/zero | wc -c
             echo shared > /dev/shm/a; cat /dev/shm/a; echo via-fd | cat /dev/fd/0
             awk '{ print $2 }' /proc/mounts | head -2; echo no > /proc/sys/kernel/hostname || echo locked
