@@ -20,6 +20,7 @@ use rustix::thread::{UnshareFlags, set_thread_groups, set_thread_res_gid, set_th
 
 use super::error::{Attempt, Failure};
 use super::ground::Ground;
+use super::listener;
 use super::supervise::Report;
 use super::supervisor::View;
 use super::tree::Tree;
@@ -85,7 +86,8 @@ fn prepare_and_exec(
         Ground::Plain(tree) => confine_to(tree)?,
     }
     if settings.supervised {
-        hand_over_calls(spec, ground, helper)?;
+        let rules = ground.plan(spec)?.rules();
+        listener::hand_over(spec.sync, rules, helper)?;
     } else {
         // While there is still CAP_SYS_ADMIN: without it the kernel would want
         // `no_new_privs`, and sudo would break.
@@ -216,15 +218,6 @@ fn record_owner(path: &Path, user: &User) -> Result<(), Failure> {
     ownership::write(&directory, &record)
         .map_err(|error| error.errno())
         .attempt("fsetxattr", path.display())
-}
-
-/// Lets the helper answer calls; there is nothing that this process may still have to do
-/// without it.
-fn hand_over_calls(spec: &RunSpec, ground: &Ground, helper: &UnixStream) -> Result<(), Failure> {
-    let rules = ground.plan(spec)?.rules();
-    let listener = seccomp::confine_supervised(spec.sync, &rules)
-        .attempt("seccomp", "SECCOMP_FILTER_FLAG_NEW_LISTENER")?;
-    wire::send(helper, &Report::Listening, Some(listener.as_fd())).attempt("write", "the listener")
 }
 
 /// Gives the command nothing to read, and its output pipes to its user, who may open

@@ -32,6 +32,7 @@ mod ground;
 mod helper;
 mod host;
 pub(crate) mod init;
+mod listener;
 mod mounts;
 mod namespaces;
 mod notes;

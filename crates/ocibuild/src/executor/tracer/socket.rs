@@ -41,6 +41,9 @@ pub(super) fn decide(
         registers.argument(argument),
         registers.argument(argument + 1),
     );
+    if purpose == Use::Reach {
+        supervisor.check_address(thread, address, length as u32)?;
+    }
     let memory = Memory::of(thread).map_err(|_| Errno::SRCH)?;
     let Some(path) = read_path(&memory, address, length as u32 as usize)? else {
         return Ok(Decision::Pass);
