@@ -269,7 +269,7 @@ fn confine_to(tree: &Tree) -> Result<(), Failure> {
         chroot(tree.path()).attempt("chroot", "the root")?;
         chdir("/").attempt("chdir", "/")?;
     }
-    caps::keep_for(tree.view(), tree.owners())?;
+    caps::keep_for(tree.owners())?;
     confine::to_files(&confine::rules(&reachable))
 }
 

@@ -539,8 +539,8 @@ fn privileged_programs_are_those_of_the_root() {
             nested a; script b; plain c
             bash -c 'readlink /proc/$$/exe; exec -a other bash -c \"echo \\$0; exec readlink /proc/self/exe\" zero'
             cd /bin; ./script d; bash -c 'cat <(echo substituted)'
-            cp bash /tmp/copy; /tmp/copy -c 'echo copied; readlink /proc/$$/exe'
-            cp busybox /tmp/copy; /tmp/copy echo replaced; rm /tmp/copy";
+            mkdir /tmp/a; cp bash /tmp/a/echo; /tmp/a/echo -c 'echo copied; readlink /proc/$$/exe; :'
+            cp busybox /tmp/a/echo; /tmp/a/echo replaced; rm -r /tmp/a";
         let outcome = room.run(&room.script(script));
         assert_eq!(
             outcome.text().lines().collect::<Vec<_>>(),
@@ -557,7 +557,7 @@ fn privileged_programs_are_those_of_the_root() {
                 "script",
                 "substituted",
                 "copied",
-                "/tmp/copy",
+                "/tmp/a/echo",
                 "replaced",
             ],
             "{site:?} {}",
