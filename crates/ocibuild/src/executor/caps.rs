@@ -7,7 +7,7 @@ use rustix::thread::{
 };
 
 use super::error::{Attempt, Failure};
-use super::supervisor::{Owners, View};
+use super::supervisor::Owners;
 
 /// What root has in a container unless more or less was asked for; `0xa80425fb`.
 pub(super) const DEFAULT: CapabilitySet = CapabilitySet::CHOWN
@@ -51,25 +51,19 @@ fn limit_bounding_set_to(kept: CapabilitySet) -> Result<(), Failure> {
 ///
 /// Without SYS_CHROOT it cannot leave the tree, without SETUID it stays a process that the
 /// supervisor can reach, and without SETPCAP what it has is all that it gets.
-pub(super) fn keep_for(view: View, owners: Owners) -> Result<(), Failure> {
-    let always = CapabilitySet::NET_BIND_SERVICE | CapabilitySet::NET_RAW;
-    let wanted = always
-        | match (view, owners) {
-            // The kernel decides about its files.
-            (View::Mounts | View::Chroot, _) => {
-                CapabilitySet::CHOWN
-                    | CapabilitySet::DAC_OVERRIDE
-                    | CapabilitySet::FOWNER
-                    | CapabilitySet::FSETID
-                    | CapabilitySet::MKNOD
-                    | CapabilitySet::SETFCAP
-                    | CapabilitySet::KILL
-                    | CapabilitySet::AUDIT_WRITE
-            }
-            // It enters directories and executes programs of other users.
-            (View::Translated, Owners::Real) => CapabilitySet::DAC_OVERRIDE,
-            (View::Translated, Owners::Recorded) => CapabilitySet::empty(),
-        };
+pub(super) fn keep_for(owners: Owners) -> Result<(), Failure> {
+    let mut wanted = CapabilitySet::NET_BIND_SERVICE | CapabilitySet::NET_RAW;
+    if owners == Owners::Real {
+        // Files belong to users that its processes are not.
+        wanted |= CapabilitySet::CHOWN
+            | CapabilitySet::DAC_OVERRIDE
+            | CapabilitySet::FOWNER
+            | CapabilitySet::FSETID
+            | CapabilitySet::MKNOD
+            | CapabilitySet::SETFCAP
+            | CapabilitySet::KILL
+            | CapabilitySet::AUDIT_WRITE;
+    }
     let had = capabilities(None).attempt("capget", "this process")?;
     let held = had.permitted & wanted;
     if had.effective.contains(CapabilitySet::SETPCAP) {

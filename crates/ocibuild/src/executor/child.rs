@@ -7,7 +7,7 @@
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
@@ -274,7 +274,7 @@ fn confine_to(tree: &Tree) -> Result<(), Failure> {
         chroot(tree.path()).attempt("chroot", "the root")?;
         chdir("/").attempt("chdir", "/")?;
     }
-    caps::keep_for(tree.view(), tree.owners())?;
+    caps::keep_for(tree.owners())?;
     confine::to_files(&confine::rules(&reachable))
 }
 

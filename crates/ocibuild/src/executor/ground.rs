@@ -15,7 +15,7 @@ pub(super) enum Ground {
     /// An overlay in a mount namespace of the helper's.
     Mounted(Root),
     /// A directory of its own.
-    Plain(Tree),
+    Plain(Box<Tree>),
 }
 
 impl Ground {
@@ -34,7 +34,7 @@ impl Ground {
                 Ok(Self::Mounted(root))
             }
             Engine::Chroot | Engine::Emulation => {
-                Ok(Self::Plain(Tree::prepare(spec, settings, pool)?))
+                Ok(Self::Plain(Box::new(Tree::prepare(spec, settings, pool)?)))
             }
         }
     }

@@ -115,7 +115,7 @@ fn file_system(path: &Path) -> String {
     let kind = match statfs(path) {
         Ok(found) => FILE_SYSTEMS
             .iter()
-            .find(|(number, _)| *number == found.f_type as i64)
+            .find(|(number, _)| *number == found.f_type)
             .map_or_else(
                 || format!("file system {:x}", found.f_type),
                 |(_, name)| (*name).to_owned(),

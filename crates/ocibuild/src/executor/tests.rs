@@ -163,7 +163,7 @@ fn privileged_proc_and_dev_are_the_commands_own_without_namespaces() {
     for site in sites().into_iter().filter(|site| !site.has_namespaces()) {
         let room = Room::new(site);
         let script = "
-            cat /proc/1/environ 2>/dev/null && echo leaked; readlink /proc/self/exe /proc/self/cwd
+            cat /proc/1/environ 2>/dev/null && echo leaked; readlink /proc/self/exe; readlink /proc/self/cwd
             ls /dev | sort | tr '\\n' ' '; echo; echo x > /dev/null; head -c 3 /dev/zero | wc -c
             echo shared > /dev/shm/a; cat /dev/shm/a; echo via-fd | cat /dev/fd/0
             awk '{ print $2 }' /proc/mounts | head -2; echo no > /proc/sys/kernel/hostname || echo locked
@@ -539,8 +539,8 @@ fn privileged_programs_are_those_of_the_root() {
             nested a; script b; plain c
             bash -c 'readlink /proc/$$/exe; exec -a other bash -c \"echo \\$0; exec readlink /proc/self/exe\" zero'
             cd /bin; ./script d; bash -c 'cat <(echo substituted)'
-            cp bash /tmp/copy; /tmp/copy -c 'echo copied; readlink /proc/$$/exe'
-            cp busybox /tmp/copy; /tmp/copy echo replaced; rm /tmp/copy";
+            mkdir /tmp/a; cp bash /tmp/a/echo; /tmp/a/echo -c 'echo copied; readlink /proc/$$/exe; :'
+            cp busybox /tmp/a/echo; /tmp/a/echo replaced; rm -r /tmp/a";
         let outcome = room.run(&room.script(script));
         assert_eq!(
             outcome.text().lines().collect::<Vec<_>>(),
@@ -557,7 +557,7 @@ fn privileged_programs_are_those_of_the_root() {
                 "script",
                 "substituted",
                 "copied",
-                "/tmp/copy",
+                "/tmp/a/echo",
                 "replaced",
             ],
             "{site:?} {}",

@@ -49,7 +49,7 @@ pub(in super::super) enum Stop {
     /// A new thread or process stands still before its first instruction.
     Born,
     /// A signal stopped its whole group.
-    GroupStop,
+    Halted,
     /// A signal is about to be delivered to it.
     Signal(i32),
 }
@@ -113,7 +113,7 @@ fn explain(pid: Pid, status: i32) -> rustix::io::Result<Stop> {
         }
         libc::PTRACE_EVENT_EXEC => Stop::Program(event_process(pid)?),
         EVENT_STOP if signal == libc::SIGTRAP => Stop::Born,
-        EVENT_STOP => Stop::GroupStop,
+        EVENT_STOP => Stop::Halted,
         _ => Stop::Signal(0),
     })
 }

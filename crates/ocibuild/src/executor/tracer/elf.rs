@@ -88,7 +88,7 @@ fn script(line: &[u8], is_all: bool) -> Program {
     let is_blank = |byte: &u8| *byte == b' ' || *byte == b'\t';
     let text = line.get(..end.unwrap_or(line.len())).unwrap_or_default();
     let text = trim(text, is_blank);
-    let (name, rest) = match text.iter().position(|byte| is_blank(byte)) {
+    let (name, rest) = match text.iter().position(is_blank) {
         Some(space) => text.split_at(space),
         // A name that may go on beyond what the kernel reads is none.
         None if end.is_none() && !is_all => return Program::Plain,

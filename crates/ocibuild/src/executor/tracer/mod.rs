@@ -124,7 +124,7 @@ impl Tracer {
                 Ok(())
             }
             Stop::Born => sys::resume(thread, Resume::Run(None)),
-            Stop::GroupStop => sys::resume(thread, Resume::Listen),
+            Stop::Halted => sys::resume(thread, Resume::Listen),
             Stop::Signal(signal) => self.signal(thread, signal),
         }
     }
