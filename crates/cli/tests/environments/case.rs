@@ -1,0 +1,151 @@
+//! A case: a folder of `testdata/sandbox` with a `Dockerfile`, what is expected of it
+//! (`expect`, see `expectation`), and as it needs them the files of `context`, the shell script
+//! `prepare.sh` for what Git cannot hold, and `options` with a flag and its value a line.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::environment::{Environment, Run};
+use crate::expectation::Expectation;
+use crate::picture::Picture;
+use crate::place::{BASES, Place, WANTED};
+
+/// One case.
+pub(crate) struct Case {
+    pub(crate) name: String,
+    folder: PathBuf,
+}
+
+/// How a build ended.
+pub(crate) struct Ended {
+    pub(crate) succeeded: bool,
+    /// The digest of the image.
+    pub(crate) out: String,
+    /// Everything else.
+    pub(crate) said: String,
+}
+
+/// What came of a case in one environment.
+pub(crate) struct Outcome {
+    /// The image, or why there is none.
+    pub(crate) image: Result<Picture, String>,
+    pub(crate) said: String,
+}
+
+impl Case {
+    /// Those that are wanted, by name.
+    pub(crate) fn all() -> Vec<Self> {
+        let folder = testdata();
+        let mut cases: Vec<Self> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.is_dir())
+            .map(|folder| Self {
+                name: folder.file_name().unwrap().to_str().unwrap().to_owned(),
+                folder,
+            })
+            .filter(|case| case.name.starts_with(WANTED.as_str()))
+            .collect();
+        cases.sort_by(|one, other| one.name.cmp(&other.name));
+        assert!(!cases.is_empty(), "no case begins with {:?}", *WANTED);
+        cases
+    }
+
+    /// What is expected of it.
+    pub(crate) fn expectation(&self) -> Expectation {
+        let file = self.folder.join("expect");
+        let text = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        Expectation::parse(&text).unwrap_or_else(|problem| panic!("{}: {problem}", file.display()))
+    }
+
+    /// Builds it in an environment.
+    pub(crate) fn outcome(&self, place: &Place, environment: Environment) -> Outcome {
+        let context = place.data().join("cases").join(&self.name);
+        let ended = build(place, environment, &self.name, &context, &self.options(&context));
+        let image = match ended.succeeded {
+            true => Ok(Picture::read(
+                &place.volume(environment).join("store"),
+                ended.out.trim(),
+                place.base_layers(),
+            )),
+            false => Err(ended.said.clone()),
+        };
+        Outcome { image, said: ended.said }
+    }
+
+    /// Lines of a flag and its value, in which `$CONTEXT` is where the context lies.
+    fn options(&self, context: &Path) -> Vec<String> {
+        let text = fs::read_to_string(self.folder.join("options")).unwrap_or_default();
+        let text = text.replace("$CONTEXT", context.to_str().unwrap());
+        let parts = text.lines().flat_map(|line| line.splitn(2, ' '));
+        parts.map(str::to_owned).collect()
+    }
+
+    fn lay_out(&self, context: &Path) {
+        fs::create_dir_all(context).unwrap();
+        let shell = |script: &str, arguments: &[&Path]| {
+            let mut command = Command::new("sh");
+            command.args(["-ec", script, "sh"]).args(arguments).current_dir(context);
+            assert!(command.status().unwrap().success(), "{}", self.name);
+        };
+        if self.folder.join("context").exists() {
+            shell("cp -a \"$1\" .", &[&self.folder.join("context/.")]);
+        }
+        fs::copy(self.folder.join("Dockerfile"), context.join("Dockerfile")).unwrap();
+        if self.folder.join("prepare.sh").exists() {
+            shell(". \"$1\"", &[&self.folder.join("prepare.sh")]);
+        }
+        // Every environment reads it.
+        shell("chmod -R a+rX .", &[]);
+    }
+}
+
+/// Makes the contexts of all cases.
+pub(crate) fn lay_out_all(folder: &Path) {
+    for case in Case::all() {
+        case.lay_out(&folder.join(&case.name));
+    }
+}
+
+/// Builds a context with the base images of the place.
+pub(crate) fn build(place: &Place, environment: Environment, name: &str, context: &Path, more: &[String]) -> Ended {
+    let mut command = build_command(place, environment, name, context, more);
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    Ended {
+        succeeded: output.status.success(),
+        out: String::from_utf8_lossy(&output.stdout).into_owned(),
+        said: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// The command that builds a context.
+pub(crate) fn build_command(
+    place: &Place,
+    environment: Environment,
+    name: &str,
+    context: &Path,
+    more: &[String],
+) -> Command {
+    let mut arguments: Vec<String> = ["build", "--progress=plain", "--root"].map(str::to_owned).into();
+    arguments.push(place.volume(environment).join("store").display().to_string());
+    let data = place.data();
+    for base in BASES {
+        let layout = data.join("bases").join(base);
+        if layout.exists() {
+            arguments.push(format!("--build-context={base}=oci-layout://{}:1", layout.display()));
+        }
+    }
+    arguments.push(format!("--build-context=wheels={}", data.join("wheels").display()));
+    arguments.push(format!("--build-arg=MIRROR={}", place.mirror()));
+    arguments.extend(more.iter().cloned());
+    arguments.push(context.display().to_string());
+    let name = format!("{}-{name}", environment.name());
+    let run = Run { name: &name, arguments: &arguments, variables: &[] };
+    environment.command(place, &run)
+}
+
+/// The folder of the cases.
+pub(crate) fn testdata() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/sandbox")
+}
