@@ -96,7 +96,10 @@ fn fetch_packages(folder: &Path) -> Result<(), String> {
     let mut command = Command::new("mmdebstrap");
     command
         .args(["--quiet", "--variant=minbase"])
-        .args(["--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/locale/*"])
+        .args([
+            "--dpkgopt=path-exclude=/usr/share/doc/*",
+            "--dpkgopt=path-exclude=/usr/share/locale/*",
+        ])
         .args(["--customize-hook", &install, "--customize-hook", &copy])
         .arg(SUITE)
         .arg(folder.join("debian.tar"))
@@ -106,7 +109,11 @@ fn fetch_packages(folder: &Path) -> Result<(), String> {
     fs::rename(folder.join("archives"), &pool).map_err(at(&pool))?;
     for rest in ["lock", "partial"] {
         let rest = pool.join(rest);
-        let removed = if rest.is_dir() { fs::remove_dir_all(&rest) } else { fs::remove_file(&rest) };
+        let removed = if rest.is_dir() {
+            fs::remove_dir_all(&rest)
+        } else {
+            fs::remove_file(&rest)
+        };
         removed.map_err(at(&rest))?;
     }
     Ok(())
@@ -116,8 +123,19 @@ fn fetch_wheels(folder: &Path) -> Result<(), String> {
     // Any of the environments made before has a pip.
     let mut command = Command::new(target_folder().join("helm/bin/python"));
     command
-        .args(["-m", "pip", "download", "--quiet", "--disable-pip-version-check"])
-        .args(["--only-binary=:all:", "--python-version", PYTHON, "--platform"])
+        .args([
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--disable-pip-version-check",
+        ])
+        .args([
+            "--only-binary=:all:",
+            "--python-version",
+            PYTHON,
+            "--platform",
+        ])
         .arg(format!("manylinux2014_{}", std::env::consts::ARCH))
         .arg("--dest")
         .arg(folder.join("wheels"))
@@ -134,12 +152,16 @@ fn write_index(pool: &Path) -> Result<(), String> {
     let mut index = String::new();
     for package in packages {
         let control = said(Command::new("dpkg-deb").arg("--field").arg(&package))?;
-        let sum = said(Command::new("sha256sum").stdin(File::open(&package).map_err(at(&package))?))?;
+        let sum =
+            said(Command::new("sha256sum").stdin(File::open(&package).map_err(at(&package))?))?;
         let sum = sum.split_whitespace().next().unwrap_or_default();
         let size = fs::metadata(&package).map_err(at(&package))?.len();
         let name = package.file_name().unwrap_or_default().to_string_lossy();
-        let name = name.replace('%', "%25");
-        let _ = write!(index, "{}\nFilename: ./{name}\nSize: {size}\nSHA256: {sum}\n\n", control.trim_end());
+        let _ = write!(
+            index,
+            "{}\nFilename: ./{name}\nSize: {size}\nSHA256: {sum}\n\n",
+            control.trim_end()
+        );
     }
     let file = pool.join("Packages");
     fs::write(&file, index).map_err(at(&file))

@@ -82,7 +82,11 @@ pub(crate) fn prepare() -> u8 {
     }
     PYTHON_TOOLS.iter().for_each(make_python_tool);
     let status = if root { make_test_user() } else { 0 };
-    if status == 0 { debian::prepare() } else { status }
+    if status == 0 {
+        debian::prepare()
+    } else {
+        status
+    }
 }
 
 fn missing_packages() -> Vec<&'static str> {

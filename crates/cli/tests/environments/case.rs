@@ -11,6 +11,9 @@ use crate::expectation::Expectation;
 use crate::picture::Picture;
 use crate::place::{BASES, Place, WANTED};
 
+/// No file of an image is newer, whenever it was built.
+const EPOCH: &str = "--build-arg=SOURCE_DATE_EPOCH=1700000000";
+
 /// One case.
 pub(crate) struct Case {
     pub(crate) name: String,
@@ -55,14 +58,21 @@ impl Case {
     /// What is expected of it.
     pub(crate) fn expectation(&self) -> Expectation {
         let file = self.folder.join("expect");
-        let text = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        let text =
+            fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
         Expectation::parse(&text).unwrap_or_else(|problem| panic!("{}: {problem}", file.display()))
     }
 
     /// Builds it in an environment.
     pub(crate) fn outcome(&self, place: &Place, environment: Environment) -> Outcome {
         let context = place.data().join("cases").join(&self.name);
-        let ended = build(place, environment, &self.name, &context, &self.options(&context));
+        let ended = build(
+            place,
+            environment,
+            &self.name,
+            &context,
+            &self.options(&context),
+        );
         let image = match ended.succeeded {
             true => Ok(Picture::read(
                 &place.volume(environment).join("store"),
@@ -71,7 +81,10 @@ impl Case {
             )),
             false => Err(ended.said.clone()),
         };
-        Outcome { image, said: ended.said }
+        Outcome {
+            image,
+            said: ended.said,
+        }
     }
 
     /// Lines of a flag and its value, in which `$CONTEXT` is where the context lies.
@@ -79,14 +92,17 @@ impl Case {
         let text = fs::read_to_string(self.folder.join("options")).unwrap_or_default();
         let text = text.replace("$CONTEXT", context.to_str().unwrap());
         let parts = text.lines().flat_map(|line| line.splitn(2, ' '));
-        parts.map(str::to_owned).collect()
+        parts.chain([EPOCH]).map(str::to_owned).collect()
     }
 
     fn lay_out(&self, context: &Path) {
         fs::create_dir_all(context).unwrap();
         let shell = |script: &str, arguments: &[&Path]| {
             let mut command = Command::new("sh");
-            command.args(["-ec", script, "sh"]).args(arguments).current_dir(context);
+            command
+                .args(["-ec", script, "sh"])
+                .args(arguments)
+                .current_dir(context);
             assert!(command.status().unwrap().success(), "{}", self.name);
         };
         if self.folder.join("context").exists() {
@@ -109,9 +125,17 @@ pub(crate) fn lay_out_all(folder: &Path) {
 }
 
 /// Builds a context with the base images of the place.
-pub(crate) fn build(place: &Place, environment: Environment, name: &str, context: &Path, more: &[String]) -> Ended {
+pub(crate) fn build(
+    place: &Place,
+    environment: Environment,
+    name: &str,
+    context: &Path,
+    more: &[String],
+) -> Ended {
     let mut command = build_command(place, environment, name, context, more);
-    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let output = command
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
     Ended {
         succeeded: output.status.success(),
         out: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -127,21 +151,39 @@ pub(crate) fn build_command(
     context: &Path,
     more: &[String],
 ) -> Command {
-    let mut arguments: Vec<String> = ["build", "--progress=plain", "--root"].map(str::to_owned).into();
-    arguments.push(place.volume(environment).join("store").display().to_string());
+    let mut arguments: Vec<String> = ["build", "--progress=plain", "--root"]
+        .map(str::to_owned)
+        .into();
+    arguments.push(
+        place
+            .volume(environment)
+            .join("store")
+            .display()
+            .to_string(),
+    );
     let data = place.data();
     for base in BASES {
         let layout = data.join("bases").join(base);
         if layout.exists() {
-            arguments.push(format!("--build-context={base}=oci-layout://{}:1", layout.display()));
+            arguments.push(format!(
+                "--build-context={base}=oci-layout://{}",
+                layout.display()
+            ));
         }
     }
-    arguments.push(format!("--build-context=wheels={}", data.join("wheels").display()));
+    arguments.push(format!(
+        "--build-context=wheels={}",
+        data.join("wheels").display()
+    ));
     arguments.push(format!("--build-arg=MIRROR={}", place.mirror()));
     arguments.extend(more.iter().cloned());
     arguments.push(context.display().to_string());
     let name = format!("{}-{name}", environment.name());
-    let run = Run { name: &name, arguments: &arguments, variables: &[] };
+    let run = Run {
+        name: &name,
+        arguments: &arguments,
+        variables: &[],
+    };
     environment.command(place, &run)
 }
 

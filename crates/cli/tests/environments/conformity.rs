@@ -9,7 +9,7 @@ use std::fs;
 
 use crate::case::{Case, testdata};
 use crate::environment::Environment;
-use crate::expectation::last_lines;
+use crate::expectation::why;
 use crate::place::Place;
 
 #[test]
@@ -56,16 +56,27 @@ fn judge(environment: Environment) {
         match (pending.of(&case.name), problems.is_empty()) {
             (None, true) => {}
             (None, false) => wrong.push(format!("{}:\n  {}", case.name, problems.join("\n  "))),
-            (Some(line), true) => wrong.push(format!("{} works: take {line:?} out of `pending`", case.name)),
+            (Some(line), true) => wrong.push(format!(
+                "{} works: take {line:?} out of `pending`",
+                case.name
+            )),
             (Some(line), false) => {
                 let all = problems.join("\n  ");
                 if !all.contains(&line.said) {
-                    wrong.push(format!("{} fails otherwise than {line:?}:\n  {all}", case.name));
+                    wrong.push(format!(
+                        "{} fails otherwise than {line:?}:\n  {all}",
+                        case.name
+                    ));
                 }
             }
         }
     }
-    assert!(wrong.is_empty(), "{environment:?}: {}\n{}", wrong.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{environment:?}: {}\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
 }
 
 fn problems(place: &Place, environment: Environment, case: &Case) -> Vec<String> {
@@ -81,11 +92,15 @@ fn problems(place: &Place, environment: Environment, case: &Case) -> Vec<String>
             let differences = reference.differences(image, &expectation.varying);
             if !differences.is_empty() {
                 let shown: Vec<_> = differences.iter().take(20).cloned().collect();
-                problems.push(format!("{} lines differ:\n    {}", differences.len(), shown.join("\n    ")));
+                problems.push(format!(
+                    "{} lines differ:\n    {}",
+                    differences.len(),
+                    shown.join("\n    ")
+                ));
             }
         }
         (Err(said), Ok(_)) if !expectation.is_failure() => {
-            problems.push(format!("root fails: {}", last_lines(said)));
+            problems.push(format!("root fails: {}", why(said)));
         }
         _ => {}
     }
@@ -105,10 +120,16 @@ impl Pending {
     fn read(environment: Environment) -> Self {
         let file = testdata().join("pending");
         let text = fs::read_to_string(file).unwrap();
-        let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+        let lines = text
+            .lines()
+            .filter(|line| !line.is_empty() && !line.starts_with('#'));
         let rows = lines.map(|line| {
             let mut fields = line.splitn(3, ' ').map(str::to_owned);
-            let mut field = || fields.next().unwrap_or_else(|| panic!("not understood: {line}"));
+            let mut field = || {
+                fields
+                    .next()
+                    .unwrap_or_else(|| panic!("not understood: {line}"))
+            };
             (field(), field(), field())
         });
         let ours = rows.filter(|(name, ..)| *name == environment.name());
@@ -121,6 +142,9 @@ impl Pending {
             Some(prefix) => case.starts_with(prefix),
             None => case == name,
         };
-        self.0.iter().find(|(name, _)| names(name)).map(|(_, known)| known)
+        self.0
+            .iter()
+            .find(|(name, _)| names(name))
+            .map(|(_, known)| known)
     }
 }

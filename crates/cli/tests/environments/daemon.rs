@@ -55,7 +55,9 @@ impl Daemon {
         let begun = Instant::now();
         loop {
             let mut ping = self.client();
-            ping.arg("version").stdout(Stdio::null()).stderr(Stdio::null());
+            ping.arg("version")
+                .stdout(Stdio::null())
+                .stderr(Stdio::null());
             if ping.status().unwrap().success() {
                 return;
             }

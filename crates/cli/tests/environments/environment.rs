@@ -78,7 +78,6 @@ impl Environment {
         let variables = [
             ("PATH", "/usr/sbin:/usr/bin:/sbin:/bin".to_owned()),
             ("HOME", volume.display().to_string()),
-            ("SOURCE_DATE_EPOCH", "1700000000".to_owned()),
         ];
         let variables = variables.into_iter().chain(run.variables.iter().cloned());
         let mut command = match self.is_container() {
@@ -91,7 +90,9 @@ impl Environment {
                 }
                 for (folder, mode) in [(place.data(), "ro"), (volume, "rw")] {
                     let folder = folder.display();
-                    command.arg("--volume").arg(format!("{folder}:{folder}:{mode}"));
+                    command
+                        .arg("--volume")
+                        .arg(format!("{folder}:{folder}:{mode}"));
                 }
                 command.args([place.image(), "/ocibuild"]);
                 command

@@ -36,8 +36,13 @@ enum Line {
 impl Expectation {
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let mut all = Self::default();
-        for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
-            let (word, rest) = line.split_once(' ').ok_or_else(|| format!("not understood: {line}"))?;
+        for line in text
+            .lines()
+            .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        {
+            let (word, rest) = line
+                .split_once(' ')
+                .ok_or_else(|| format!("not understood: {line}"))?;
             let pair = || {
                 let (path, rest) = rest.split_once(' ').unwrap_or((rest, ""));
                 (path.to_owned(), rest.replace("\\n", "\n"))
@@ -52,7 +57,10 @@ impl Expectation {
                     "untouched" => Line::Untouched(rest.to_owned()),
                     "layer" => {
                         let number = pair().0.parse().map_err(|_| format!("no number: {line}"))?;
-                        Line::Layer(number, pair().1.split_whitespace().map(str::to_owned).collect())
+                        Line::Layer(
+                            number,
+                            pair().1.split_whitespace().map(str::to_owned).collect(),
+                        )
                     }
                     "says" => Line::Says(rest.to_owned()),
                     _ => return Err(format!("not understood: {line}")),
@@ -65,11 +73,14 @@ impl Expectation {
     /// What is not as it should be.
     pub(crate) fn problems(&self, outcome: &Outcome) -> Vec<String> {
         match (&outcome.image, self.fails.is_empty()) {
-            (Err(said), true) => vec![format!("it failed: {}", last_lines(said))],
+            (Err(said), true) => vec![format!("it failed: {}", why(said))],
             (Err(said), false) => missing(&self.fails, said),
             (Ok(_), false) => vec!["it was to fail".to_owned()],
             (Ok(image), true) => {
-                let problems = self.lines.iter().filter_map(|line| line.problem(image, &outcome.said));
+                let problems = self
+                    .lines
+                    .iter()
+                    .filter_map(|line| line.problem(image, &outcome.said));
                 problems.collect()
             }
         }
@@ -87,10 +98,16 @@ impl Line {
             (found != want).then(|| format!("{what}: {found:?} in place of {want:?}"))
         };
         match self {
-            Self::At(path, want) => differs(path, want, image.at(path).unwrap_or_else(|| "-".to_owned())),
+            Self::At(path, want) => {
+                differs(path, want, image.at(path).unwrap_or_else(|| "-".to_owned()))
+            }
             Self::Text(path, want) => {
                 let text = image.text(path).unwrap_or_else(|| "-".to_owned());
-                differs(path, want, text.strip_suffix('\n').unwrap_or(&text).to_owned())
+                differs(
+                    path,
+                    want,
+                    text.strip_suffix('\n').unwrap_or(&text).to_owned(),
+                )
             }
             Self::Has(path, want) => {
                 let text = image.text(path).unwrap_or_default();
@@ -102,7 +119,12 @@ impl Line {
             }
             Self::Layer(number, want) => {
                 let strip = |path: String| path.replacen('/', "", 1);
-                let found: Vec<String> = image.layer(*number).unwrap_or_default().into_iter().map(strip).collect();
+                let found: Vec<String> = image
+                    .layer(*number)
+                    .unwrap_or_default()
+                    .into_iter()
+                    .map(strip)
+                    .collect();
                 (found != *want).then(|| format!("layer {number}: {found:?} in place of {want:?}"))
             }
             Self::Says(text) => missing(std::slice::from_ref(text), said).pop(),
@@ -112,11 +134,17 @@ impl Line {
 
 fn missing(texts: &[String], said: &str) -> Vec<String> {
     let missing = texts.iter().filter(|text| !said.contains(text.as_str()));
-    missing.map(|text| format!("nothing says {text:?}: {}", last_lines(said))).collect()
+    missing
+        .map(|text| format!("nothing says {text:?}: {}", why(said)))
+        .collect()
 }
 
-/// Enough of a log to see what went wrong.
-pub(crate) fn last_lines(said: &str) -> String {
-    let lines: Vec<&str> = said.lines().collect();
-    lines[lines.len().saturating_sub(12)..].join("\n    ")
+/// Of a log what tells why a build failed.
+pub(crate) fn why(said: &str) -> String {
+    let tells = |line: &&str| line.starts_with("error: ") || line.starts_with(" > ");
+    let lines: Vec<&str> = said.lines().filter(tells).collect();
+    match lines.is_empty() {
+        true => said.to_owned(),
+        false => lines.join("\n    "),
+    }
 }

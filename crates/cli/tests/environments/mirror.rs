@@ -31,14 +31,33 @@ fn answer(mut connection: TcpStream, folder: &Path) -> io::Result<()> {
         while requests.read_line(&mut field)? > 2 {
             field.clear();
         }
-        let path = first.split(' ').nth(1).unwrap_or("/").replace("%25", "%");
+        let path = decoded(first.split(' ').nth(1).unwrap_or("/"));
         let name = path.rsplit('/').next().unwrap_or_default();
         match File::open(folder.join(name)).and_then(|file| Ok((file.metadata()?, file))) {
             Ok((metadata, mut file)) if metadata.is_file() => {
-                write!(connection, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", metadata.len())?;
+                write!(
+                    connection,
+                    "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n",
+                    metadata.len()
+                )?;
                 io::copy(&mut file, &mut connection)?;
             }
             _ => connection.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")?,
         }
     }
+}
+
+/// Replaces what is written as `%3a`.
+fn decoded(path: &str) -> String {
+    let mut parts = path.split('%');
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (code, rest) = part.split_at_checked(2).unwrap_or((part, ""));
+        match u8::from_str_radix(code, 16) {
+            Ok(byte) => text.push(char::from(byte)),
+            Err(_) => text.extend(["%", code]),
+        }
+        text.push_str(rest);
+    }
+    text
 }

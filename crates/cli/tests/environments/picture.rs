@@ -29,12 +29,15 @@ impl Picture {
             std::fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
         };
         let manifest: Manifest = serde_json::from_slice(&json(digest)).unwrap();
-        let config: Value = serde_json::from_slice(&json(&manifest.config.digest.to_string())).unwrap();
+        let config: Value =
+            serde_json::from_slice(&json(&manifest.config.digest.to_string())).unwrap();
         let own = |layer: &Descriptor| !bases.contains(&layer.digest);
         let layers = manifest.layers.into_iter().filter(own).map(|layer| {
             let encoding = Encoding::of_media_type(&layer.media_type);
             let file = BufReader::new(File::open(blob(layout, &layer.digest.to_string())).unwrap());
-            let toc = read_layer(file, encoding, &Limits::default(), &mut ()).unwrap().toc;
+            let toc = read_layer(file, encoding, &Limits::default(), &mut ())
+                .unwrap()
+                .toc;
             (layer, toc)
         });
         Self {
@@ -51,10 +54,15 @@ impl Picture {
             return Vec::new();
         }
         let (one, two) = (self.lines(varying), other.lines(varying));
-        let only = |mark: char, lines: &BTreeMap<String, String>, rest: &BTreeMap<String, String>| {
-            let lines = lines.iter().filter(|(path, line)| rest.get(*path) != Some(*line));
-            lines.map(|(path, line)| format!("{mark} {path} {line}")).collect::<Vec<_>>()
-        };
+        let only =
+            |mark: char, lines: &BTreeMap<String, String>, rest: &BTreeMap<String, String>| {
+                let lines = lines
+                    .iter()
+                    .filter(|(path, line)| rest.get(*path) != Some(*line));
+                lines
+                    .map(|(path, line)| format!("{mark} {path} {line}"))
+                    .collect::<Vec<_>>()
+            };
         let mut found = [only('-', &one, &two), only('+', &two, &one)].concat();
         found.sort_by(|one, two| one[2..].cmp(&two[2..]));
         found
@@ -90,14 +98,18 @@ impl Picture {
     pub(crate) fn at(&self, path: &str) -> Option<String> {
         let path = TreePath::parse(path).unwrap();
         let tocs: Vec<_> = self.layers.iter().map(|(_, toc)| toc.clone()).collect();
-        RootView::new(&tocs).lookup(&path).map(|found| describe(found.entry))
+        RootView::new(&tocs)
+            .lookup(&path)
+            .map(|found| describe(found.entry))
     }
 
     /// Whether any layer of ours says something of a path, if only that it is gone.
     pub(crate) fn mentions(&self, path: &str) -> bool {
         let path = TreePath::parse(path).unwrap();
         let mut tocs = self.layers.iter().map(|(_, toc)| toc);
-        tocs.any(|toc| toc.get(&path).is_some_and(|entry| !entry.implicit) || toc.whiteouts().contains(&path))
+        tocs.any(|toc| {
+            toc.get(&path).is_some_and(|entry| !entry.implicit) || toc.whiteouts().contains(&path)
+        })
     }
 
     /// What one layer of ours has: entries, then whiteouts with a `!`.
@@ -105,7 +117,12 @@ impl Picture {
         let (_, toc) = self.layers.get(number)?;
         let entries = toc.entries().iter().filter(|entry| !entry.implicit);
         let removed = toc.whiteouts().iter().map(|path| format!("!{path}"));
-        Some(entries.map(|entry| entry.path.to_string()).chain(removed).collect())
+        Some(
+            entries
+                .map(|entry| entry.path.to_string())
+                .chain(removed)
+                .collect(),
+        )
     }
 
     /// The content of a file in the uppermost layer that has it.
@@ -147,13 +164,21 @@ fn describe(entry: &Entry) -> String {
         Kind::Block { major, minor } => format!("block {major}:{minor}"),
         Kind::Fifo => "fifo".to_owned(),
     };
-    let hex = |value: &[u8]| value.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let hex = |value: &[u8]| {
+        value
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<String>()
+    };
     let attributes: String = entry
         .xattrs
         .iter()
         .map(|(name, value)| format!(" {}={}", String::from_utf8_lossy(name), hex(value)))
         .collect();
-    format!("{:04o} {}:{} {kind}{attributes}", entry.mode, entry.uid, entry.gid)
+    format!(
+        "{:04o} {}:{} {kind}{attributes}",
+        entry.mode, entry.uid, entry.gid
+    )
 }
 
 /// The layers of the images of a layout.
@@ -164,5 +189,8 @@ pub(crate) fn layers_of(layout: &Path) -> Vec<Digest> {
         let manifest = std::fs::read(blob(layout, &image.digest.to_string())).unwrap();
         serde_json::from_slice::<Manifest>(&manifest).unwrap()
     });
-    images.flat_map(|image| image.layers).map(|layer| layer.digest).collect()
+    images
+        .flat_map(|image| image.layers)
+        .map(|layer| layer.digest)
+        .collect()
 }

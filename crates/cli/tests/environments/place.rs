@@ -42,7 +42,7 @@ impl Place {
     /// something, which is said.
     pub(crate) fn get() -> Option<Arc<Self>> {
         static SHARED: Mutex<Weak<Place>> = Mutex::new(Weak::new());
-        let mut shared = SHARED.lock().unwrap_or_else(|broken| broken.into_inner());
+        let mut shared = SHARED.lock().expect("no other test has failed to make it");
         if let Some(place) = shared.upgrade() {
             return Some(place);
         }
@@ -60,7 +60,10 @@ impl Place {
     }
 
     fn make() -> Self {
-        let folder = tempfile::Builder::new().prefix("environments-").tempdir().unwrap();
+        let folder = tempfile::Builder::new()
+            .prefix("environments-")
+            .tempdir()
+            .unwrap();
         fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
         let data = folder.path().join("data");
         fs::create_dir(&data).unwrap();
@@ -86,10 +89,20 @@ impl Place {
         let contexts = self.folder.path().join("contexts");
         let copy = |from: &Path, to: &Path| {
             let mut command = Command::new("cp");
-            assert!(command.arg("-a").args([from, to]).status().unwrap().success());
+            assert!(
+                command
+                    .arg("-a")
+                    .args([from, to])
+                    .status()
+                    .unwrap()
+                    .success()
+            );
         };
         copy(&fixtures().join("wheels"), &self.data());
-        for (name, dockerfile) in [("debian", "FROM scratch\nADD debian.tar /\nCMD [\"bash\"]\n"), ("tools", TOOLS)] {
+        for (name, dockerfile) in [
+            ("debian", "FROM scratch\nADD debian.tar /\nCMD [\"bash\"]\n"),
+            ("tools", TOOLS),
+        ] {
             let context = contexts.join(name);
             fs::create_dir_all(&context).unwrap();
             fs::write(context.join("Dockerfile"), dockerfile).unwrap();
@@ -98,19 +111,31 @@ impl Place {
                     .unwrap_or_else(|_| copy(&fixtures().join("debian.tar"), &context));
             }
             let layout = self.data().join("bases").join(name);
-            let more = ["--output".to_owned(), format!("type=oci,name=1,dest={}/", layout.display())];
+            let more = [
+                "--output".to_owned(),
+                format!("type=oci,dest={}/", layout.display()),
+            ];
             let ended = case::build(self, Environment::E1, name, &context, &more);
             assert!(ended.succeeded, "{}", ended.said);
         }
         fs::remove_dir_all(contexts).unwrap();
+        // What was built here is unpacked from the layouts, as everywhere else.
+        fs::remove_dir_all(self.volume(Environment::E1).join("store")).unwrap();
         let layers = BASES.map(|base| picture::layers_of(&self.data().join("bases").join(base)));
         self.base_layers = layers.concat();
     }
 
     /// What the case becomes as root on this machine.
     pub(crate) fn reference(&self, case: &Case) -> Arc<Outcome> {
-        let cell = self.references.lock().unwrap().entry(case.name.clone()).or_default().clone();
-        cell.get_or_init(|| Arc::new(case.outcome(self, Environment::E1))).clone()
+        let cell = self
+            .references
+            .lock()
+            .unwrap()
+            .entry(case.name.clone())
+            .or_default()
+            .clone();
+        cell.get_or_init(|| Arc::new(case.outcome(self, Environment::E1)))
+            .clone()
     }
 
     /// Layers that no case has made.
@@ -170,12 +195,19 @@ fn missing() -> Option<String> {
     }
     if !fixtures().join("made-from").is_file() {
         let folder = fixtures();
-        return Some(format!("no {}: run `cargo xtask test --only machine`", folder.display()));
+        return Some(format!(
+            "no {}: run `cargo xtask test --only machine`",
+            folder.display()
+        ));
     }
     match newer_source(&static_program()) {
         Ok(None) => None,
-        Ok(Some(source)) => Some(format!("the static command is older than {source}: run `cargo xtask test --only static`")),
-        Err(error) => Some(format!("no static command ({error}): run `cargo xtask test --only static`")),
+        Ok(Some(source)) => Some(format!(
+            "the static command is older than {source}: run `cargo xtask test --only static`"
+        )),
+        Err(error) => Some(format!(
+            "no static command ({error}): run `cargo xtask test --only static`"
+        )),
     }
 }
 
