@@ -4,11 +4,12 @@
 //! [`git`] and [`context`] give the files, [`dockerfile`] parses the text, [`graph`]
 //! makes stages and steps of it, [`source`] finds the bases, [`download`] brings what ADD
 //! names, [`executor`] and [`copy`] carry a step out, [`snapshot`] knows root file
-//! systems, [`layer`] makes bytes of changes, [`image`] makes configuration and manifest,
-//! and [`output`] hands the image over. [`secret`] is what a command may see and nothing
-//! may keep. [`content`] is the store on disk, [`cache`] remembers there which step gave
-//! which layer, [`images`] finds what builds left there; `engine` carries a build out.
-//! [`check`] says what can be said of a Dockerfile without building it.
+//! systems and [`ownership`] what a disk cannot hold of them, [`layer`] makes bytes of
+//! changes, [`image`] makes configuration and manifest, and [`output`] hands the image
+//! over. [`secret`] is what a command may see and nothing may keep. [`content`] is the
+//! store on disk, [`cache`] remembers there which step gave which layer, [`images`] finds
+//! what builds left there; `engine` carries a build out. [`check`] says what can be said
+//! of a Dockerfile without building it.
 
 pub mod build;
 pub mod cache;
@@ -33,6 +34,7 @@ pub mod images;
 pub mod layer;
 pub mod net;
 pub mod output;
+pub mod ownership;
 pub mod secret;
 pub mod snapshot;
 pub mod source;

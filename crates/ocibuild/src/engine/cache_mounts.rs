@@ -101,7 +101,7 @@ impl Place {
             .part("namespace", args.get(NAMESPACE).map_or("", String::as_str))
             .part("id", id)
             .finish();
-        let (identity, hex) = (identity_name(sandbox.identity()), key.0.hex());
+        let (identity, hex) = (identity_name(sandbox), key.0.hex());
         Self {
             folder: session.store.cache_mounts(&identity).join(&hex),
             name: format!("cache-{identity}-{hex}"),
@@ -160,6 +160,7 @@ async fn make(
         dest: path.to_owned(),
         tar,
         identity: folder.sandbox().identity().clone(),
+        notes: folder.sandbox().notes(),
         owner: (
             mount.file.uid.unwrap_or(known(owner.0)),
             mount.file.gid.unwrap_or(known(owner.1)),

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::archives::Extracted;
+use super::layers::trees_name;
 use super::{Shared, layers};
 use crate::cache::StepResult;
 use crate::content::ContentStore;
@@ -15,7 +16,7 @@ use crate::content::Layer;
 use crate::context::Context;
 use crate::copy::{Bytes, InlineFile, PlacedFrom, Placement};
 use crate::error::Error;
-use crate::executor::Identity;
+use crate::executor::{Identity, Notes};
 use crate::layer::{
     self, Encoding, EntryMeta, Finished, Kind, LayerWriter, Limits, Options, TreePath, Visitor,
     read_layer,
@@ -287,6 +288,13 @@ impl Opener {
     }
 }
 
+/// Opens the tree of a layer that has its owners on the disk, if there is one.
+fn real_tree(store: &ContentStore, layer: &Layer) -> Option<Beneath> {
+    let names = [Notes::Trusted, Notes::User].map(|notes| trees_name(&Identity::Real, notes));
+    let trees = names.map(|name| store.tree_path(&name, layer.diff_id));
+    trees.iter().find_map(|tree| Beneath::open(tree).ok())
+}
+
 /// Files of one layer: in its tree where that is at hand, else picked out of its blob.
 pub(crate) enum LayerFiles {
     Tree(Beneath),
@@ -301,10 +309,8 @@ impl LayerFiles {
         scratch: &Path,
     ) -> Result<Self, Error> {
         // Only a tree with real owners is sure to be readable by whoever is root here.
-        let identity = layers::identity_name(&Identity::Real);
-        let tree = store.tree_path(&identity, layer.diff_id);
         if rustix::process::geteuid().is_root()
-            && let Ok(tree) = Beneath::open(&tree)
+            && let Some(tree) = real_tree(store, layer)
         {
             return Ok(Self::Tree(tree));
         }

@@ -33,7 +33,9 @@ pub(crate) fn call<Q: Serialize, A: DeserializeOwned>(
     let request = serde_json::to_vec(request).map_err(|error| failed(error.to_string()))?;
     let answer = match sandbox.identity() {
         Identity::Real => here(name, &request).map_err(failed)?,
-        Identity::Range { .. } | Identity::Single => sandbox.call(name, &request, cancel)?,
+        Identity::Range { .. } | Identity::Single | Identity::Recorded => {
+            sandbox.call(name, &request, cancel)?
+        }
     };
     serde_json::from_slice(&answer).map_err(|error| failed(error.to_string()))
 }

@@ -9,7 +9,7 @@ use futures::future::try_join_all;
 use super::{Shared, jobs};
 use crate::content::Layer;
 use crate::error::Error;
-use crate::executor::{Identity, Sandbox};
+use crate::executor::{Identity, Notes, Sandbox};
 use crate::layer::{DiffId, Encoding, Limits, Toc, read_layer};
 use crate::registry::Progress;
 use crate::snapshot::{RootView, unpack};
@@ -91,7 +91,7 @@ pub(crate) async fn trees(
 }
 
 fn tree_path(session: &Shared, sandbox: &Arc<dyn Sandbox>, layer: &Layer) -> PathBuf {
-    let identity = identity_name(sandbox.identity());
+    let identity = identity_name(sandbox.as_ref());
     session.store.tree_path(&identity, layer.diff_id)
 }
 
@@ -110,6 +110,7 @@ async fn tree(
         encoding: Encoding::of_media_type(&layer.blob.media_type),
         dest: path.clone(),
         identity: sandbox.identity().clone(),
+        notes: sandbox.notes(),
         expected: Some(layer.diff_id),
         lowers: below
             .iter()
@@ -119,7 +120,7 @@ async fn tree(
     };
     let lock = format!(
         "tree-{}-{}",
-        identity_name(sandbox.identity()),
+        identity_name(sandbox.as_ref()),
         layer.diff_id.0.hex()
     );
     let (store, sandbox, cancel) = (
@@ -152,15 +153,26 @@ fn check(layer: &Layer, found: DiffId) -> Result<(), Error> {
     )))
 }
 
-/// Gives the name of the folder of trees for an identity.
-pub(crate) fn identity_name(identity: &Identity) -> String {
-    match identity {
+/// Gives the name of the folder of the trees that a sandbox can use.
+pub(crate) fn identity_name(sandbox: &dyn Sandbox) -> String {
+    trees_name(sandbox.identity(), sandbox.notes())
+}
+
+/// Gives the name of the folder of trees for an identity, with overlay notes of a kind.
+pub(crate) fn trees_name(identity: &Identity, notes: Notes) -> String {
+    let name = match identity {
         Identity::Real => "real".to_owned(),
         Identity::Range { uids, gids } => format!(
             "range-{}-{}-{}-{}",
             uids.first, uids.count, gids.first, gids.count
         ),
         Identity::Single => "single".to_owned(),
+        Identity::Recorded => "recorded".to_owned(),
+    };
+    match notes {
+        usual if usual == Notes::of(identity) => name,
+        Notes::User => format!("{name}-user"),
+        Notes::Trusted => format!("{name}-trusted"),
     }
 }
 

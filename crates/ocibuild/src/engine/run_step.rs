@@ -207,11 +207,11 @@ impl RunJob {
         let request = diff::Request {
             upper: upper.clone(),
             identity: sandbox.identity().clone(),
+            notes: sandbox.notes(),
             lowers: self.tocs.clone(),
             blob: folder.path().join("blob"),
             toc: folder.path().join("toc"),
             exclude: Vec::new(),
-            recorded: Vec::new(),
             compression: Compression::default(),
             level: None,
             threads: self.threads,
@@ -222,7 +222,7 @@ impl RunJob {
         let blob = Descriptor::new(packed.media_type, packed.digest, packed.size);
         self.store
             .adopt_layer(&request.blob, &request.toc, packed.diff_id, &blob)?;
-        let identity = identity_name(sandbox.identity());
+        let identity = identity_name(sandbox.as_ref());
         self.store.adopt_tree(&upper, &identity, packed.diff_id)?;
         Ok(StepResult {
             diff_id: packed.diff_id,

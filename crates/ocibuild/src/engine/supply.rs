@@ -156,6 +156,7 @@ async fn copy_of(
         dest: dest.clone(),
         tar: Some(tar),
         identity: folder.sandbox().identity().clone(),
+        notes: folder.sandbox().notes(),
         owner,
         mode,
     };

@@ -7,6 +7,7 @@
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -20,10 +21,11 @@ use rustix::thread::{UnshareFlags, set_thread_groups, set_thread_res_gid, set_th
 
 use super::error::{Attempt, Failure};
 use super::root::Root;
-use super::supervise::Report;
+use super::supervise::{self, Report};
 use super::user::{self, User};
 use super::wire::{self, Settings};
 use super::{Network, RunSpec, caps, mounts, seccomp, sys};
+use crate::ownership::{self, Record};
 
 /// The largest /etc/passwd or /etc/group that is read.
 const MAX_USER_FILE: u64 = 16 << 20;
@@ -61,11 +63,20 @@ fn prepare_and_exec(
     enter_root(&root.merged())?;
 
     let user = find_user(spec, settings)?;
-    enter_directory(&spec.cwd, &user)?;
+    enter_directory(&spec.cwd, &user, settings)?;
     let command = Command::of(spec, &user)?;
-    set_up_streams(&user)?;
+    set_up_streams(&user, settings)?;
     detach_from_builder()?;
-    become_user(&user, settings, spec.sync)?;
+    caps::limit_bounding_set()?;
+    keep_to_itself()?;
+    if settings.supervised {
+        hand_over_calls(spec, helper)?;
+    } else {
+        // While there is still CAP_SYS_ADMIN: without it the kernel would want
+        // `no_new_privs`, and sudo would break.
+        seccomp::confine(spec.sync).attempt("seccomp", "SECCOMP_SET_MODE_FILTER")?;
+    }
+    become_user(&user, settings)?;
     // Changing ids has cleared it.
     die_with_helper()?;
     if settings.rehearsal {
@@ -158,12 +169,13 @@ fn read_user_file(path: &str) -> Result<String, Failure> {
 }
 
 /// Goes to the working directory, which is made where it is missing: 0755, the user's.
-fn enter_directory(path: &str, user: &User) -> Result<(), Failure> {
+fn enter_directory(path: &str, user: &User, settings: Settings) -> Result<(), Failure> {
     let path = Path::new("/").join(path);
     let mut walked = PathBuf::new();
     for component in path.components() {
         walked.push(component);
         match fs::create_dir(&walked) {
+            Ok(()) if settings.supervised => record_owner(&walked, user)?,
             Ok(()) => {
                 let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
                 chown(&walked, Some(uid), Some(gid)).attempt("chown", walked.display())?;
@@ -175,11 +187,38 @@ fn enter_directory(path: &str, user: &User) -> Result<(), Failure> {
     chdir(&path).attempt("chdir", path.display())
 }
 
+/// Says whose a directory is that was made.
+fn record_owner(path: &Path, user: &User) -> Result<(), Failure> {
+    let directory = File::open(path).attempt("open", path.display())?;
+    let record = Record {
+        uid: user.uid,
+        gid: user.gid,
+        mode: 0o755,
+        device: None,
+    };
+    ownership::write(&directory, &record)
+        .map_err(|error| error.errno())
+        .attempt("fsetxattr", path.display())
+}
+
+/// Lets the helper answer calls; there is nothing that this process may still have to do
+/// without it.
+fn hand_over_calls(spec: &RunSpec, helper: &UnixStream) -> Result<(), Failure> {
+    let rules = supervise::plan(spec).rules();
+    let listener = seccomp::confine_supervised(spec.sync, &rules)
+        .attempt("seccomp", "SECCOMP_FILTER_FLAG_NEW_LISTENER")?;
+    wire::send(helper, &Report::Listening, Some(listener.as_fd())).attempt("write", "the listener")
+}
+
 /// Gives the command nothing to read, and its output pipes to its user, who may open
 /// them again by name.
-fn set_up_streams(user: &User) -> Result<(), Failure> {
+fn set_up_streams(user: &User, settings: Settings) -> Result<(), Failure> {
     let nothing = File::open("/dev/null").attempt("open", "/dev/null")?;
     rustix::stdio::dup2_stdin(&nothing).attempt("dup2", "0")?;
+    if settings.supervised {
+        // They belong to the one user there is.
+        return Ok(());
+    }
     for stream in [rustix::stdio::stdout(), rustix::stdio::stderr()] {
         let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
         fchown(stream, Some(uid), Some(gid)).attempt("fchown", "an output pipe")?;
@@ -199,18 +238,14 @@ fn detach_from_builder() -> Result<(), Failure> {
     sys::close_others_on_exec().attempt("close_range", "3 and up")
 }
 
-/// Takes the user's ids and capabilities. The filter comes while there is still
-/// CAP_SYS_ADMIN: without it the kernel would want `no_new_privs`, and sudo would break.
-fn become_user(user: &User, settings: Settings, sync: bool) -> Result<(), Failure> {
-    caps::limit_bounding_set()?;
+/// Takes the user's ids and capabilities.
+fn become_user(user: &User, settings: Settings) -> Result<(), Failure> {
     // With one id the kernel has been told that groups stay as they are.
     if settings.ids > 1 {
         let groups = user.groups.iter().filter(|id| **id < settings.ids);
         let groups: Vec<_> = groups.map(|id| Gid::from_raw(*id)).collect();
         set_thread_groups(&groups).attempt("setgroups", format_args!("{:?}", user.groups))?;
     }
-    keep_to_itself()?;
-    seccomp::confine(sync).attempt("seccomp", "SECCOMP_SET_MODE_FILTER")?;
     let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
     set_thread_res_gid(gid, gid, gid).attempt("setresgid", user.gid)?;
     set_thread_res_uid(uid, uid, uid).attempt("setresuid", user.uid)?;

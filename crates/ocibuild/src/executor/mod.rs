@@ -30,6 +30,7 @@ mod helper;
 pub(crate) mod init;
 mod mounts;
 mod namespaces;
+mod notes;
 mod oom;
 mod place;
 pub mod probe;
@@ -37,6 +38,7 @@ pub(crate) mod remove;
 mod root;
 mod seccomp;
 mod supervise;
+mod supervisor;
 mod sys;
 #[cfg(test)]
 mod tests;
@@ -48,6 +50,7 @@ pub use error::{Error, Failure};
 pub use helper::Helper;
 pub use init::{Job, overlay_xattr_prefix};
 pub use namespaces::Namespaces;
+pub use notes::Notes;
 pub use oom::memory_kills;
 pub use remove::REMOVE_TREE;
 
@@ -58,6 +61,11 @@ pub trait Sandbox: Send + Sync {
 
     /// Whose ids the commands and the trees made for them have.
     fn identity(&self) -> &Identity;
+
+    /// Where overlay notes stand in the trees made for the commands.
+    fn notes(&self) -> Notes {
+        Notes::of(self.identity())
+    }
 
     /// Runs one command and gives what it prints to `output`, as it comes.
     ///
@@ -254,13 +262,16 @@ pub enum Identity {
     },
     /// A user namespace with one id: everything belongs to root.
     Single,
+    /// Everything on the disk belongs to the builder; owners, devices and what else it
+    /// may not set are recorded beside the files (see [`crate::ownership`]).
+    Recorded,
 }
 
 impl Identity {
     /// Gives how many ids there are, from 0 on.
     pub fn ids(&self) -> u32 {
         match self {
-            Self::Real => u32::MAX,
+            Self::Real | Self::Recorded => u32::MAX,
             Self::Range { uids, gids } => uids.count.min(gids.count).saturating_add(1),
             Self::Single => 1,
         }

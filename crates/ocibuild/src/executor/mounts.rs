@@ -9,9 +9,7 @@ use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{
-    CWD, FileType, Gid, Mode, OFlags, Uid, chmod, chown, fchmod, fchown, fstat, symlinkat,
-};
+use rustix::fs::{CWD, FileType, Gid, Mode, OFlags, Uid, chmod, chown, fstat, symlinkat};
 use rustix::io::Errno;
 use rustix::mount::{
     MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags, mount, move_mount, open_tree,
@@ -22,6 +20,7 @@ use super::place::{Kind, Made, Places};
 use super::root::{Root, by_descriptor};
 use super::wire::Settings;
 use super::{Mount, MountSource, RunSpec, sys};
+use crate::ownership::{self, Record};
 
 /// Devices that every command may use; the machine's own, bound, because nodes cannot
 /// be made in a user namespace. Read-only mounts: the device can still be written to,
@@ -85,10 +84,11 @@ pub(super) fn mount_all(
     }
     let mut tree = Tree {
         places: Places::open(&root.merged())?,
+        settings,
     };
-    tree.mount_proc(settings)?;
+    tree.mount_proc()?;
     tree.mount_sys()?;
-    tree.mount_dev(settings)?;
+    tree.mount_dev()?;
     for (number, mount) in spec.mounts.iter().enumerate() {
         tree.mount_extra(mount, number, root)?;
     }
@@ -100,11 +100,12 @@ pub(super) fn mount_all(
 /// The root while it is being furnished.
 struct Tree {
     places: Places,
+    settings: Settings,
 }
 
 impl Tree {
-    fn mount_proc(&mut self, settings: Settings) -> Result<(), Failure> {
-        if settings.pid_namespace {
+    fn mount_proc(&mut self) -> Result<(), Failure> {
+        if self.settings.pid_namespace {
             self.mount("proc", "/proc", NO_SUID_DEV_EXEC, "")
         } else {
             self.bind_host("/proc", MountAttrFlags::empty())
@@ -133,7 +134,7 @@ impl Tree {
         }
     }
 
-    fn mount_dev(&mut self, settings: Settings) -> Result<(), Failure> {
+    fn mount_dev(&mut self) -> Result<(), Failure> {
         // NODEV: the command can make nodes here and not use them. Those that it may
         // use are mounts of their own.
         let flags = NO_SUID_DEV | MountFlags::STRICTATIME;
@@ -145,11 +146,8 @@ impl Tree {
             self.places
                 .find_or_make(Path::new(directory), Kind::Directory)?;
         }
-        let group = if settings.ids > TTY_GROUP {
-            ",gid=5"
-        } else {
-            ""
-        };
+        let has_group = self.settings.ids > TTY_GROUP && !self.settings.supervised;
+        let group = if has_group { ",gid=5" } else { "" };
         let terminals = format!("newinstance,ptmxmode=0666,mode=0620{group}");
         let no_suid_exec = MountFlags::NOSUID | MountFlags::NOEXEC;
         self.mount("devpts", "/dev/pts", no_suid_exec, &terminals)?;
@@ -194,7 +192,8 @@ impl Tree {
                 gid,
             } => {
                 let file = root.files().join(number.to_string());
-                write_file(&file, content.expose(), *mode, *uid, *gid)?;
+                write_file(&file, content.expose())?;
+                self.own(&file, *mode, *uid, *gid)?;
                 let mut flags = access(false);
                 // A secret is nothing to run.
                 if mode & 0o111 == 0 {
@@ -208,10 +207,7 @@ impl Tree {
                 uid,
                 gid,
             } => {
-                let (user, group) = (owner(*uid, path)?, owner(*gid, path)?);
-                chown(path, Some(Uid::from_raw(user)), Some(Gid::from_raw(group)))
-                    .attempt("chown", format_args!("{uid}:{gid} {}", path.display()))?;
-                chmod(path, Mode::from_raw_mode(mode & 0o7777)).attempt("chmod", path.display())?;
+                self.own(path, *mode, *uid, *gid)?;
                 // A socket can be talked to on a read-only mount, and not be changed.
                 self.show(&open_path(path)?, mount, access(false))
             }
@@ -227,6 +223,26 @@ impl Tree {
                 )
             }
         }
+    }
+
+    /// Gives a file its owner and mode.
+    fn own(&self, path: &Path, mode: u32, uid: u32, gid: u32) -> Result<(), Failure> {
+        let (user, group) = (owner(uid, path)?, owner(gid, path)?);
+        let mode = mode & 0o7777;
+        if self.settings.supervised {
+            let record = Record {
+                uid,
+                gid,
+                mode,
+                device: None,
+            };
+            return ownership::write(open_path(path)?, &record)
+                .map_err(|error| error.errno())
+                .attempt("setxattr", path.display());
+        }
+        chown(path, Some(Uid::from_raw(user)), Some(Gid::from_raw(group)))
+            .attempt("chown", format_args!("{uid}:{gid} {}", path.display()))?;
+        chmod(path, Mode::from_raw_mode(mode)).attempt("chmod", path.display())
     }
 
     /// Puts a file or directory at the target of a mount.
@@ -330,13 +346,9 @@ fn access(writable: bool) -> MountAttrFlags {
     }
 }
 
-fn write_file(path: &Path, content: &[u8], mode: u32, uid: u32, gid: u32) -> Result<(), Failure> {
+fn write_file(path: &Path, content: &[u8]) -> Result<(), Failure> {
     let mut file = File::create_new(path).attempt("open", path.display())?;
-    file.write_all(content).attempt("write", path.display())?;
-    let (user, group) = (owner(uid, path)?, owner(gid, path)?);
-    fchown(&file, Some(Uid::from_raw(user)), Some(Gid::from_raw(group)))
-        .attempt("fchown", format_args!("{uid}:{gid} {}", path.display()))?;
-    fchmod(&file, Mode::from_raw_mode(mode & 0o7777)).attempt("fchmod", path.display())
+    file.write_all(content).attempt("write", path.display())
 }
 
 /// An id that chown takes as one; the highest means "leave it".

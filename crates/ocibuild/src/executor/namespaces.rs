@@ -10,9 +10,10 @@ use rustix::event::{PollFd, PollFlags};
 
 use super::error::Error;
 use super::helper::{CancelWatch, Helper, Process, Retired, garbled, poll, talk};
+use super::init::in_user_namespace;
 use super::userns::IdMaps;
 use super::wire::{Reply, Request, Settings};
-use super::{Exit, Identity, MountSource, RunSpec, Sandbox};
+use super::{Exit, Identity, MountSource, Notes, RunSpec, Sandbox};
 use crate::cancel::Cancel;
 use crate::event::Stream;
 use crate::secret::Hidden;
@@ -84,6 +85,7 @@ impl Namespaces {
         Settings {
             pid_namespace: self.pid_namespace,
             ids: self.identity.ids(),
+            supervised: self.identity == Identity::Recorded,
             rehearsal: false,
         }
     }
@@ -114,6 +116,15 @@ impl Sandbox for Namespaces {
 
     fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    /// The overlay is mounted with `userxattr` in any user namespace, also in one in
+    /// which the builder itself is.
+    fn notes(&self) -> Notes {
+        match in_user_namespace() {
+            true => Notes::User,
+            false => Notes::of(&self.identity),
+        }
     }
 
     fn run(

@@ -13,6 +13,7 @@ use super::namespaces::Namespaces;
 use super::root::REMOVABLE;
 use super::userns::{self, IdMaps, Writer};
 use super::{Failure, IdRange, Identity, Rootfs, RunSpec, Sandbox};
+use crate::ownership;
 
 /// Where a process with the right to any id takes its range from, if it can.
 const FREE_RANGE: IdRange = IdRange {
@@ -30,7 +31,7 @@ const NESTED_RANGE: IdRange = IdRange {
 pub struct Verdict {
     /// The engine.
     pub engine: &'static str,
-    /// The kind of identity: `real`, `range` or `single`.
+    /// The kind of identity: `real`, `range`, `recorded` or `single`.
     pub identity: &'static str,
     /// Whether commands can run this way.
     pub usable: bool,
@@ -93,17 +94,24 @@ pub fn report(helper: &Helper, work_dir: &Path) -> Vec<Verdict> {
 enum Candidate {
     Real,
     Range,
+    Recorded,
     Single,
 }
 
 /// Best first.
-const CANDIDATES: &[Candidate] = &[Candidate::Real, Candidate::Range, Candidate::Single];
+const CANDIDATES: &[Candidate] = &[
+    Candidate::Real,
+    Candidate::Range,
+    Candidate::Recorded,
+    Candidate::Single,
+];
 
 impl Candidate {
     fn verdict(self, usable: bool, reason: String) -> Verdict {
         let identity = match self {
             Self::Real => "real",
             Self::Range => "range",
+            Self::Recorded => "recorded",
             Self::Single => "single",
         };
         Verdict {
@@ -120,7 +128,8 @@ impl Candidate {
         match self {
             Self::Real => real(helper, work_dir),
             Self::Range => range(helper, work_dir),
-            Self::Single => single(helper, work_dir),
+            Self::Recorded => one_id(helper, work_dir, Identity::Recorded),
+            Self::Single => one_id(helper, work_dir, Identity::Single),
         }
     }
 }
@@ -132,15 +141,23 @@ fn real(helper: &Helper, work_dir: &Path) -> Result<(Namespaces, String), String
     rehearse(Namespaces::real(helper), work_dir, "root on this machine")
 }
 
-fn single(helper: &Helper, work_dir: &Path) -> Result<(Namespaces, String), String> {
+/// With the one id that any user can have in a user namespace.
+fn one_id(
+    helper: &Helper,
+    work_dir: &Path,
+    identity: Identity,
+) -> Result<(Namespaces, String), String> {
     let (uid, gid) = own_ids();
+    let note = match identity {
+        Identity::Recorded => {
+            ownership::probe(work_dir).map_err(|error| error.to_string())?;
+            "owners and users are emulated"
+        }
+        _ => "every file belongs to root, and no other user can be",
+    };
     let maps = IdMaps::single(uid, gid);
-    let engine = Namespaces::mapped(helper, Identity::Single, maps).map_err(explain)?;
-    rehearse(
-        engine,
-        work_dir,
-        "every file belongs to root, and no other user can be",
-    )
+    let engine = Namespaces::mapped(helper, identity, maps).map_err(explain)?;
+    rehearse(engine, work_dir, note)
 }
 
 fn range(helper: &Helper, work_dir: &Path) -> Result<(Namespaces, String), String> {

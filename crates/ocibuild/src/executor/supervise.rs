@@ -12,12 +12,12 @@ use rustix::process::{
     Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, getpid, kill_process, pidfd_open,
     pidfd_send_signal, set_child_subreaper, wait,
 };
-use rustix::thread::UnshareFlags;
 use serde::{Deserialize, Serialize};
 
 use super::error::{Attempt, Failure};
 use super::place::Made;
 use super::root::Root;
+use super::supervisor::{Owners, Plan, Supervisor, View};
 use super::sys::{self, Forked};
 use super::wire::{self, Settings};
 use super::{Exit, RunSpec, child, oom};
@@ -33,6 +33,8 @@ const REAP_EVERY: Timespec = Timespec {
 pub(super) enum Report {
     /// It made these mount points in the root.
     Made(Vec<Made>),
+    /// From here on its calls wait at the descriptor that comes along.
+    Listening,
     /// It could not become the command.
     Failed(Failure),
 }
@@ -51,7 +53,7 @@ pub(super) fn run(
     }
 
     let mut step = Step::start(spec, settings, &root)?;
-    let ended = step.watch(builder);
+    let ended = step.watch(spec, builder);
     let killed = step.end();
     let cleaned = root.clean_up(&step.made);
 
@@ -77,19 +79,34 @@ struct Step {
     made: Vec<Made>,
     failure: Option<Failure>,
     status: Option<WaitStatus>,
+    supervisor: Option<Supervisor>,
+}
+
+/// What a supervisor does for a command that has mounts of its own.
+pub(super) fn plan(spec: &RunSpec) -> Plan {
+    Plan {
+        view: View::Mounts,
+        root: None,
+        owners: Owners::Recorded,
+        binds: Vec::new(),
+        folder: None,
+        originals: None,
+        network: spec.network,
+    }
 }
 
 impl Step {
     /// Forks the process that becomes the command.
     fn start(spec: &RunSpec, settings: Settings, root: &Root) -> Result<Self, Failure> {
-        if settings.pid_namespace {
-            sys::unshare(UnshareFlags::NEWPID).attempt("unshare", "CLONE_NEWPID")?;
+        let (mut reports, theirs) = UnixStream::pair().attempt("socketpair", "AF_UNIX")?;
+        let forked = if settings.pid_namespace {
+            sys::fork_into_pid_namespace().attempt("clone", "CLONE_NEWPID")?
         } else {
             // Orphans come to this process then and can be found.
             set_child_subreaper(Some(getpid())).attempt("prctl", "PR_SET_CHILD_SUBREAPER")?;
-        }
-        let (mut reports, theirs) = UnixStream::pair().attempt("socketpair", "AF_UNIX")?;
-        let pid = match sys::fork().attempt("fork", "the command's process")? {
+            sys::fork().attempt("fork", "the command's process")?
+        };
+        let pid = match forked {
             Forked::Child => {
                 drop(reports);
                 child::become_command(spec, settings, root, theirs)
@@ -111,11 +128,12 @@ impl Step {
             made: Vec::new(),
             failure: None,
             status: None,
+            supervisor: None,
         })
     }
 
     /// Waits for the end of the command; kills it when the builder hangs up.
-    fn watch(&mut self, builder: &UnixStream) -> Result<WaitStatus, Failure> {
+    fn watch(&mut self, spec: &RunSpec, builder: &UnixStream) -> Result<WaitStatus, Failure> {
         let mut builder = Some(builder);
         loop {
             if let Some(status) = self.status
@@ -129,7 +147,7 @@ impl Step {
                 self.kill()?;
             }
             if report {
-                self.take_report()?;
+                self.take_report(spec)?;
             }
             self.reap()?;
         }
@@ -164,13 +182,17 @@ impl Step {
     }
 
     /// Reads what the child says; its end of the socket closes when it becomes the command.
-    fn take_report(&mut self) -> Result<(), Failure> {
+    fn take_report(&mut self, spec: &RunSpec) -> Result<(), Failure> {
         let Some(reports) = &self.reports else {
             return Ok(());
         };
         match wire::receive(reports) {
             Ok(Some((Report::Made(made), _))) => self.made = made,
             Ok(Some((Report::Failed(failure), _))) => self.failure = Some(failure),
+            Ok(Some((Report::Listening, Some(listener)))) => {
+                self.supervisor = Some(Supervisor::start(plan(spec), listener, self.pid)?);
+            }
+            Ok(Some((Report::Listening, None))) => return Err(Failure::Garbled),
             Ok(None) => self.reports = None,
             // Killed in the middle of a report.
             Err(_) => self.reports = None,

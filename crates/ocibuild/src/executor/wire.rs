@@ -44,6 +44,9 @@ pub(super) struct Settings {
     pub(super) pid_namespace: bool,
     /// How many ids a command may have.
     pub(super) ids: u32,
+    /// Whether ids and owners are emulated by a supervisor, since the kernel knows the
+    /// command's processes as one user only.
+    pub(super) supervised: bool,
     /// Whether to do everything but start the command.
     pub(super) rehearsal: bool,
 }

@@ -13,8 +13,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, Stat, fgetxattr, flistxattr, fstat, major, minor, openat,
-    readlinkat, statat,
+    AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, major, minor, openat, readlinkat, statat,
 };
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
@@ -23,13 +22,14 @@ use super::beneath::{Tree, name_of};
 use super::error::At;
 use super::sparse_file::SparseFile;
 use super::unpack::{load_view, store_toc};
-use super::whiteout::{Notes, OPAQUE};
-use super::{Error, RootView, capability};
+use super::whiteout::{OPAQUE, is_whiteout};
+use super::{Error, RootView, attributes, capability};
 use crate::causes::one_line;
-use crate::executor::Identity;
+use crate::executor::{Identity, Notes};
 use crate::layer::{
     self, Compression, DiffId, EntryMeta, Finished, Kind, LayerWriter, TreePath, Xattr,
 };
+use crate::ownership::{self, Device, Record};
 use crate::registry::Digest;
 
 /// What the walk must know of the command that has run.
@@ -38,46 +38,19 @@ pub struct Options {
     /// Whose ids are on the disk. With one id only, what a lower layer has at the same
     /// path says who owns it.
     pub identity: Identity,
+    /// Where overlayfs has left its notes.
+    pub notes: Notes,
     /// Paths that do not belong to the layer, with everything below: mount points.
     pub exclude: BTreeSet<TreePath>,
-    /// What the disk could not hold and was recorded while the command ran.
-    pub recorded: BTreeMap<TreePath, Recorded>,
-}
-
-/// What a path is beyond what the disk says; `None` leaves that as it is.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Recorded {
-    /// User and group.
-    #[serde(default)]
-    pub owner: Option<(u32, u32)>,
-    /// Twelve bits.
-    #[serde(default)]
-    pub mode: Option<u32>,
-    /// A device that stands on the disk as an empty file.
-    #[serde(default)]
-    pub device: Option<Device>,
-    /// Value of `security.capability`.
-    #[serde(default)]
-    pub capability: Option<Vec<u8>>,
-}
-
-/// A device that could not be made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Device {
-    /// A character device: major and minor number.
-    Char(u32, u32),
-    /// A block device: major and minor number.
-    Block(u32, u32),
 }
 
 impl Options {
     /// Takes everything as it is on the disk.
     pub fn new(identity: Identity) -> Self {
         Self {
+            notes: Notes::of(&identity),
             identity,
             exclude: BTreeSet::new(),
-            recorded: BTreeMap::new(),
         }
     }
 }
@@ -91,7 +64,6 @@ pub fn diff<W: Write + Send + 'static>(
 ) -> Result<(), Error> {
     let walk = Walk {
         tree: Tree::open(upper).at_host("open", upper)?,
-        notes: Notes::of(&options.identity),
         lowers,
         options,
         links: HashMap::new(),
@@ -102,11 +74,10 @@ pub fn diff<W: Write + Send + 'static>(
 
 struct Walk<'a, W> {
     tree: Tree,
-    notes: Notes,
     lowers: &'a RootView,
     options: &'a Options,
-    /// The first name of each file that has several.
-    links: HashMap<(u64, u64), TreePath>,
+    /// The first name of each file that has several, and what the file is.
+    links: HashMap<(u64, u64), (TreePath, Record)>,
     layer: &'a mut LayerWriter<W>,
 }
 
@@ -153,7 +124,7 @@ impl<W: Write + Send + 'static> Walk<'_, W> {
                 names.push(name);
             }
         }
-        let opaque = inside_opaque || is_opaque(dir, self.notes, path)?;
+        let opaque = inside_opaque || is_opaque(dir, self.options.notes, path)?;
         let mut children = BTreeMap::new();
         for name in names {
             let child = path.join(&name).map_err(layer::Error::from)?;
@@ -215,49 +186,48 @@ impl<W: Write + Send + 'static> Walk<'_, W> {
             // A tar has no sockets; nobody would listen at one either.
             _ => return Ok(()),
         };
-        let meta = self.meta(path, stat, kind, Vec::new());
+        let record = self.record(path, stat)?;
+        self.append(path, stat, &record, kind)
+    }
+
+    fn append(
+        &mut self,
+        path: &TreePath,
+        stat: &Stat,
+        record: &Record,
+        kind: Kind<u64>,
+    ) -> Result<(), Error> {
+        let meta = meta(path, stat, record, kind);
         Ok(self.layer.append(&meta, None)?)
     }
 
     fn add_file(&mut self, path: &TreePath, stat: &Stat) -> Result<(), Error> {
-        if stat.st_nlink > 1 {
-            let inode = (stat.st_dev, stat.st_ino);
-            if let Some(first) = self.links.get(&inode) {
-                let kind = Kind::Hardlink {
-                    target: first.clone(),
-                };
-                let meta = self.meta(first, stat, kind, Vec::new());
-                let meta = EntryMeta {
-                    path: path.clone(),
-                    ..meta
-                };
-                return Ok(self.layer.append(&meta, None)?);
-            }
-            if self.device(path).is_none() {
-                self.links.insert(inode, path.clone());
-            }
-        }
-        if let Some(kind) = self.device(path) {
-            let meta = self.meta(path, stat, kind, Vec::new());
-            return Ok(self.layer.append(&meta, None)?);
+        let inode = (stat.st_dev, stat.st_ino);
+        if stat.st_nlink > 1
+            && let Some((target, record)) = self.links.get(&inode).cloned()
+        {
+            return self.append(path, stat, &record, Kind::Hardlink { target });
         }
         let (file, stat) = self.open_file(path)?;
-        let xattrs = self.capabilities(&file, path)?;
+        let names = attributes::names(&file, path)?;
+        let record = self.file_record(&file, &names, path, &stat)?;
+        if let Some(device) = record.device {
+            return self.append(path, &stat, &record, device_kind(device));
+        }
+        if stat.st_nlink > 1 {
+            self.links.insert(inode, (path.clone(), record));
+        }
         let size = stat.st_size as u64;
-        let meta = self.meta(path, &stat, Kind::File(size), xattrs);
+        let meta = EntryMeta {
+            xattrs: self.capabilities(&file, &names, path)?,
+            ..meta(path, &stat, &record, Kind::File(size))
+        };
         let has_holes = (stat.st_blocks as u64).saturating_mul(512) < size;
         if has_holes {
             let content: &mut dyn Read = &mut SparseFile::new(file, size);
             return Ok(self.layer.append(&meta, Some(content))?);
         }
         Ok(self.layer.append(&meta, Some(&mut &file))?)
-    }
-
-    fn device(&self, path: &TreePath) -> Option<Kind<u64>> {
-        Some(match self.options.recorded.get(path)?.device? {
-            Device::Char(major, minor) => Kind::Char { major, minor },
-            Device::Block(major, minor) => Kind::Block { major, minor },
-        })
     }
 
     fn open_file(&mut self, path: &TreePath) -> Result<(File, Stat), Error> {
@@ -278,53 +248,97 @@ impl<W: Write + Send + 'static> Walk<'_, W> {
         Ok(target.into_bytes())
     }
 
-    fn capabilities(&self, file: &File, path: &TreePath) -> Result<Vec<Xattr>, Error> {
-        let mut kept = Vec::new();
-        for name in attribute_names(file, path)? {
-            refuse_reference(self.notes.strip(&name), path)?;
-            if name == capability::NAME.as_bytes() {
-                let value = attribute(file, capability::NAME, path)?;
-                kept.push((name, capability::portable(&value)));
-            }
+    fn capabilities(
+        &self,
+        file: &File,
+        names: &[Vec<u8>],
+        path: &TreePath,
+    ) -> Result<Vec<Xattr>, Error> {
+        for name in names {
+            refuse_reference(self.options.notes.strip(name), path)?;
         }
-        Ok(kept)
+        let is_recorded = self.options.identity == Identity::Recorded;
+        let named = names.iter().filter(|name| {
+            let shown = if is_recorded {
+                ownership::shown_name(name)
+            } else {
+                Some(&name[..])
+            };
+            shown == Some(capability::NAME.as_bytes())
+        });
+        // What was recorded last is what was meant.
+        let Some(name) = named.max_by_key(|name| ownership::is_ours(name)) else {
+            return Ok(Vec::new());
+        };
+        let value = attributes::value(file, name, path)?;
+        Ok(vec![(
+            capability::NAME.into(),
+            capability::portable(&value),
+        )])
     }
 
-    fn meta(
+    /// Gives what something that is not a regular file is meant to be.
+    fn record(&mut self, path: &TreePath, stat: &Stat) -> Result<Record, Error> {
+        if self.options.identity != Identity::Recorded {
+            return Ok(self.disk_record(path, stat));
+        }
+        let dir = self.tree.parent(path).at("open the directory of", path)?;
+        let seen = ownership::look_at(dir, name_of(path)).at("read the owner of", path)?;
+        Ok(seen.meant())
+    }
+
+    /// Gives what an open regular file is meant to be.
+    fn file_record(
         &self,
+        file: &File,
+        names: &[Vec<u8>],
         path: &TreePath,
         stat: &Stat,
-        kind: Kind<u64>,
-        mut xattrs: Vec<Xattr>,
-    ) -> EntryMeta {
-        let recorded = self.options.recorded.get(path);
-        let (uid, gid) = recorded
-            .and_then(|recorded| recorded.owner)
-            .unwrap_or_else(|| self.owner(path, stat));
-        if let Some(value) = recorded.and_then(|recorded| recorded.capability.clone()) {
-            xattrs = vec![(capability::NAME.into(), capability::portable(&value))];
+    ) -> Result<Record, Error> {
+        if self.options.identity != Identity::Recorded {
+            return Ok(self.disk_record(path, stat));
         }
-        EntryMeta {
-            path: path.clone(),
-            kind,
-            mode: recorded
-                .and_then(|recorded| recorded.mode)
-                .unwrap_or(stat.st_mode & 0o7777),
-            uid,
-            gid,
-            mtime: stat.st_mtime,
-            xattrs,
+        if !names.iter().any(|name| name == ownership::INODE.as_bytes()) {
+            return Ok(Record::plain(stat.st_mode));
         }
+        let seen = ownership::look(file).at("read the owner of", path)?;
+        Ok(seen.meant())
     }
 
-    /// With one id everything on the disk is root's, but what was copied up from a
-    /// lower layer still belongs to whom it belonged there.
-    fn owner(&self, path: &TreePath, stat: &Stat) -> (u32, u32) {
-        if self.options.identity != Identity::Single {
-            return (stat.st_uid, stat.st_gid);
+    /// Owner and mode as the disk has them. With one id everything there is root's, but
+    /// what was copied up from a lower layer still belongs to whom it belonged there.
+    fn disk_record(&self, path: &TreePath, stat: &Stat) -> Record {
+        let (uid, gid) = match self.options.identity {
+            Identity::Single => {
+                let lower = self.lowers.lookup(path);
+                lower.map_or((0, 0), |found| (found.entry.uid, found.entry.gid))
+            }
+            _ => (stat.st_uid, stat.st_gid),
+        };
+        Record {
+            uid,
+            gid,
+            ..Record::plain(stat.st_mode)
         }
-        let lower = self.lowers.lookup(path);
-        lower.map_or((0, 0), |found| (found.entry.uid, found.entry.gid))
+    }
+}
+
+fn meta(path: &TreePath, stat: &Stat, record: &Record, kind: Kind<u64>) -> EntryMeta {
+    EntryMeta {
+        path: path.clone(),
+        kind,
+        mode: record.mode,
+        uid: record.uid,
+        gid: record.gid,
+        mtime: stat.st_mtime,
+        xattrs: Vec::new(),
+    }
+}
+
+fn device_kind(device: Device) -> Kind<u64> {
+    match device {
+        Device::Char(major, minor) => Kind::Char { major, minor },
+        Device::Block(major, minor) => Kind::Block { major, minor },
     }
 }
 
@@ -332,17 +346,13 @@ fn file_type(stat: &Stat) -> FileType {
     FileType::from_raw_mode(stat.st_mode)
 }
 
-fn is_whiteout(stat: &Stat) -> bool {
-    file_type(stat) == FileType::CharacterDevice && stat.st_rdev == 0
-}
-
 fn is_opaque(dir: impl AsFd, notes: Notes, path: &TreePath) -> Result<bool, Error> {
     let mut opaque = false;
-    for name in attribute_names(&dir, path)? {
+    for name in attributes::names(&dir, path)? {
         let note = notes.strip(&name);
         refuse_reference(note, path)?;
         if note == Some(b"opaque") {
-            opaque = attribute(&dir, notes.opaque(), path)? == OPAQUE;
+            opaque = attributes::value(&dir, &name, path)? == OPAQUE;
         }
     }
     Ok(opaque)
@@ -361,40 +371,6 @@ fn refuse_reference(note: Option<&[u8]>, path: &TreePath) -> Result<(), Error> {
     })
 }
 
-/// Room for the names or the value that nearly every file has.
-const USUAL_SIZE: usize = 256;
-
-/// The kernel's limit for one value and for all names.
-const MAX_SIZE: usize = 64 << 10;
-
-fn attribute_names(fd: impl AsFd, path: &TreePath) -> Result<Vec<Vec<u8>>, Error> {
-    let names = match read_growing(|buffer| flistxattr(&fd, buffer)) {
-        Err(Errno::OPNOTSUPP) => Vec::new(),
-        names => names.at("list the attributes of", path)?,
-    };
-    let names = names
-        .split(|&byte| byte == 0)
-        .filter(|name| !name.is_empty());
-    Ok(names.map(<[u8]>::to_vec).collect())
-}
-
-fn attribute(fd: impl AsFd, name: &str, path: &TreePath) -> Result<Vec<u8>, Error> {
-    read_growing(|buffer| fgetxattr(&fd, name, buffer)).at("read an attribute of", path)
-}
-
-fn read_growing(mut read: impl FnMut(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<u8>, Errno> {
-    let mut buffer = vec![0; USUAL_SIZE];
-    let size = match read(&mut buffer) {
-        Err(Errno::RANGE) => {
-            buffer.resize(MAX_SIZE, 0);
-            read(&mut buffer)
-        }
-        read => read,
-    }?;
-    buffer.truncate(size);
-    Ok(buffer)
-}
-
 /// What [`job`] is asked to do. Tables of lower layers are files that
 /// [`crate::layer::Toc::to_bytes`] gave.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -406,12 +382,11 @@ pub struct Request {
     pub lowers: Vec<PathBuf>,
     /// Whose ids are on the disk.
     pub identity: Identity,
+    /// Where overlayfs has left its notes.
+    pub notes: Notes,
     /// Paths that do not belong to the layer.
     #[serde(default)]
     pub exclude: Vec<TreePath>,
-    /// What was recorded while the command ran.
-    #[serde(default)]
-    pub recorded: Vec<(TreePath, Recorded)>,
     /// Compression of the blob.
     #[serde(default)]
     pub compression: Compression,
@@ -468,8 +443,8 @@ impl Request {
         let lowers = load_view(&self.lowers)?;
         let options = Options {
             identity: self.identity,
+            notes: self.notes,
             exclude: self.exclude.into_iter().collect(),
-            recorded: self.recorded.into_iter().collect(),
         };
         let format = layer::Options {
             compression: self.compression,

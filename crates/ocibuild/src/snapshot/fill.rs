@@ -12,7 +12,8 @@ use super::Error;
 use super::error::At;
 use super::unpack::{Options, unpack};
 use crate::causes::one_line;
-use crate::executor::Identity;
+use crate::executor::{Identity, Notes};
+use crate::ownership::{self, Record};
 
 /// What [`job`] is asked to do.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -23,6 +24,8 @@ pub struct Request {
     pub tar: Option<PathBuf>,
     /// Whose ids the files get.
     pub identity: Identity,
+    /// Where overlayfs looks for its notes.
+    pub notes: Notes,
     /// User and group of the directory itself.
     pub owner: (u32, u32),
     /// Its twelve permission bits.
@@ -46,17 +49,33 @@ impl Request {
             .at_host("make a directory beside", dest)?;
         let path = folder.path();
         if let Some(tar) = &self.tar {
-            let options = Options::new(self.identity.clone());
+            let options = Options {
+                notes: self.notes,
+                ..Options::new(self.identity.clone())
+            };
             let tar = File::open(tar).at_host("open", tar)?;
             unpack(tar, path, &options)?;
         }
-        let (user, group) = self.owner;
-        chown(path, Some(user), Some(group)).at_host("set the owner of", dest)?;
-        let mode = Permissions::from_mode(self.mode & 0o7777);
-        fs::set_permissions(path, mode).at_host("set the mode of", dest)?;
+        self.set_owner_and_mode(path)?;
         fs::rename(path, dest).at_host("rename to", dest)?;
         // It is not there any more under the name that would be removed.
         let _ = folder.keep();
         Ok(())
+    }
+
+    fn set_owner_and_mode(&self, path: &Path) -> Result<(), Error> {
+        let ((uid, gid), dest) = (self.owner, &self.dest);
+        if self.identity == Identity::Recorded {
+            let record = Record {
+                uid,
+                gid,
+                ..Record::plain(self.mode)
+            };
+            let folder = File::open(path).at_host("open", dest)?;
+            return ownership::write(folder, &record).at_host("record the owner of", dest);
+        }
+        chown(path, Some(uid), Some(gid)).at_host("set the owner of", dest)?;
+        let mode = Permissions::from_mode(self.mode & 0o7777);
+        fs::set_permissions(path, mode).at_host("set the mode of", dest)
     }
 }

@@ -6,6 +6,7 @@
 //! only through [`Beneath`], which cannot leave them.
 
 pub mod accounts;
+mod attributes;
 pub mod beneath;
 mod capability;
 pub mod diff;

@@ -11,12 +11,13 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::diff::{Device, Recorded};
 use super::*;
-use crate::executor::Identity;
+use crate::executor::{Identity, Notes};
 use crate::layer::{
     Compression, Encoding, EntryMeta, Finished, Kind, LayerWriter, Options, Toc, TreePath,
 };
+
+mod recorded;
 
 fn path(text: &str) -> TreePath {
     TreePath::parse(text).expect("a valid path")
@@ -247,7 +248,8 @@ fn random_entry() -> impl Strategy<Value = (String, u8, u8)> {
     (path, 0u8..8, any::<u8>())
 }
 
-fn random_layer(entries: Vec<(String, u8, u8)>) -> (Arc<Toc>, Vec<u8>) {
+/// Owners and modes are of `ids`, in turn; without any everything is root's.
+fn random_layer(entries: Vec<(String, u8, u8)>, ids: &[(u32, u32, u32)]) -> (Arc<Toc>, Vec<u8>) {
     let is_leaf = |kind: u8| kind > 3;
     let mut kinds: BTreeMap<TreePath, (u8, u8)> = BTreeMap::new();
     for (name, kind, seed) in entries {
@@ -321,6 +323,20 @@ fn random_layer(entries: Vec<(String, u8, u8)>) -> (Arc<Toc>, Vec<u8>) {
             },
             _ => meta,
         };
+        let turn = match meta.kind {
+            Kind::Hardlink { .. } | Kind::File(_) => 0,
+            _ => usize::from(seed) % ids.len().max(1),
+        };
+        let meta = match (ids.get(turn), &meta.kind) {
+            (None, _) => meta,
+            (Some(&(uid, gid, _)), Kind::Symlink { .. }) => EntryMeta { uid, gid, ..meta },
+            (Some(&(uid, gid, mode)), _) => EntryMeta {
+                uid,
+                gid,
+                mode,
+                ..meta
+            },
+        };
         layer.append(&meta, content).expect("an entry");
     }
     let (finished, blob) = layer.finish().expect("a layer");
@@ -340,8 +356,8 @@ proptest! {
         below in prop::collection::vec(random_entry(), 0..16),
         above in prop::collection::vec(random_entry(), 0..16),
     ) {
-        let (below, _) = random_layer(below);
-        let (above, blob) = random_layer(above);
+        let (below, _) = random_layer(below, &[]);
+        let (above, blob) = random_layer(above, &[]);
         let lowers = RootView::new(std::slice::from_ref(&below));
         let dir = tempfile::tempdir().expect("a directory");
         let tree = dir.path().join("tree");
@@ -449,66 +465,6 @@ fn replaced_entries_do_not_write_through_links() {
 }
 
 #[test]
-fn what_the_disk_cannot_hold_comes_from_records() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let upper = dir.path();
-    fs::write(upper.join("null"), "").expect("a file");
-    fs::write(upper.join("ping"), "#!").expect("a file");
-    fs::write(upper.join("owned"), "").expect("a file");
-    fs::create_dir(upper.join("proc")).expect("a directory");
-    fs::write(upper.join("proc/x"), "").expect("a file");
-    let _socket = std::os::unix::net::UnixListener::bind(upper.join("socket")).expect("a socket");
-    let mut base = LayerWriter::new(plain(), Vec::new()).expect("a writer");
-    let owned = EntryMeta {
-        kind: Kind::File(0),
-        uid: 1000,
-        gid: 100,
-        ..EntryMeta::dir(path("owned"))
-    };
-    base.append(&owned, None).expect("a file");
-    let lowers = RootView::new(&[base.finish().expect("a layer").0.toc]);
-    let capability = b"\x01\0\0\x02".repeat(5);
-    let options = diff::Options {
-        exclude: [path("proc")].into(),
-        recorded: BTreeMap::from([
-            (
-                path("null"),
-                Recorded {
-                    device: Some(Device::Char(1, 3)),
-                    mode: Some(0o666),
-                    ..Recorded::default()
-                },
-            ),
-            (
-                path("ping"),
-                Recorded {
-                    owner: Some((5, 6)),
-                    capability: Some(capability.clone()),
-                    ..Recorded::default()
-                },
-            ),
-        ]),
-        ..diff::Options::new(Identity::Single)
-    };
-    let toc = diff_of(upper, &lowers, &options).toc;
-    let all: Vec<String> = toc
-        .entries()
-        .iter()
-        .map(|entry| entry.path.to_string())
-        .collect();
-    assert_eq!(all, ["/", "/null", "/owned", "/ping"]);
-    let get = |name| toc.get(&path(name)).expect(name);
-    assert_eq!(get("null").kind, Kind::Char { major: 1, minor: 3 });
-    assert_eq!(get("null").mode, 0o666);
-    assert_eq!((get("ping").uid, get("ping").gid), (5, 6));
-    assert_eq!(
-        get("ping").xattrs,
-        [(b"security.capability".to_vec(), capability)]
-    );
-    assert_eq!((get("owned").uid, get("owned").gid), (1000, 100));
-}
-
-#[test]
 fn holes_are_zeros() {
     use std::os::unix::fs::FileExt;
     let dir = tempfile::tempdir().expect("a directory");
@@ -539,6 +495,7 @@ fn jobs_speak_json() {
         encoding: Encoding::Detect,
         dest: at("tree"),
         identity: Identity::Single,
+        notes: Notes::User,
         expected: None,
         lowers: Vec::new(),
         toc: at("base.toc"),
@@ -553,8 +510,8 @@ fn jobs_speak_json() {
         upper: at("tree"),
         lowers: vec![at("base.toc")],
         identity: Identity::Single,
+        notes: Notes::User,
         exclude: vec![path("a/c")],
-        recorded: vec![(path("a/b"), Recorded::default())],
         compression: Compression::Gzip,
         level: Some(1),
         threads: 2,
@@ -572,7 +529,8 @@ fn jobs_speak_json() {
     assert!(error.contains("EOF"), "{error}");
     let error = diff::job(&request[..]).and(unpack::job(
         &serde_json::to_vec(&serde_json::json!({
-            "blob": "/nonexistent", "dest": at("x"), "identity": "real", "toc": at("y"),
+            "blob": "/nonexistent", "dest": at("x"), "identity": "real", "notes": "user",
+            "toc": at("y"),
         }))
         .expect("JSON"),
     ));

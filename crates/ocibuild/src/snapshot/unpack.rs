@@ -16,31 +16,34 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags, chownat, fchmod,
-    fchown, fsetxattr, futimens, linkat, makedev, mkdirat, mknodat, openat, statat, symlinkat,
-    unlinkat, utimensat,
+    AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags,
+    chownat, fchmod, fchown, fsetxattr, futimens, linkat, makedev, mkdirat, mknodat, openat,
+    statat, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::beneath::{Tree, name_of};
 use super::error::At;
-use super::whiteout::{Notes, OPAQUE};
+use super::whiteout::OPAQUE;
 use super::{Error, RootView, capability};
 use crate::causes::one_line;
-use crate::executor::Identity;
+use crate::executor::{Identity, Notes};
 use crate::layer::{
     DiffId, Encoding, Entry, EntryMeta, Kind, Limits, ReadLayer, Toc, TreePath, Visitor, Xattr,
     read_layer,
 };
+use crate::ownership::{self, Device, Record};
 
 const BUFFER: usize = 128 << 10;
 
 /// How a layer is unpacked.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Whose ids the tree gets; it decides too where overlayfs looks for its notes.
+    /// Whose ids the tree gets.
     pub identity: Identity,
+    /// Where overlayfs looks for its notes.
+    pub notes: Notes,
     /// How the blob is compressed.
     pub encoding: Encoding,
     /// What the layer may cost.
@@ -56,6 +59,7 @@ impl Options {
     /// Unpacks for one identity, with default limits and nothing expected.
     pub fn new(identity: Identity) -> Self {
         Self {
+            notes: Notes::of(&identity),
             identity,
             encoding: Encoding::Detect,
             limits: Limits::default(),
@@ -68,7 +72,8 @@ impl Options {
 /// Unpacks a layer into `dest`, which must not be there or be an empty directory.
 ///
 /// With [`Identity::Single`] owners stay those of the process and devices are left out;
-/// with [`Identity::Range`] devices are left out. The table has them all the same.
+/// with [`Identity::Range`] devices are left out. The table has them all the same. With
+/// [`Identity::Recorded`] what this process may not set is recorded.
 pub fn unpack(blob: impl Read + Send, dest: &Path, options: &Options) -> Result<ReadLayer, Error> {
     let place = dest
         .parent()
@@ -79,7 +84,6 @@ pub fn unpack(blob: impl Read + Send, dest: &Path, options: &Options) -> Result<
         .at_host("make a directory beside", dest)?;
     let mut unpacker = Unpacker {
         tree: Tree::open(hidden.path()).at_host("open", hidden.path())?,
-        notes: Notes::of(&options.identity),
         options,
         buffer: vec![0; BUFFER],
     };
@@ -100,7 +104,6 @@ pub fn unpack(blob: impl Read + Send, dest: &Path, options: &Options) -> Result<
 
 struct Unpacker<'a> {
     tree: Tree,
-    notes: Notes,
     options: &'a Options,
     buffer: Vec<u8>,
 }
@@ -118,13 +121,9 @@ impl Visitor for Unpacker<'_> {
                 self.finish_special(meta, true)
             }
             Kind::Hardlink { target } => self.make_link(path, target),
-            Kind::Fifo => self.make_node(meta, FileType::Fifo, 0, 0),
-            Kind::Char { major, minor } => {
-                self.make_node(meta, FileType::CharacterDevice, *major, *minor)
-            }
-            Kind::Block { major, minor } => {
-                self.make_node(meta, FileType::BlockDevice, *major, *minor)
-            }
+            Kind::Fifo => self.make_node(meta, FileType::Fifo, (0, 0)),
+            Kind::Char { major, minor } => self.make_device(meta, Device::Char(*major, *minor)),
+            Kind::Block { major, minor } => self.make_device(meta, Device::Block(*major, *minor)),
         }
     }
 }
@@ -193,23 +192,36 @@ impl Unpacker<'_> {
     }
 
     fn make_file(&mut self, meta: &EntryMeta, content: &mut dyn Read) -> Result<(), Error> {
+        let file = self.make_empty(&meta.path)?;
+        self.write_content(&file, meta, content)?;
+        self.set_all(&file, &Attributes::of_meta(meta), &meta.path)
+    }
+
+    fn make_empty(&mut self, path: &TreePath) -> Result<File, Error> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
-        let fd = self.make(&meta.path, |dir, name| {
+        let fd = self.make(path, |dir, name| {
             openat(dir, name, flags | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR)
         })?;
-        let mut file = File::from(fd);
+        Ok(File::from(fd))
+    }
+
+    fn write_content(
+        &mut self,
+        mut file: &File,
+        meta: &EntryMeta,
+        content: &mut dyn Read,
+    ) -> Result<(), Error> {
         loop {
             let count = match content.read(&mut self.buffer) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 read => read.at("read the content of", &meta.path)?,
             };
             if count == 0 {
-                break;
+                return Ok(());
             }
             file.write_all(&self.buffer[..count])
                 .at("write", &meta.path)?;
         }
-        self.set_all(&file, &Attributes::of_meta(meta), &meta.path)
     }
 
     fn make_link(&mut self, path: &TreePath, target: &TreePath) -> Result<(), Error> {
@@ -225,18 +237,26 @@ impl Unpacker<'_> {
         })
     }
 
+    fn make_device(&mut self, meta: &EntryMeta, device: Device) -> Result<(), Error> {
+        match self.options.identity {
+            Identity::Real => self.make_node(meta, device.file_type(), device.numbers()),
+            Identity::Recorded => {
+                let file = self.make_empty(&meta.path)?;
+                let mut attributes = Attributes::of_meta(meta);
+                attributes.record.device = Some(device);
+                self.set_all(&file, &attributes, &meta.path)
+            }
+            // No user namespace may make devices; what an earlier entry made goes all the same.
+            Identity::Range { .. } | Identity::Single => self.make_nothing(&meta.path),
+        }
+    }
+
     fn make_node(
         &mut self,
         meta: &EntryMeta,
         kind: FileType,
-        major: u32,
-        minor: u32,
+        (major, minor): (u32, u32),
     ) -> Result<(), Error> {
-        let is_device = kind != FileType::Fifo;
-        if is_device && self.options.identity != Identity::Real {
-            // No user namespace may make devices; what an earlier entry made goes all the same.
-            return self.make_nothing(&meta.path);
-        }
         let mode = Mode::RUSR | Mode::WUSR;
         self.make(&meta.path, |dir, name| {
             mknodat(dir, name, kind, mode, makedev(major, minor))
@@ -255,11 +275,11 @@ impl Unpacker<'_> {
 
     /// Owner, mode and time of what is not opened: links, pipes, devices.
     fn finish_special(&mut self, meta: &EntryMeta, is_link: bool) -> Result<(), Error> {
-        let with_owner = self.options.identity != Identity::Single;
+        let identity = &self.options.identity;
         let path = &meta.path;
         let dir = self.tree.parent(path).at("open the directory of", path)?;
         let name = name_of(path);
-        if with_owner {
+        if has_owners(identity) {
             let (uid, gid) = (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid));
             chownat(dir, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
                 .at("set the owner of", path)?;
@@ -269,8 +289,13 @@ impl Unpacker<'_> {
             rustix::fs::chmodat(dir, name, Mode::from_raw_mode(meta.mode), AtFlags::empty())
                 .at("set the mode of", path)?;
         }
-        utimensat(dir, name, &times(meta.mtime), AtFlags::SYMLINK_NOFOLLOW)
-            .at("set the time of", path)
+        let times = times(meta.mtime, identity);
+        utimensat(dir, name, &times, AtFlags::SYMLINK_NOFOLLOW).at("set the time of", path)?;
+        if *identity == Identity::Recorded && (meta.uid, meta.gid) != (0, 0) {
+            let record = Attributes::of_meta(meta).record;
+            ownership::write_at(dir, name, &record).at("record the owner of", path)?;
+        }
+        Ok(())
     }
 
     /// Ends the tree: what it removes from lower layers, then its directories.
@@ -302,18 +327,33 @@ impl Unpacker<'_> {
         let dir = self.tree.dir(path).and_then(|dir| dir.try_clone_to_owned());
         let dir = dir.at("open", path)?;
         if is_opaque {
-            let name = self.notes.opaque();
+            let name = self.options.notes.opaque();
             fsetxattr(&dir, name, OPAQUE, XattrFlags::empty()).at("make opaque", path)?;
         }
         self.set_all(&dir, &Attributes::of_entry(entry), path)
     }
 
     fn set_all(&self, fd: &impl AsFd, like: &Attributes<'_>, path: &TreePath) -> Result<(), Error> {
-        if self.options.identity != Identity::Single {
-            let (uid, gid) = (Uid::from_raw(like.uid), Gid::from_raw(like.gid));
+        match self.options.identity {
+            Identity::Recorded => self.record_all(fd, like, path)?,
+            _ => self.set_owner_and_attributes(fd, like, path)?,
+        }
+        let times = times(like.mtime, &self.options.identity);
+        futimens(fd, &times).at("set the time of", path)
+    }
+
+    fn set_owner_and_attributes(
+        &self,
+        fd: &impl AsFd,
+        like: &Attributes<'_>,
+        path: &TreePath,
+    ) -> Result<(), Error> {
+        let record = &like.record;
+        if has_owners(&self.options.identity) {
+            let (uid, gid) = (Uid::from_raw(record.uid), Gid::from_raw(record.gid));
             fchown(fd, Some(uid), Some(gid)).at("set the owner of", path)?;
         }
-        fchmod(fd, Mode::from_raw_mode(like.mode)).at("set the mode of", path)?;
+        fchmod(fd, Mode::from_raw_mode(record.mode)).at("set the mode of", path)?;
         for (name, value) in like.xattrs.iter().filter(|(name, _)| is_for_disk(name)) {
             match fsetxattr(fd, &name[..], value, XattrFlags::empty()) {
                 // A file system without attributes, or an attribute that is not ours to set.
@@ -322,15 +362,42 @@ impl Unpacker<'_> {
                 set => set.at("set an attribute of", path)?,
             }
         }
-        futimens(fd, &times(like.mtime)).at("set the time of", path)
+        Ok(())
+    }
+
+    /// Writes down what this process may not set. Access lists are among it, because
+    /// they could keep the builder out.
+    fn record_all(
+        &self,
+        fd: &impl AsFd,
+        like: &Attributes<'_>,
+        path: &TreePath,
+    ) -> Result<(), Error> {
+        let kept = like.xattrs.iter().filter(|(name, _)| is_for_disk(name));
+        for (name, value) in kept {
+            let none = XattrFlags::empty();
+            if name.starts_with(b"user.") {
+                fsetxattr(fd, &name[..], value, none).at("set an attribute of", path)?;
+            } else {
+                ownership::set_attribute(fd, name, value, none)
+                    .at("record an attribute of", path)?;
+            }
+        }
+        ownership::write_new(fd, &like.record).at("record the owner of", path)
+    }
+}
+
+/// Whether files on the disk get the owners that they have in the image.
+fn has_owners(identity: &Identity) -> bool {
+    match identity {
+        Identity::Real | Identity::Range { .. } => true,
+        Identity::Single | Identity::Recorded => false,
     }
 }
 
 /// What files and directories get in the same way.
 struct Attributes<'a> {
-    uid: u32,
-    gid: u32,
-    mode: u32,
+    record: Record,
     mtime: i64,
     xattrs: &'a [Xattr],
 }
@@ -338,9 +405,11 @@ struct Attributes<'a> {
 impl<'a> Attributes<'a> {
     fn of_meta(meta: &'a EntryMeta) -> Self {
         Self {
-            uid: meta.uid,
-            gid: meta.gid,
-            mode: meta.mode,
+            record: Record {
+                uid: meta.uid,
+                gid: meta.gid,
+                ..Record::plain(meta.mode)
+            },
             mtime: meta.mtime,
             xattrs: &meta.xattrs,
         }
@@ -348,9 +417,11 @@ impl<'a> Attributes<'a> {
 
     fn of_entry(entry: &'a Entry) -> Self {
         Self {
-            uid: entry.uid,
-            gid: entry.gid,
-            mode: entry.mode,
+            record: Record {
+                uid: entry.uid,
+                gid: entry.gid,
+                ..Record::plain(entry.mode)
+            },
             mtime: entry.mtime,
             xattrs: &entry.xattrs,
         }
@@ -358,20 +429,30 @@ impl<'a> Attributes<'a> {
 }
 
 /// Attributes that mean something in a root file system. Notes of overlayfs are not
-/// among them: an archive could use them to show files of other layers.
+/// among them: an archive could use them to show files of other layers. Nor are records
+/// of owners.
 fn is_for_disk(name: &[u8]) -> bool {
+    let is_note = Notes::User.strip(name).is_some() || ownership::is_ours(name);
     name == capability::NAME.as_bytes()
         || name.starts_with(b"system.posix_acl_")
-        || (name.starts_with(b"user.") && Notes::User.strip(name).is_none())
+        || (name.starts_with(b"user.") && !is_note)
 }
 
-fn times(mtime: i64) -> Timestamps {
+/// Access times are the builder's own where they can be records.
+fn times(mtime: i64, identity: &Identity) -> Timestamps {
     let time = Timespec {
         tv_sec: mtime,
         tv_nsec: 0,
     };
+    let untouched = Timespec {
+        tv_sec: 0,
+        tv_nsec: UTIME_OMIT,
+    };
     Timestamps {
-        last_access: time,
+        last_access: match identity {
+            Identity::Recorded => untouched,
+            _ => time,
+        },
         last_modification: time,
     }
 }
@@ -389,6 +470,8 @@ pub struct Request {
     pub dest: PathBuf,
     /// Whose ids it gets.
     pub identity: Identity,
+    /// Where overlayfs looks for its notes.
+    pub notes: Notes,
     /// The layer that is expected.
     #[serde(default)]
     pub expected: Option<DiffId>,
@@ -420,6 +503,7 @@ impl Request {
     fn run(&self) -> Result<Response, Error> {
         let options = Options {
             encoding: self.encoding,
+            notes: self.notes,
             expected: self.expected,
             lowers: load_view(&self.lowers)?,
             ..Options::new(self.identity.clone())

@@ -2,32 +2,11 @@
 //! for a path, an attribute for a directory whose lower content is gone
 //! (kernel documentation, overlayfs, "whiteouts and opaque directories").
 
-use crate::executor::Identity;
+use rustix::fs::{FileType, Stat};
 
-/// Where the kernel keeps its own notes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Notes {
-    /// `trusted.overlay.*`, for the real root.
-    Trusted,
-    /// `user.overlay.*`, for mounts inside a user namespace (`userxattr`).
-    User,
-}
+use crate::executor::Notes;
 
 impl Notes {
-    pub(super) fn of(identity: &Identity) -> Self {
-        match identity {
-            Identity::Real => Self::Trusted,
-            Identity::Range { .. } | Identity::Single => Self::User,
-        }
-    }
-
-    fn prefix(self) -> &'static str {
-        match self {
-            Self::Trusted => "trusted.overlay.",
-            Self::User => "user.overlay.",
-        }
-    }
-
     /// Gives the attribute that makes a directory opaque; its value is `y`.
     pub(super) fn opaque(self) -> &'static str {
         match self {
@@ -38,9 +17,18 @@ impl Notes {
 
     /// Gives what the kernel noted, if the attribute is one of its notes.
     pub(super) fn strip(self, attribute: &[u8]) -> Option<&[u8]> {
-        attribute.strip_prefix(self.prefix().as_bytes())
+        let prefix: &[u8] = match self {
+            Self::Trusted => b"trusted.overlay.",
+            Self::User => b"user.overlay.",
+        };
+        attribute.strip_prefix(prefix)
     }
 }
 
 /// The value of the opaque attribute.
 pub(super) const OPAQUE: &[u8] = b"y";
+
+pub(super) fn is_whiteout(stat: &Stat) -> bool {
+    let kind = FileType::from_raw_mode(stat.st_mode);
+    kind == FileType::CharacterDevice && stat.st_rdev == 0
+}

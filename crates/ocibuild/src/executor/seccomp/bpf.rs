@@ -12,6 +12,8 @@ const RETURN: u16 = 0x06;
 
 const RETURN_ALLOW: u32 = 0x7fff_0000;
 const RETURN_ERRNO: u32 = 0x0005_0000;
+const RETURN_USER_NOTIF: u32 = 0x7fc0_0000;
+const RETURN_TRACE: u32 = 0x7ff0_0000;
 
 // Offsets in `struct seccomp_data`; of an argument, its low word (little-endian).
 const NUMBER: u32 = 0;
@@ -24,9 +26,33 @@ const AF_VSOCK: u32 = 40;
 /// PER_LINUX, PER_LINUX32, both with UNAME26, and the value that only asks.
 const PERSONALITIES: [u32; 5] = [0, 8, 0x2_0000, 0x2_0008, u32::MAX];
 
+/// What is done with a call in the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in super::super) enum Verdict {
+    /// The call is made.
+    Allow,
+    /// It is not made and fails with this error; with 0 it seems to succeed.
+    Errno(u16),
+    /// It waits for who listens.
+    Notify,
+    /// It stops for the tracer.
+    Trace,
+}
+
+/// Asks whether some bits of an argument, of its low word, have one of these values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in super::super) struct Test {
+    /// Which argument, from 0 on.
+    pub(in super::super) argument: u8,
+    /// Which of its bits.
+    pub(in super::super) mask: u32,
+    /// What they may be.
+    pub(in super::super) values: &'static [u32],
+}
+
 /// What the filter answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Action {
+pub(in super::super) enum Action {
     /// The call is made.
     Allow,
     /// The call is not made and fails with this error; with 0 it seems to succeed.
@@ -37,6 +63,17 @@ pub(super) enum Action {
     SocketButVsock,
     /// Made for the personalities that change little.
     HarmlessPersonality,
+    /// Always this.
+    Always(Verdict),
+    /// One thing if all tests hold, another if not.
+    When {
+        /// What is asked.
+        tests: &'static [Test],
+        /// What is done if all hold.
+        met: Verdict,
+        /// What is done if not.
+        otherwise: Verdict,
+    },
 }
 
 /// The numbers from `first` up to the next range.
@@ -119,6 +156,49 @@ fn decide(action: Action) -> Vec<Instruction> {
             code.extend([refuse, allow()]);
             code
         }
+        Action::Always(verdict) => vec![answer(verdict)],
+        Action::When {
+            tests,
+            met,
+            otherwise,
+        } => choose(tests, met, otherwise),
+    }
+}
+
+fn choose(tests: &[Test], met: Verdict, otherwise: Verdict) -> Vec<Instruction> {
+    let Some((test, others)) = tests.split_first() else {
+        return vec![answer(met)];
+    };
+    let mut code = vec![
+        load(ARGUMENT_0 + u32::from(test.argument) * 8),
+        Instruction {
+            code: AND,
+            jump_true: 0,
+            jump_false: 0,
+            value: test.mask,
+        },
+    ];
+    for (after, value) in test.values.iter().rev().enumerate().rev() {
+        // Over the comparisons that follow and the answer if none held.
+        code.push(jump(JUMP_IF_EQUAL, *value, after as u8 + 1, 0));
+    }
+    code.push(answer(otherwise));
+    code.extend(choose(others, met, otherwise));
+    code
+}
+
+fn answer(verdict: Verdict) -> Instruction {
+    let value = match verdict {
+        Verdict::Allow => return allow(),
+        Verdict::Errno(errno) => return fail(errno),
+        Verdict::Notify => RETURN_USER_NOTIF,
+        Verdict::Trace => RETURN_TRACE,
+    };
+    Instruction {
+        code: RETURN,
+        jump_true: 0,
+        jump_false: 0,
+        value,
     }
 }
 

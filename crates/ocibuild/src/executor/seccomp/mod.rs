@@ -5,10 +5,13 @@
 //! answer each call by the architecture and number it was made with. The numbers are
 //! looked up by bisection, so a call costs about ten instructions.
 
+use std::os::fd::OwnedFd;
+
 mod bpf;
 mod table;
 
-use bpf::{Action, Range};
+use bpf::Range;
+pub(super) use bpf::{Action, Test, Verdict};
 
 use super::sys;
 
@@ -35,24 +38,53 @@ const SYNC_FAMILY: &[&str] = &[
 
 /// Puts this process under the filter; see [`program`].
 pub(super) fn confine(sync: bool) -> rustix::io::Result<()> {
-    sys::install(&program(MACHINES, sync))
+    sys::install(&program(MACHINES, sync, &[]))
+}
+
+/// Puts this process under the filter with other actions for some calls, by name; gives
+/// the descriptor at which calls wait. Programs for other machines than this one's own
+/// find no system calls: nobody could answer them.
+pub(super) fn confine_supervised(
+    sync: bool,
+    rules: &[(&str, Action)],
+) -> rustix::io::Result<OwnedFd> {
+    let own = MACHINES.get(..1).unwrap_or_default();
+    sys::install_listened(&program(own, sync, rules))
+}
+
+/// The number of a call on this machine, if the filter lets it be made at all.
+pub(super) fn number(name: &str) -> Option<u32> {
+    let column = MACHINES.first()?.1;
+    let row = table::ALLOWED.iter().find(|(known, _)| *known == name)?;
+    row.1
+        .get(column)
+        .copied()
+        .filter(|number| *number != table::NONE)
 }
 
 /// Makes the filter. Without `sync` the calls of [`SYNC_FAMILY`] succeed and do nothing.
-fn program(machines: &[(u32, usize)], sync: bool) -> Vec<sys::Instruction> {
+fn program(
+    machines: &[(u32, usize)],
+    sync: bool,
+    rules: &[(&str, Action)],
+) -> Vec<sys::Instruction> {
     let machines: Vec<_> = machines
         .iter()
-        .map(|&(arch, column)| (arch, ranges(column, sync)))
+        .map(|&(arch, column)| (arch, ranges(column, sync, rules)))
         .collect();
     bpf::assemble(&machines)
 }
 
 /// Decides every number there is for one column of the table.
-fn ranges(column: usize, sync: bool) -> Vec<Range> {
+fn ranges(column: usize, sync: bool, rules: &[(&str, Action)]) -> Vec<Range> {
+    let decide = |name: &str| {
+        let rule = rules.iter().find(|(known, _)| *known == name);
+        rule.map_or_else(|| action(name, sync), |(_, action)| *action)
+    };
     let mut decided: Vec<(u32, Action)> = table::ALLOWED
         .iter()
         .filter(|(_, numbers)| numbers[column] != table::NONE)
-        .map(|(name, numbers)| (numbers[column], action(name, sync)))
+        .map(|(name, numbers)| (numbers[column], decide(name)))
         .collect();
     decided.sort_by_key(|(number, _)| *number);
 

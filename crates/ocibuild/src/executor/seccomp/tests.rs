@@ -52,7 +52,7 @@ fn number(name: &str, column: usize) -> u32 {
 
 #[test]
 fn calls_are_answered_by_name_on_every_machine() {
-    let program = program(&[X86_64, I386, ARM64, ARM], false);
+    let program = program(&[X86_64, I386, ARM64, ARM], false, &[]);
     assert!(program.len() < 4096, "{} instructions", program.len());
     for (architecture, column) in [X86_64, I386, ARM64, ARM] {
         let ask = |name, argument| ask(&program, architecture, number(name, column), argument);
@@ -96,7 +96,7 @@ fn calls_are_answered_by_name_on_every_machine() {
 
 #[test]
 fn what_is_not_allowed_is_refused_or_unknown() {
-    let program = program(&[X86_64, I386], false);
+    let program = program(&[X86_64, I386], false, &[]);
     for denied in [
         libc::SYS_mount,
         libc::SYS_umount2,
@@ -142,7 +142,7 @@ fn what_is_not_allowed_is_refused_or_unknown() {
 
 #[test]
 fn sync_calls_are_made_when_asked_for() {
-    let program = program(&[X86_64], true);
+    let program = program(&[X86_64], true, &[]);
     for name in ["fsync", "fdatasync", "sync", "syncfs", "sync_file_range"] {
         assert_eq!(ask(&program, X86_64.0, number(name, 0), 0), Made, "{name}");
     }

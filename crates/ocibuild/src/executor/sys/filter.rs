@@ -19,21 +19,22 @@ pub(in super::super) struct Instruction {
 /// Puts this process and all that it starts under a filter, for good. Without
 /// CAP_SYS_ADMIN in the user namespace the kernel wants `no_new_privs` first.
 pub(in super::super) fn install(program: &[Instruction]) -> rustix::io::Result<()> {
+    // Without SPEC_ALLOW kernels before 5.16 slow the process down by turning off
+    // speculative stores.
+    match set_filter(libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW, program) {
+        Err(rustix::io::Errno::INVAL) => set_filter(0, program),
+        other => other,
+    }
+    .map(drop)
+}
+
+pub(super) fn set_filter(flags: libc::c_ulong, program: &[Instruction]) -> rustix::io::Result<i32> {
     let length = u16::try_from(program.len()).map_err(|_| rustix::io::Errno::INVAL)?;
     let program = libc::sock_fprog {
         len: length,
         // `Instruction` has the layout of `sock_filter`; the kernel only reads it.
         filter: program.as_ptr().cast::<libc::sock_filter>().cast_mut(),
     };
-    // Without SPEC_ALLOW kernels before 5.16 slow the process down by turning off
-    // speculative stores.
-    match set_filter(libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW, &program) {
-        Err(rustix::io::Errno::INVAL) => set_filter(0, &program),
-        other => other,
-    }
-}
-
-fn set_filter(flags: libc::c_ulong, program: &libc::sock_fprog) -> rustix::io::Result<()> {
     // SAFETY: `program` points to `len` instructions that outlive the call; the kernel
     // copies and checks them.
     let done = unsafe {
@@ -41,8 +42,12 @@ fn set_filter(flags: libc::c_ulong, program: &libc::sock_fprog) -> rustix::io::R
             libc::SYS_seccomp,
             libc::SECCOMP_SET_MODE_FILTER,
             flags,
-            std::ptr::from_ref(program),
+            &raw const program,
         )
     };
-    if done < 0 { Err(last_errno()) } else { Ok(()) }
+    if done < 0 {
+        Err(last_errno())
+    } else {
+        Ok(done as i32)
+    }
 }

@@ -7,13 +7,24 @@ mod filter;
 mod landlock;
 mod mount;
 mod net;
+mod notify;
 mod process;
+mod status;
+mod tracee;
+mod users;
 
 pub(super) use filter::{Instruction, install};
 pub(super) use landlock::scope_to_descendants;
 pub(super) use mount::set_mount_attributes;
 pub(super) use net::bring_up_loopback;
-pub(super) use process::{
-    Forked, adopt_stdin, close_others_on_exec, execve, forget_session_keyring, fork, reset_signals,
-    unshare,
+pub(super) use notify::{
+    Notification, answer, give_descriptor, install_listened, is_gone, let_continue, receive,
+    still_waits, wake_synchronously,
 };
+pub(super) use process::{
+    Forked, adopt_stdin, close_others_on_exec, execve, forget_session_keyring, fork,
+    fork_into_pid_namespace, reset_signals, unshare,
+};
+pub(super) use status::{stat_bytes, statfs_bytes, statx_bytes};
+pub(super) use tracee::{copy_descriptor, lock_limit, read_memory, set_lock_limit, write_memory};
+pub(super) use users::{use_file_rights, use_own_rights};

@@ -32,6 +32,25 @@ pub(in super::super) fn fork() -> io::Result<Forked> {
     })
 }
 
+/// Makes a second process of this one, the first of a process id namespace of its own.
+///
+/// Not by unshare and fork: who has unshared that namespace can start no threads any more.
+/// Must be called in a program with one thread, as [`fork`].
+pub(in super::super) fn fork_into_pid_namespace() -> io::Result<Forked> {
+    let flags = libc::SIGCHLD | libc::CLONE_NEWPID;
+    // SAFETY: without a stack and CLONE_VM the child goes on with a copy of this memory, as
+    // after fork. It has one thread, as this process has, so no lock is held that nobody
+    // would release; what libc's own fork does beside is for programs with threads.
+    let raw = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) };
+    if raw < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(match Pid::from_raw(raw as i32) {
+        None => Forked::Child,
+        Some(pid) => Forked::Parent(pid),
+    })
+}
+
 /// Takes descriptor 0 as the file that the parent put there.
 pub(in super::super) fn adopt_stdin() -> File {
     // SAFETY: descriptor 0 is open, since the standard library opens /dev/null there

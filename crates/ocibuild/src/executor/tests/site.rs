@@ -15,6 +15,7 @@ use serde::Deserialize;
 use tempfile::TempDir;
 
 use crate::executor::{Exit, Helper, Identity, Mount, MountSource, Rootfs, RunSpec, probe};
+use crate::ownership;
 
 /// A user who need not exist.
 const TEST_UID: u32 = 54_321;
@@ -31,7 +32,8 @@ const APPLETS: &[&str] = &[
 pub(super) enum Site {
     Real,
     Range,
-    Single,
+    /// A user with one id only, for whom owners are recorded.
+    Recorded,
     /// A user with a range, whose /proc is partly hidden, as it is in pods; the kernel
     /// mounts no other then.
     Pod,
@@ -74,7 +76,7 @@ pub(super) fn sites_and_pod() -> Vec<Site> {
 /// The sites that this process can play.
 pub(super) fn sites() -> Vec<Site> {
     if rustix::process::geteuid().is_root() {
-        return vec![Site::Real, Site::Range, Site::Single];
+        return vec![Site::Real, Site::Range, Site::Recorded];
     }
     let dir = tempfile::tempdir().unwrap();
     match probe::select(&Helper::Program(helper()), dir.path()) {
@@ -86,7 +88,7 @@ pub(super) fn sites() -> Vec<Site> {
             vec![match sandbox.identity() {
                 Identity::Real => Site::Real,
                 Identity::Range { .. } => Site::Range,
-                Identity::Single => Site::Single,
+                Identity::Single | Identity::Recorded => Site::Recorded,
             }]
         }
         Err(refusals) => {
@@ -203,7 +205,7 @@ impl Room {
                 let mut command = Command::new("unshare");
                 command.args(["-m", "--propagation", "private", "sh", "-c", AS_USER, "sh"]);
                 command
-                    .arg(accounts(site != Site::Single))
+                    .arg(accounts(site != Site::Recorded))
                     .arg(TEST_UID.to_string())
                     .arg(format!("{site:?}"))
                     .arg(program);
@@ -256,6 +258,28 @@ impl Room {
         .unwrap();
         fs::write(image.join("etc/notes"), "from the image\n").unwrap();
     }
+}
+
+/// Owner, group and mode of a file as the site's commands see it.
+pub(super) fn owner_of(site: Site, path: &Path) -> (u32, u32, u32) {
+    let opened = rustix::fs::openat(
+        rustix::fs::CWD,
+        path,
+        rustix::fs::OFlags::PATH | rustix::fs::OFlags::NOFOLLOW,
+        rustix::fs::Mode::empty(),
+    );
+    let seen = ownership::look(opened.unwrap()).unwrap();
+    if site == Site::Recorded {
+        let meant = seen.meant();
+        return (meant.uid, meant.gid, meant.mode);
+    }
+    let base = if site == Site::Real { 0 } else { 200_000 - 1 };
+    let stat = seen.stat;
+    (
+        stat.st_uid - base,
+        stat.st_gid - base,
+        stat.st_mode & 0o7777,
+    )
 }
 
 /// A file that exists in memory only.

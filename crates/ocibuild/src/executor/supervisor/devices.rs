@@ -1,0 +1,90 @@
+//! The places that every step without mounts has: /dev and /sys.
+
+use std::fs::{self, File};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+
+use rustix::fs::{CWD, Mode, OFlags, openat};
+
+use super::super::error::{Attempt, Failure};
+use super::Owners;
+use super::resolve::Origin;
+use super::tree::Place;
+use crate::ownership::{self, Record};
+
+/// Devices that every step may use.
+const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom", "tty", "ptmx"];
+
+/// Where in the folder lists of what is in /proc are.
+pub(super) const LISTING: &str = "proc";
+
+/// Where programs look for their own descriptors.
+const LINKS: &[(&str, &str)] = &[
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+];
+
+/// Makes /dev in an empty folder of the step's own, and says what is seen where. What a
+/// program makes in /dev stays in the folder.
+pub(super) fn places(folder: &Path, owners: Owners) -> Result<Vec<Place>, Failure> {
+    make(&folder.join(LISTING))?;
+    let dev = folder.join("dev");
+    for directory in [&dev, &dev.join("shm"), &dev.join("pts")] {
+        make(directory)?;
+    }
+    for (name, target) in LINKS {
+        symlink(target, dev.join(name)).attempt("symlink", format_args!("/dev/{name}"))?;
+    }
+    let mut places = vec![place("/dev", &dev, Origin::Bind { writable: true })?];
+    for name in DEVICES {
+        // So that it is listed.
+        File::create_new(dev.join(name)).attempt("open", format_args!("/dev/{name}"))?;
+        let device = Path::new("/dev").join(name);
+        if device.exists() {
+            places.push(place(&format!("/dev/{name}"), &device, Origin::Kernel)?);
+        }
+    }
+    open_to_all(&dev.join("shm"), owners)?;
+    for (path, origin) in [
+        ("/dev/pts", Origin::Kernel),
+        ("/sys", Origin::Bind { writable: false }),
+    ] {
+        if Path::new(path).exists() {
+            places.push(place(path, Path::new(path), origin)?);
+        }
+    }
+    Ok(places)
+}
+
+fn make(directory: &Path) -> Result<(), Failure> {
+    fs::create_dir(directory).attempt("mkdir", directory.display())
+}
+
+/// Lets everybody write to a directory, as to /tmp.
+fn open_to_all(directory: &Path, owners: Owners) -> Result<(), Failure> {
+    let shown = directory.display();
+    if owners == Owners::Real {
+        let all = fs::Permissions::from_mode(0o1777);
+        return fs::set_permissions(directory, all).attempt("chmod", shown);
+    }
+    let record = Record {
+        uid: 0,
+        gid: 0,
+        mode: 0o1777,
+        device: None,
+    };
+    ownership::write(open(directory)?, &record)
+        .map_err(|error| error.errno())
+        .attempt("setxattr", shown)
+}
+
+fn place(target: &str, source: &Path, origin: Origin) -> Result<Place, Failure> {
+    Place::new(target.into(), open(source)?, origin).attempt("readlink", target)
+}
+
+fn open(path: &Path) -> Result<std::os::fd::OwnedFd, Failure> {
+    openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        .attempt("open", path.display())
+}

@@ -1,0 +1,453 @@
+//! /proc as the step sees it: the machine's, but only the step's own processes, and with
+//! the paths and identities that they believe in.
+
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create, openat};
+use rustix::io::Errno;
+
+use super::call::Fault;
+use super::cookie::Cookie;
+use super::guest::{Guest, of_io, os, read_link};
+use super::resolve::{Found, Origin};
+use super::tree::is_below;
+
+/// What says too much about the machine; hidden, as by runc's default.
+const HIDDEN: &[&[u8]] = &[
+    b"acpi",
+    b"asound",
+    b"kcore",
+    b"keys",
+    b"latency_stats",
+    b"sched_debug",
+    b"scsi",
+    b"timer_list",
+    b"timer_stats",
+];
+
+/// The largest file of /proc that is rewritten.
+const MAX_SIZE: u64 = 64 << 20;
+
+/// Where in /proc a walk is. Paths are from /proc on.
+#[derive(Debug)]
+pub(super) enum Process {
+    /// /proc itself.
+    Top,
+    /// The directory of a process or a thread.
+    Directory(String),
+    /// Its directory `fd`, or `ns`: links that are files.
+    Files(String),
+    /// Its directory `task`.
+    Threads(String),
+    /// A link that leads to a file, wherever that is.
+    Magic(Magic),
+    /// Anything else.
+    Other(String),
+}
+
+/// A link that leads to a file, wherever that is.
+#[derive(Debug, Clone)]
+pub(super) struct Magic {
+    path: String,
+    kind: MagicKind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum MagicKind {
+    Program,
+    Directory,
+    Root,
+    Descriptor,
+}
+
+/// What is in a file that is not as the machine has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in super::super) enum Content {
+    /// The names in /proc.
+    Listing,
+    /// Mounts, as in /proc/mounts.
+    Mounts,
+    /// Mounts, as in /proc/self/mountinfo.
+    MountInfo,
+    /// The state of a process, whose path in /proc this is.
+    Status(String),
+    /// The memory of a process, whose path in /proc this is.
+    Maps(String),
+}
+
+/// /proc.
+pub(super) fn top(guest: &Guest<'_>) -> Result<Found, Errno> {
+    Ok(Found {
+        origin: Origin::Bind { writable: false },
+        content: Some(Content::Listing),
+        ..Found::in_step(guest.shared.proc.try_clone().map_err(of_io)?)
+    })
+}
+
+/// A name in a directory of /proc.
+pub(super) fn child(
+    guest: &Guest<'_>,
+    directory: &Process,
+    name: &[u8],
+) -> Result<(Found, Process), Errno> {
+    let text = str::from_utf8(name).map_err(|_| Errno::NOENT)?;
+    match directory {
+        Process::Top => top_child(guest, text),
+        Process::Directory(path) => process_child(guest, path, text),
+        Process::Files(path) => magic(guest, format!("{path}/{text}"), MagicKind::Descriptor),
+        Process::Threads(path) => {
+            let path = format!("{path}/{text}");
+            Ok((open(guest, &path)?, Process::Directory(path)))
+        }
+        Process::Other(path) => {
+            let path = format!("{path}/{text}");
+            let is_of_process = path.starts_with(|first: char| first.is_ascii_digit());
+            let mut found = open(guest, &path)?;
+            if !is_of_process {
+                found.origin = Origin::Bind { writable: false };
+            }
+            Ok((found, Process::Other(path)))
+        }
+        Process::Magic(_) => Err(Errno::NOTDIR),
+    }
+}
+
+fn top_child(guest: &Guest<'_>, name: &str) -> Result<(Found, Process), Errno> {
+    if let Ok(pid) = name.parse::<i32>() {
+        if !guest.shared.step.has(pid) {
+            return Err(Errno::NOENT);
+        }
+        return Ok((open(guest, name)?, Process::Directory(name.to_owned())));
+    }
+    if HIDDEN.contains(&name.as_bytes()) {
+        return Err(Errno::NOENT);
+    }
+    let mut found = open(guest, name)?;
+    found.origin = Origin::Bind { writable: false };
+    match name {
+        "self" => found.link = Some(guest.process()?.to_string().into_bytes()),
+        "thread-self" => {
+            let link = format!("{}/task/{}", guest.process()?, guest.pid);
+            found.link = Some(link.into_bytes());
+        }
+        _ => {}
+    }
+    Ok((found, Process::Other(name.to_owned())))
+}
+
+fn process_child(
+    guest: &Guest<'_>,
+    directory: &str,
+    name: &str,
+) -> Result<(Found, Process), Errno> {
+    let path = format!("{directory}/{name}");
+    let kind = match name {
+        "exe" => Some(MagicKind::Program),
+        "cwd" => Some(MagicKind::Directory),
+        "root" => Some(MagicKind::Root),
+        "map_files" => return Err(Errno::ACCESS),
+        _ => None,
+    };
+    if let Some(kind) = kind {
+        return magic(guest, path, kind);
+    }
+    let mut found = open(guest, &path)?;
+    found.content = match name {
+        "mounts" => Some(Content::Mounts),
+        "mountinfo" => Some(Content::MountInfo),
+        "status" => Some(Content::Status(path.clone())),
+        "maps" | "smaps" | "numa_maps" => Some(Content::Maps(path.clone())),
+        _ => None,
+    };
+    let process = match name {
+        "fd" | "ns" => Process::Files(path),
+        "task" => Process::Threads(path),
+        _ => Process::Other(path),
+    };
+    Ok((found, process))
+}
+
+fn open(guest: &Guest<'_>, path: &str) -> Result<Found, Errno> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = openat(&guest.shared.proc, path, flags, Mode::empty())?;
+    Ok(Found {
+        origin: Origin::Kernel,
+        ..Found::in_step(file)
+    })
+}
+
+fn magic(guest: &Guest<'_>, path: String, kind: MagicKind) -> Result<(Found, Process), Errno> {
+    let mut found = open(guest, &path)?;
+    let shown = read_link(&guest.shared.proc, &path)?.into_vec();
+    found.link = Some(match kind {
+        MagicKind::Root => guest.root_path().unwrap_or_else(|| b"/".to_vec()),
+        MagicKind::Program => guest.shared.seen_program(&shown),
+        MagicKind::Directory | MagicKind::Descriptor => guest.shared.seen(&shown),
+    });
+    Ok((found, Process::Magic(Magic { path, kind })))
+}
+
+/// Opens what such a link leads to.
+pub(super) fn follow(guest: &Guest<'_>, magic: &Magic) -> Result<Found, Errno> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    if magic.kind == MagicKind::Root {
+        return Ok(Found::in_step(
+            guest.shared.root.try_clone().map_err(of_io)?,
+        ));
+    }
+    let mut file = openat(&guest.shared.proc, &magic.path, flags, Mode::empty())?;
+    if magic.kind == MagicKind::Program {
+        let shown = read_link(&guest.shared.proc, &magic.path)?;
+        if let Some(original) = guest.shared.original(Path::new(&shown)) {
+            file = rustix::fs::open(original, flags, Mode::empty())?;
+        }
+    }
+    guest.belongs(file).map_err(|fault| match fault {
+        Fault::Errno(errno) => errno,
+        Fault::Continue => Errno::NOENT,
+    })
+}
+
+impl Guest<'_> {
+    /// The process that the thread is one of.
+    pub(super) fn process(&self) -> Result<i32, Errno> {
+        let status = self.proc_text(&format!("{}/status", self.pid))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("Tgid:"));
+        line.and_then(|pid| pid.trim().parse().ok())
+            .ok_or(Errno::SRCH)
+    }
+
+    fn proc_text(&self, path: &str) -> Result<String, Errno> {
+        use std::io::Read;
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let file = openat(&self.shared.proc, path, flags, Mode::empty())?;
+        let mut bytes = Vec::new();
+        std::fs::File::from(file)
+            .take(MAX_SIZE)
+            .read_to_end(&mut bytes)
+            .map_err(of_io)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// Opens a file that is made up.
+    pub(super) fn open_content(&self, content: &Content) -> Result<OwnedFd, Errno> {
+        let text = match content {
+            Content::Listing => return self.shared.list_processes(),
+            Content::Mounts => self.shared.mounts(),
+            Content::MountInfo => self.shared.mount_info(),
+            Content::Status(path) => self.status(path)?,
+            Content::Maps(path) => self.maps(path)?,
+        };
+        let file = memfd_create("proc", MemfdFlags::CLOEXEC)?;
+        let mut rest = text.as_bytes();
+        while !rest.is_empty() {
+            let written = rustix::io::write(&file, rest)?;
+            rest = rest.get(written..).unwrap_or_default();
+        }
+        // The reader begins at the start and cannot write.
+        rustix::fs::open(
+            super::guest::name_of(&file),
+            OFlags::RDONLY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+    }
+
+    fn status(&self, path: &str) -> Result<String, Errno> {
+        let text = self.proc_text(path)?;
+        let pid = path.rsplit('/').nth(1).and_then(|pid| pid.parse().ok());
+        let cookie = Cookie::of(pid.ok_or(Errno::NOENT)?)?;
+        let who = self.shared.identities.get(cookie.credentials());
+        let four = |ids: super::credentials::Ids| {
+            format!(
+                "{}\t{}\t{}\t{}",
+                ids.real, ids.effective, ids.saved, ids.files
+            )
+        };
+        let groups: Vec<String> = who.groups.iter().map(u32::to_string).collect();
+        let caps = who.caps;
+        let lines = text.lines().map(|line| {
+            let name = line.split(':').next().unwrap_or_default();
+            let value = match name {
+                "Uid" => four(who.uid),
+                "Gid" => four(who.gid),
+                "Groups" => groups.join(" ") + " ",
+                "TracerPid" => "0".to_owned(),
+                "CapInh" => format!("{:016x}", caps.inheritable),
+                "CapPrm" => format!("{:016x}", caps.permitted),
+                "CapEff" => format!("{:016x}", caps.effective),
+                "CapBnd" => format!("{:016x}", caps.bounding),
+                "CapAmb" => format!("{:016x}", caps.ambient),
+                "NoNewPrivs" => u8::from(who.no_new_privileges).to_string(),
+                _ => return format!("{line}\n"),
+            };
+            format!("{name}:\t{value}\n")
+        });
+        Ok(lines.collect())
+    }
+
+    fn maps(&self, path: &str) -> Result<String, Errno> {
+        let text = self.proc_text(path)?;
+        let lines = text.lines().map(|line| match line.find(" /") {
+            Some(place) => {
+                let (start, shown) = line.split_at(place + 1);
+                let seen = self.shared.seen_program(shown.as_bytes());
+                format!("{start}{}\n", String::from_utf8_lossy(&seen))
+            }
+            None => format!("{line}\n"),
+        });
+        Ok(lines.collect())
+    }
+}
+
+impl super::Shared {
+    /// A path as the kernel shows it to this process, as the step is to see it.
+    pub(super) fn seen(&self, shown: &[u8]) -> Vec<u8> {
+        if !shown.starts_with(b"/") || shown.starts_with(b"/memfd:") {
+            return shown.to_vec();
+        }
+        let seen = self
+            .tree()
+            .ok()
+            .and_then(|tree| self.seen_inside(tree, shown));
+        match seen {
+            Some((inside, _)) if shown.ends_with(b" (deleted)") => {
+                [&inside[..], b" (deleted)"].concat()
+            }
+            Some((inside, _)) => inside,
+            None if is_below(shown, b"/dev") => shown.to_vec(),
+            None => b"(unreachable)".to_vec(),
+        }
+    }
+
+    /// The same for a program, of which the kernel may run a copy.
+    fn seen_program(&self, shown: &[u8]) -> Vec<u8> {
+        match self.original(Path::new(os(shown))) {
+            Some(original) => self.seen(original.as_os_str().as_bytes()),
+            None => self.seen(shown),
+        }
+    }
+
+    /// Where something on the machine is seen by the step.
+    pub(super) fn seen_inside(
+        &self,
+        tree: &super::tree::Tree,
+        shown: &[u8],
+    ) -> Option<(Vec<u8>, Origin)> {
+        if let Some(listing) = self.list_folder()
+            && let Some(rest) = shown.strip_prefix(listing.as_os_str().as_bytes())
+        {
+            let inside = [b"/proc", rest].concat();
+            return Some((inside, Origin::Bind { writable: false }));
+        }
+        if is_below(shown, b"/proc") {
+            return Some((shown.to_vec(), Origin::Kernel));
+        }
+        tree.inside(shown)
+    }
+
+    /// The mounts that the step would have if it had mounts: where, what, and whether they
+    /// can be written.
+    fn mount_points(&self) -> Vec<(String, &'static str, bool)> {
+        let mut points = vec![
+            ("/".to_owned(), "overlay", true),
+            ("/proc".to_owned(), "proc", true),
+        ];
+        let Ok(tree) = self.tree() else {
+            return points;
+        };
+        for place in tree.places() {
+            let inside = String::from_utf8_lossy(&place.inside).into_owned();
+            let is_writable = place.origin != Origin::Bind { writable: false };
+            let kind = match inside.as_str() {
+                "/sys" => "sysfs",
+                "/dev" | "/dev/shm" => "tmpfs",
+                "/dev/pts" => "devpts",
+                _ => "none",
+            };
+            points.push((inside, kind, is_writable));
+        }
+        points
+    }
+
+    fn mounts(&self) -> String {
+        let line = |(path, kind, writable): (String, &str, bool)| {
+            let access = if writable { "rw" } else { "ro" };
+            format!("{kind} {} {kind} {access},relatime 0 0\n", escaped(&path))
+        };
+        self.mount_points().into_iter().map(line).collect()
+    }
+
+    fn mount_info(&self) -> String {
+        let points = self.mount_points().into_iter().enumerate();
+        let line = |(number, (path, kind, writable)): (usize, (String, &str, bool))| {
+            let access = if writable { "rw" } else { "ro" };
+            let parent = if number == 0 { 1 } else { 20 };
+            format!(
+                "{} {parent} 0:{} / {} {access},relatime - {kind} {kind} {access}\n",
+                number + 20,
+                number + 20,
+                escaped(&path)
+            )
+        };
+        points.map(line).collect()
+    }
+
+    /// Opens a directory that has the names of /proc.
+    fn list_processes(&self) -> Result<OwnedFd, Errno> {
+        let folder = &self.list_folder().ok_or(Errno::ACCESS)?;
+        let _alone = self
+            .listing
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let wanted: Vec<_> = std::fs::read_dir("/proc")
+            .map_err(of_io)?
+            .filter_map(Result::ok)
+            .filter(|entry| self.is_listed(entry.file_name().as_bytes()))
+            .collect();
+        for entry in std::fs::read_dir(folder).map_err(of_io)?.flatten() {
+            let is_wanted = wanted.iter().any(|known| known.file_name() == entry.file_name());
+            if !is_wanted {
+                // A process that has ended.
+                let _ = std::fs::remove_dir(entry.path());
+            }
+        }
+        for entry in wanted {
+            let place = folder.join(entry.file_name());
+            let made = match entry.file_type() {
+                Ok(kind) if kind.is_dir() => std::fs::create_dir(place),
+                Ok(kind) if kind.is_symlink() => std::os::unix::fs::symlink("self", place),
+                _ => std::fs::File::create_new(place).map(drop),
+            };
+            match made {
+                Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                    return Err(of_io(error));
+                }
+                _ => {}
+            }
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::open(folder, flags, Mode::empty())
+    }
+
+    fn list_folder(&self) -> Option<PathBuf> {
+        Some(self.plan.folder.as_ref()?.join(super::devices::LISTING))
+    }
+
+    fn is_listed(&self, name: &[u8]) -> bool {
+        let pid = str::from_utf8(name).ok().and_then(|name| name.parse().ok());
+        match pid {
+            Some(pid) => self.step.has(pid),
+            None => !HIDDEN.contains(&name),
+        }
+    }
+}
+
+/// A path as it stands in a table of mounts.
+fn escaped(path: &str) -> String {
+    path.replace('\\', "\\134")
+        .replace(' ', "\\040")
+        .replace('\t', "\\011")
+        .replace('\n', "\\012")
+}
