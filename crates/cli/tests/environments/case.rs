@@ -87,10 +87,12 @@ impl Case {
         }
     }
 
-    /// Lines of a flag and its value, in which `$CONTEXT` is where the context lies.
+    /// Lines of a flag and its value, in which `$CONTEXT` is where the context lies and `$CASES`
+    /// where all of them do.
     fn options(&self, context: &Path) -> Vec<String> {
         let text = fs::read_to_string(self.folder.join("options")).unwrap_or_default();
         let text = text.replace("$CONTEXT", context.to_str().unwrap());
+        let text = text.replace("$CASES", context.parent().unwrap().to_str().unwrap());
         let parts = text.lines().flat_map(|line| line.splitn(2, ' '));
         parts.chain([EPOCH]).map(str::to_owned).collect()
     }
@@ -176,6 +178,10 @@ pub(crate) fn build_command(
         data.join("wheels").display()
     ));
     arguments.push(format!("--build-arg=MIRROR={}", place.mirror()));
+    arguments.push(format!(
+        "--build-arg=SECRET_PATH={}",
+        place.secret().display()
+    ));
     arguments.extend(more.iter().cloned());
     arguments.push(context.display().to_string());
     let name = format!("{}-{name}", environment.name());

@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use crate::case::{Case, testdata};
-use crate::environment::Environment;
+use crate::case::{Case, Outcome, testdata};
+use crate::environment::{CANARY, Environment};
 use crate::expectation::why;
 use crate::place::Place;
 
@@ -83,10 +83,10 @@ fn problems(place: &Place, environment: Environment, case: &Case) -> Vec<String>
     let expectation = case.expectation();
     let reference = place.reference(case);
     if environment == Environment::E1 {
-        return expectation.problems(&reference);
+        return [expectation.problems(&reference), leaks(case, &reference)].concat();
     }
     let outcome = case.outcome(place, environment);
-    let mut problems = expectation.problems(&outcome);
+    let mut problems = [expectation.problems(&outcome), leaks(case, &outcome)].concat();
     match (&reference.image, &outcome.image) {
         (Ok(reference), Ok(image)) => {
             let differences = reference.differences(image, &expectation.varying);
@@ -105,6 +105,24 @@ fn problems(place: &Place, environment: Environment, case: &Case) -> Vec<String>
         _ => {}
     }
     problems
+}
+
+/// Where secrets of the operator are that nobody gave to a command.
+fn leaks(case: &Case, outcome: &Outcome) -> Vec<String> {
+    let mut found = Vec::new();
+    if outcome.said.contains(CANARY) {
+        found.push(format!("a secret is in the log: {}", outcome.said));
+    }
+    // Searching all that apt installs would take longer than installing it.
+    let image = outcome
+        .image
+        .as_ref()
+        .ok()
+        .filter(|_| case.name.starts_with("hostile-"));
+    if image.is_some_and(|image| image.contains(CANARY)) {
+        found.push("a secret is in the image".to_owned());
+    }
+    found
 }
 
 /// What does not work yet.

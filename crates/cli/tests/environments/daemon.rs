@@ -103,5 +103,11 @@ impl Drop for Daemon {
         if asked.is_ok_and(|status| status.success()) {
             let _ = self.child.wait();
         }
+        // It leaves the network of `--network=host` mounted, and the folder could not go.
+        let network = self.socket.with_file_name("exec/netns/default");
+        let _ = Command::new("umount")
+            .arg(network)
+            .stderr(Stdio::null())
+            .status();
     }
 }

@@ -16,6 +16,9 @@ const PLAIN_UID: u32 = 54_321;
 /// The group of the pod's volumes (`fsGroup`).
 const VOLUME_GID: u32 = 2000;
 
+/// With what every secret of the operator begins.
+pub(crate) const CANARY: &str = "canary-";
+
 /// One environment; what is built in it must be what is built in the first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Environment {
@@ -58,18 +61,44 @@ impl Environment {
     /// Makes the folder that can be written to, as this environment has it.
     pub(crate) fn make_volume(self, volume: &Path) {
         fs::create_dir(volume).unwrap();
-        let (uid, gid, mode) = match self {
-            Self::E1 | Self::E4 | Self::E5 => (0, 0, 0o755),
-            Self::E2 => {
-                let (uid, gid) = range_user().expect("the user ocibuild-test");
-                (uid, gid, 0o755)
-            }
-            Self::E3 => (PLAIN_UID, PLAIN_UID, 0o755),
+        self.plant(volume);
+        let (owner, gid) = self.ids();
+        let (uid, mode) = match self {
             // What Kubernetes makes of `fsGroup`.
-            Self::E6 | Self::E7 => (0, VOLUME_GID, 0o2775),
+            Self::E6 | Self::E7 => (0, 0o2775),
+            _ => (owner, 0o755),
         };
         chown(volume, Some(uid), Some(gid)).unwrap();
         fs::set_permissions(volume, Permissions::from_mode(mode)).unwrap();
+    }
+
+    /// Whose files are in the volume.
+    pub(crate) fn ids(self) -> (u32, u32) {
+        match self {
+            Self::E1 | Self::E4 | Self::E5 => (0, 0),
+            Self::E2 => range_user().expect("the user ocibuild-test"),
+            Self::E3 => (PLAIN_UID, PLAIN_UID),
+            Self::E6 | Self::E7 => (HIGH_UID, VOLUME_GID),
+        }
+    }
+
+    /// Puts secrets of the operator where a builder has them.
+    fn plant(self, volume: &Path) {
+        let (uid, gid) = self.ids();
+        let login =
+            format!(r#"{{"auths": {{"127.0.0.1:1": {{"identitytoken": "{CANARY}login"}}}}}}"#);
+        let folder = volume.join(".docker");
+        fs::create_dir(&folder).unwrap();
+        chown(&folder, Some(uid), Some(gid)).unwrap();
+        for (name, content) in [
+            ("operator-file", format!("{CANARY}file")),
+            (".docker/config.json", login),
+        ] {
+            let file = volume.join(name);
+            fs::write(&file, content).unwrap();
+            fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+            chown(&file, Some(uid), Some(gid)).unwrap();
+        }
     }
 
     /// The static command in this environment. Paths below the place are the same in all.
@@ -78,6 +107,8 @@ impl Environment {
         let variables = [
             ("PATH", "/usr/sbin:/usr/bin:/sbin:/bin".to_owned()),
             ("HOME", volume.display().to_string()),
+            ("OPERATOR_TOKEN", format!("{CANARY}environment")),
+            ("HELD_SECRET", format!("{CANARY}held")),
         ];
         let variables = variables.into_iter().chain(run.variables.iter().cloned());
         let mut command = match self.is_container() {

@@ -94,6 +94,24 @@ impl Picture {
         lines
     }
 
+    /// Whether a text is anywhere in the configuration or in what our layers hold.
+    pub(crate) fn contains(&self, text: &str) -> bool {
+        let within = |bytes: &[u8]| {
+            bytes
+                .windows(text.len())
+                .any(|part| part == text.as_bytes())
+        };
+        self.config.to_string().contains(text)
+            || self.layers.iter().any(|(layer, _)| {
+                let file = File::open(blob(&self.layout, &layer.digest.to_string())).unwrap();
+                let mut tar = Vec::new();
+                MultiGzDecoder::new(BufReader::new(file))
+                    .read_to_end(&mut tar)
+                    .unwrap();
+                within(&tar)
+            })
+    }
+
     /// What is at a path; none where no layer of ours has it.
     pub(crate) fn at(&self, path: &str) -> Option<String> {
         let path = TreePath::parse(path).unwrap();

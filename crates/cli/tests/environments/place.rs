@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::case::{self, Case, Outcome};
 use crate::daemon::Daemon;
-use crate::environment::{self, Environment};
+use crate::environment::{self, CANARY, Environment};
 use crate::mirror;
 use crate::picture;
 
@@ -76,6 +76,7 @@ impl Place {
             references: Mutex::default(),
             folder,
         };
+        fs::write(place.secret(), format!("{CANARY}path")).unwrap();
         for environment in Environment::ALL {
             environment.make_volume(&place.volume(environment));
         }
@@ -151,6 +152,11 @@ impl Place {
     /// What one environment can write.
     pub(crate) fn volume(&self, environment: Environment) -> PathBuf {
         self.folder.path().join(environment.name())
+    }
+
+    /// A secret that everybody can read who finds it.
+    pub(crate) fn secret(&self) -> PathBuf {
+        self.data().join("operator-secret")
     }
 
     /// The static command.

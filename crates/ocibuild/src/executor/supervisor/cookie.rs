@@ -144,7 +144,10 @@ mod tests {
     fn steps_are_told_apart() {
         let ids = [StepId::new(), StepId::new(), StepId::new()];
         assert!(ids[0] != ids[1] && ids[1] != ids[2] && ids[0] != ids[2]);
-        assert!(ids.iter().all(|id| (STEP_BIT..STEP_BIT * 2).contains(&id.0)));
+        assert!(
+            ids.iter()
+                .all(|id| (STEP_BIT..STEP_BIT * 2).contains(&id.0))
+        );
     }
 
     #[test]

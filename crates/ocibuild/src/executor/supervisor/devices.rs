@@ -85,6 +85,5 @@ fn place(target: &str, source: &Path, origin: Origin) -> Result<Place, Failure> 
 }
 
 fn open(path: &Path) -> Result<std::os::fd::OwnedFd, Failure> {
-    openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-        .attempt("open", path.display())
+    openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).attempt("open", path.display())
 }

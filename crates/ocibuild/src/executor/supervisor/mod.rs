@@ -14,8 +14,8 @@
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
@@ -50,8 +50,8 @@ mod tree;
 mod walk;
 
 use call::{Answer, Call, Fault};
-use credentials::Credentials;
 use cookie::{Cookie, StepId};
+use credentials::Credentials;
 pub(super) use guest::Guest;
 use identities::Identities;
 pub(super) use resolve::{Follow, Found, Origin};
@@ -181,7 +181,10 @@ impl Rights {
         Self {
             user: rustix::process::geteuid().as_raw(),
             group: rustix::process::getegid().as_raw(),
-            groups: groups.into_iter().map(rustix::process::Gid::as_raw).collect(),
+            groups: groups
+                .into_iter()
+                .map(rustix::process::Gid::as_raw)
+                .collect(),
         }
     }
 }

@@ -5,12 +5,12 @@ use std::os::unix::ffi::OsStrExt;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid, chownat, fstat, openat};
 use rustix::io::Errno;
 
+use super::super::sys;
 use super::access::{self, EXECUTE};
 use super::call::Fault;
 use super::credentials::Credentials;
 use super::guest::{Guest, name_of, os, path_of};
 use super::resolve::{Follow, Found, Origin};
-use super::super::sys;
 use super::tree::Place;
 use super::{Owners, View};
 use crate::ownership::{self, Record, Seen};
@@ -146,7 +146,8 @@ impl Guest<'_> {
             return Ok(());
         };
         let name = trimmed(name);
-        let ends_so = |place: &Place| place.inside.rsplit(|byte| *byte == b'/').next() == Some(name);
+        let ends_so =
+            |place: &Place| place.inside.rsplit(|byte| *byte == b'/').next() == Some(name);
         let is_proc = name == b"proc";
         if !is_proc && !tree.places().iter().any(ends_so) {
             return Ok(());

@@ -407,7 +407,9 @@ impl super::Shared {
             .filter(|entry| self.is_listed(entry.file_name().as_bytes()))
             .collect();
         for entry in std::fs::read_dir(folder).map_err(of_io)?.flatten() {
-            let is_wanted = wanted.iter().any(|known| known.file_name() == entry.file_name());
+            let is_wanted = wanted
+                .iter()
+                .any(|known| known.file_name() == entry.file_name());
             if !is_wanted {
                 // A process that has ended.
                 let _ = std::fs::remove_dir(entry.path());

@@ -63,7 +63,10 @@ impl Tree {
     /// The place at exactly this path.
     pub(super) fn place(&self, inside: &[u8]) -> Option<&Place> {
         // The last one that was made covers those before.
-        self.places.iter().rev().find(|place| place.inside == inside)
+        self.places
+            .iter()
+            .rev()
+            .find(|place| place.inside == inside)
     }
 
     /// Whether a path without links leads into the tree and to nothing else. The path is
@@ -154,11 +157,15 @@ mod tests {
             let origin = Origin::Bind { writable: true };
             Place::new(target.into(), open(&at(name)), origin).expect("a place")
         };
-        let binds = vec![bind("/var/cache", "cache"), bind("/var/cache/x", "root/tmp")];
+        let binds = vec![
+            bind("/var/cache", "cache"),
+            bind("/var/cache/x", "root/tmp"),
+        ];
         let tree = Tree::new(open(&at("root")), binds).expect("a tree");
         let seen = |name: &str| {
             let outside = at(name).into_os_string().into_vec();
-            tree.inside(&outside).map(|(path, _)| String::from_utf8_lossy(&path).into_owned())
+            tree.inside(&outside)
+                .map(|(path, _)| String::from_utf8_lossy(&path).into_owned())
         };
         assert_eq!(seen("root").as_deref(), Some("/"));
         assert_eq!(seen("root/a/b").as_deref(), Some("/a/b"));

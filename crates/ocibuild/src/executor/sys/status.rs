@@ -70,5 +70,9 @@ pub(in super::super) fn statfs_bytes(file: impl AsFd) -> rustix::io::Result<[u8;
             bytes.as_mut_ptr(),
         )
     };
-    if done < 0 { Err(last_errno()) } else { Ok(bytes) }
+    if done < 0 {
+        Err(last_errno())
+    } else {
+        Ok(bytes)
+    }
 }
