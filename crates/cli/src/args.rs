@@ -100,6 +100,9 @@ pub(crate) struct BuildArgs {
     /// Push the image under each of its names
     #[arg(long)]
     pub(crate) push: bool,
+    /// Sandbox of RUN steps, as `check-host` names it [default: $OCIBUILD_SANDBOX or the best one that works]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) sandbox: Option<String>,
     /// How progress is shown
     #[arg(long, value_enum, default_value_t)]
     pub(crate) progress: Progress,
@@ -300,6 +303,10 @@ pub(crate) struct ServeArgs {
     /// Run a registry too, on this address [default: $OCIBUILD_EMBEDDED_REGISTRY or none]
     #[arg(long, value_name = "ADDR:PORT")]
     pub(crate) embedded_registry: Option<String>,
+    /// Sandbox of RUN steps, as `ocibuild check-host` names it [default: $OCIBUILD_SANDBOX or the best one
+    /// that works]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) sandbox: Option<String>,
     /// Read variables from this file [default: .env in the working directory, if it is there]
     #[arg(long, value_name = "FILE", conflicts_with = "demo")]
     pub(crate) env_file: Option<PathBuf>,

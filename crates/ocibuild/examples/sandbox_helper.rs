@@ -7,6 +7,8 @@
 //!                                     prints what came of it as one JSON object
 //! sandbox_helper remove DIR TREE      removes a tree as root of the sandbox
 //! ```
+//!
+//! `SANDBOX` names the only sandboxes that may be taken.
 
 #![expect(
     clippy::print_stdout,
@@ -17,7 +19,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use ocibuild::executor::{Helper, REMOVE_TREE, RunSpec, probe};
+use ocibuild::executor::{Choice, Helper, REMOVE_TREE, RunSpec, Sandbox, probe};
 use ocibuild::{Cancel, Stream};
 
 fn main() -> ExitCode {
@@ -44,9 +46,19 @@ fn main() -> ExitCode {
     }
 }
 
+/// The best sandbox, or the best of those that the environment names.
+fn select(dir: &str) -> Result<Box<dyn Sandbox>, Box<dyn std::error::Error>> {
+    let choice = match std::env::var("SANDBOX") {
+        Ok(name) => name.parse()?,
+        Err(_) => Choice::default(),
+    };
+    let sandbox = probe::select_among(&choice, &Helper::CurrentExe, Path::new(dir))?;
+    Ok(sandbox)
+}
+
 fn run_spec(dir: &str) -> Result<(), Box<dyn std::error::Error>> {
     let spec: RunSpec = serde_json::from_reader(std::io::stdin())?;
-    let sandbox = probe::select(&Helper::CurrentExe, Path::new(dir))?;
+    let sandbox = select(dir)?;
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     let mut output = |stream, bytes: &[u8]| match stream {
         Stream::Stdout => stdout.extend_from_slice(bytes),
@@ -65,7 +77,7 @@ fn run_spec(dir: &str) -> Result<(), Box<dyn std::error::Error>> {
 }
 
 fn remove(dir: &str, tree: &str) -> Result<(), Box<dyn std::error::Error>> {
-    let sandbox = probe::select(&Helper::CurrentExe, Path::new(dir))?;
+    let sandbox = select(dir)?;
     sandbox.call(REMOVE_TREE, tree.as_bytes(), &Cancel::new())?;
     Ok(())
 }

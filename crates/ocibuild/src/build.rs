@@ -13,7 +13,7 @@ use crate::Cancel;
 use crate::engine::{check, finish, foreign, open, stage};
 use crate::error::Error;
 use crate::event::{EventSink, LayerSummary, StepId};
-use crate::executor::Helper;
+use crate::executor::{Choice, Helper};
 use crate::image::ImageConfig;
 use crate::image::manifest::Document;
 use crate::output::Output;
@@ -141,6 +141,7 @@ pub struct Build {
     pub(crate) threads: usize,
     pub(crate) client: Option<Client>,
     pub(crate) helper: Helper,
+    pub(crate) sandbox: Choice,
     pub(crate) events: EventSink,
     pub(crate) cancel: Cancel,
 }
@@ -170,6 +171,7 @@ impl Build {
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             client: None,
             helper: Helper::CurrentExe,
+            sandbox: Choice::default(),
             events: EventSink::none(),
             cancel: Cancel::new(),
         }
@@ -300,6 +302,12 @@ impl Build {
     /// [`init`](crate::init) first.
     pub fn helper(mut self, helper: Helper) -> Self {
         self.helper = helper;
+        self
+    }
+
+    /// Lets RUN steps have these sandboxes only; without it the best one that works here.
+    pub fn sandbox(mut self, choice: Choice) -> Self {
+        self.sandbox = choice;
         self
     }
 

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use ocibuild::causes::one_line;
+use ocibuild::executor::Choice;
 use ocibuild::images::Images;
 use ocibuild::net::AddressPolicy;
 use ocibuild::registry::{
@@ -96,6 +97,10 @@ async fn build(
     }
     if spec.no_cache {
         build = build.no_cache();
+    }
+    if let Some(name) = spec.sandbox {
+        let choice = name.parse::<Choice>();
+        build = build.sandbox(choice.map_err(|error| failure(one_line(&error)))?);
     }
     let platforms = spec.platforms.iter().map(|text| text.parse::<Platform>());
     let platforms = platforms.collect::<Result<Vec<_>, _>>();

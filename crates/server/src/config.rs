@@ -22,6 +22,7 @@ mod values;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use ocibuild::executor::Choice;
 use ocibuild::registry::Platform;
 use ocibuild_registry::Secret;
 
@@ -33,7 +34,7 @@ pub use self::limits::{Limits, Retention, Timing};
 use self::settings::{
     APP_LAYER_URL, BUILD_ARTIFACTS_ROOT, DATA_DIR, DOCKER_BUILD_PLATFORM, DOCKER_CONFIG,
     EMBEDDED_REGISTRY, Kind, LISTEN, LOG_FILE_ROOT_LOCAL, LOG_FILE_ROOT_PROD, REPLICA, ROOT_PATH,
-    SECRETS_DIR, Setting,
+    SANDBOX, SECRETS_DIR, Setting,
 };
 pub use self::telemetry::{LogFormat, Otel, Telemetry};
 pub use self::units::Unit;
@@ -86,6 +87,8 @@ pub struct Config {
     pub git: GitRules,
     /// The platform to build for (`DOCKER_BUILD_PLATFORM`).
     pub platform: Option<String>,
+    /// The sandbox of RUN steps (`OCIBUILD_SANDBOX`).
+    pub sandbox: Option<String>,
     /// What a build may take.
     pub limits: Limits,
     /// How long replicas are waited for.
@@ -143,6 +146,7 @@ impl Config {
             git: git::read(reader, github_token.as_ref()),
             github_token,
             platform: reader.optional(&DOCKER_BUILD_PLATFORM, platform),
+            sandbox: reader.optional(&SANDBOX, sandbox),
             limits: limits::read(reader),
             timing: limits::read_timing(reader),
             secrets_dir: reader.path(&SECRETS_DIR),
@@ -194,6 +198,10 @@ fn public_url(text: &str) -> Option<String> {
 
 fn platform(text: &str) -> Option<String> {
     text.parse::<Platform>().ok().map(|_| text.to_owned())
+}
+
+fn sandbox(text: &str) -> Option<String> {
+    text.parse::<Choice>().ok().map(|_| text.to_owned())
 }
 
 /// A host name that cannot be one is the container runtime's matter, not the operator's.

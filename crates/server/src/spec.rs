@@ -47,6 +47,9 @@ pub struct BuildSpec {
     pub registries: Registries,
     /// What Git may reach.
     pub git: GitRules,
+    /// The sandbox of RUN steps; without it the best one that works.
+    #[serde(default)]
+    pub sandbox: Option<String>,
     /// The store of layers, bases and steps that all builds share.
     pub store: PathBuf,
     /// A folder of this build alone, removed after it.
@@ -367,6 +370,7 @@ mod tests {
             }],
             registries: Registries::default(),
             git: GitRules::default(),
+            sandbox: None,
             store: "/store".into(),
             scratch: "/scratch".into(),
         };

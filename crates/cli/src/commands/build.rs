@@ -6,6 +6,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use ocibuild::executor::UnknownSandbox;
 use ocibuild::registry::{Digest, Reference};
 use ocibuild::{Build, ContextSource, DockerfileSource, Image, Output};
 
@@ -123,7 +124,24 @@ fn to_build(args: &BuildArgs) -> Result<Build, Error> {
     if args.no_cache {
         build = build.no_cache();
     }
+    if let Some(name) = sandbox(args) {
+        let choice = name.parse();
+        build =
+            build
+                .sandbox(choice.map_err(|error: UnknownSandbox| {
+                    Error::Usage(format!("--sandbox: {error}"))
+                })?);
+    }
     Ok(build)
+}
+
+/// The sandbox that was named.
+fn sandbox(args: &BuildArgs) -> Option<String> {
+    let variable = || std::env::var("OCIBUILD_SANDBOX").ok();
+    args.sandbox
+        .clone()
+        .or_else(variable)
+        .filter(|name| !name.is_empty())
 }
 
 /// The context, and the Dockerfile where it is not the one of the context.

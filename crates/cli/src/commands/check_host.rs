@@ -16,12 +16,10 @@ pub(crate) fn run(args: &CheckHostArgs) -> Result<ExitCode, Error> {
     std::fs::create_dir_all(&root)
         .map_err(|error| Error::failed(format!("create {}", root.display()), error))?;
     let verdicts = probe::report(&Helper::CurrentExe, &root);
+    let environment = probe::environment(&root);
     let text = match args.json {
-        true => json(&verdicts),
-        false => verdicts
-            .iter()
-            .map(|verdict| format!("{verdict}\n"))
-            .collect(),
+        true => json(&environment, &verdicts),
+        false => plain(&environment, &verdicts),
     };
     // A reader that went away has seen what it wanted.
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
@@ -31,7 +29,19 @@ pub(crate) fn run(args: &CheckHostArgs) -> Result<ExitCode, Error> {
     }
 }
 
-fn json(verdicts: &[Verdict]) -> String {
+fn plain(environment: &[(&str, String)], verdicts: &[Verdict]) -> String {
+    let facts = environment
+        .iter()
+        .map(|(name, value)| format!("{name}: {value}\n"));
+    let verdicts = verdicts.iter().map(|verdict| format!("{verdict}\n"));
+    facts.chain(["\n".to_owned()]).chain(verdicts).collect()
+}
+
+fn json(environment: &[(&str, String)], verdicts: &[Verdict]) -> String {
+    let facts = environment
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), value.as_str().into()))
+        .collect::<serde_json::Map<_, _>>();
     let list: Vec<_> = verdicts
         .iter()
         .map(|verdict| {
@@ -43,5 +53,6 @@ fn json(verdicts: &[Verdict]) -> String {
             })
         })
         .collect();
-    format!("{:#}\n", serde_json::Value::from(list))
+    let all = serde_json::json!({ "environment": facts, "sandboxes": list });
+    format!("{all:#}\n")
 }

@@ -34,6 +34,7 @@ pub(crate) fn flags(args: &ServeArgs) -> Vec<(String, String)> {
         ("--listen", &args.listen),
         ("--data-dir", &args.data_dir),
         ("--embedded-registry", &args.embedded_registry),
+        ("--sandbox", &args.sandbox),
     ];
     let variable = |flag| settings::all().find(|setting| setting.flag == Some(flag));
     let pair = |(flag, value): (&'static str, &Option<String>)| {

@@ -94,10 +94,22 @@ fn inspect_finds_damage() {
 fn check_host_names_a_sandbox() {
     let place = Place::new();
     let ended = place.run(&["check-host", "--root", "store", "--json"]);
-    let verdicts: Vec<serde_json::Value> = serde_json::from_str(&ended.out).unwrap();
+    let report: serde_json::Value = serde_json::from_str(&ended.out).unwrap();
+    let verdicts = report["sandboxes"].as_array().unwrap();
+    assert!(report["environment"]["kernel"].is_string(), "{report}");
     assert!(!verdicts.is_empty());
     let usable = verdicts.iter().any(|verdict| verdict["usable"] == true);
     assert_eq!(ended.status, i32::from(!usable), "{}", ended.out);
     let plain = place.run(&["check-host", "--root", "store"]);
-    assert_eq!(plain.out.lines().count(), verdicts.len(), "{}", plain.out);
+    let (facts, plain) = plain.out.split_once("\n\n").unwrap();
+    assert!(facts.starts_with("kernel: "), "{facts}");
+    assert_eq!(plain.lines().count(), verdicts.len(), "{plain}");
+
+    let unknown = place.run(&["build", "--sandbox", "docker", "--root", "store", "."]);
+    assert_eq!(unknown.status, 2, "{}", unknown.err);
+    assert!(
+        unknown.err.contains("emulation/recorded"),
+        "{}",
+        unknown.err
+    );
 }

@@ -118,6 +118,7 @@ pub(crate) async fn sessions(
         cancel: build.cancel,
         bases: Mutex::default(),
         helper: build.helper,
+        choice: build.sandbox,
         sandbox: OnceCell::new(),
         packing: Semaphore::new(1),
         steps,

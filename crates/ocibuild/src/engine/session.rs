@@ -24,7 +24,7 @@ use crate::context::Context;
 use crate::context::ignore::IgnoreMatcher;
 use crate::dockerfile::lint::Settings;
 use crate::error::{Error, Location};
-use crate::executor::{Helper, Sandbox};
+use crate::executor::{Choice, Helper, Sandbox, probe};
 use crate::graph::Plan;
 use crate::output::Output;
 use crate::registry::{Client, Platform, Reference};
@@ -93,6 +93,8 @@ pub(crate) struct Common {
     /// Images that were loaded, by name and platform.
     pub(crate) bases: Mutex<BTreeMap<String, BaseCell>>,
     pub(crate) helper: Helper,
+    /// Which sandboxes RUN steps may have.
+    pub(crate) choice: Choice,
     pub(crate) sandbox: OnceCell<Result<Arc<dyn Sandbox>, String>>,
     /// One layer is packed at a time, with all threads.
     pub(crate) packing: Semaphore,
@@ -135,9 +137,10 @@ impl Session {
         let found = self
             .sandbox
             .get_or_init(|| async {
-                let (helper, folder) = (self.helper.clone(), self.store.root().join("tmp"));
+                let (helper, choice) = (self.helper.clone(), self.choice.clone());
+                let folder = self.store.root().join("tmp");
                 let probed = self
-                    .block(move || Ok(crate::executor::probe::select(&helper, &folder)))
+                    .block(move || Ok(probe::select_among(&choice, &helper, &folder)))
                     .await;
                 match probed {
                     Ok(Ok(sandbox)) => Ok(Arc::from(sandbox)),

@@ -2,11 +2,12 @@
 
 use rustix::io::Errno;
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, clear_ambient_capability_set,
+    CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set,
     remove_capability_from_bounding_set, set_capabilities,
 };
 
 use super::error::{Attempt, Failure};
+use super::supervisor::{Owners, View};
 
 /// What root has in a container unless more or less was asked for; `0xa80425fb`.
 pub(super) const DEFAULT: CapabilitySet = CapabilitySet::CHOWN
@@ -27,9 +28,13 @@ pub(super) const DEFAULT: CapabilitySet = CapabilitySet::CHOWN
 /// Takes all others out of the bounding set, so that no setuid program or file
 /// capability brings them back.
 pub(super) fn limit_bounding_set() -> Result<(), Failure> {
+    limit_bounding_set_to(DEFAULT)
+}
+
+fn limit_bounding_set_to(kept: CapabilitySet) -> Result<(), Failure> {
     for number in 0..u64::BITS {
         let one = CapabilitySet::from_bits_retain(1 << number);
-        if DEFAULT.contains(one) {
+        if kept.contains(one) {
             continue;
         }
         match remove_capability_from_bounding_set(one) {
@@ -39,6 +44,44 @@ pub(super) fn limit_bounding_set() -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// What a command in a plain tree keeps in earnest. It is root to itself all the same:
+/// what it may do to users and files its supervisor decides.
+///
+/// Without SYS_CHROOT it cannot leave the tree, without SETUID it stays a process that the
+/// supervisor can reach, and without SETPCAP what it has is all that it gets.
+pub(super) fn keep_for(view: View, owners: Owners) -> Result<(), Failure> {
+    let always = CapabilitySet::NET_BIND_SERVICE | CapabilitySet::NET_RAW;
+    let wanted = always
+        | match (view, owners) {
+            // The kernel decides about its files.
+            (View::Mounts | View::Chroot, _) => {
+                CapabilitySet::CHOWN
+                    | CapabilitySet::DAC_OVERRIDE
+                    | CapabilitySet::FOWNER
+                    | CapabilitySet::FSETID
+                    | CapabilitySet::MKNOD
+                    | CapabilitySet::SETFCAP
+                    | CapabilitySet::KILL
+                    | CapabilitySet::AUDIT_WRITE
+            }
+            // It enters directories and executes programs of other users.
+            (View::Translated, Owners::Real) => CapabilitySet::DAC_OVERRIDE,
+            (View::Translated, Owners::Recorded) => CapabilitySet::empty(),
+        };
+    let had = capabilities(None).attempt("capget", "this process")?;
+    let held = had.permitted & wanted;
+    if had.effective.contains(CapabilitySet::SETPCAP) {
+        limit_bounding_set_to(held)?;
+    }
+    clear_ambient_capability_set().attempt("prctl", "PR_CAP_AMBIENT_CLEAR_ALL")?;
+    let sets = CapabilitySets {
+        effective: held,
+        permitted: held,
+        inheritable: CapabilitySet::empty(),
+    };
+    set_capabilities(None, sets).attempt("capset", "what is left")
 }
 
 /// Leaves this process, whose ids are final, what those ids may have: root the

@@ -7,12 +7,11 @@
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Gid, Uid, chown, fchown};
+use rustix::fs::{CWD, Gid, Mode, OFlags, ResolveFlags, Uid, chown, fchown, openat, openat2};
 use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, mount_move, unmount};
 use rustix::process::{Signal, chdir, chroot, pivot_root, set_parent_process_death_signal, setsid};
@@ -20,11 +19,13 @@ use rustix::system::sethostname;
 use rustix::thread::{UnshareFlags, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
 use super::error::{Attempt, Failure};
-use super::root::Root;
-use super::supervise::{self, Report};
+use super::ground::Ground;
+use super::supervise::Report;
+use super::supervisor::View;
+use super::tree::Tree;
 use super::user::{self, User};
 use super::wire::{self, Settings};
-use super::{Network, RunSpec, caps, mounts, seccomp, sys};
+use super::{Network, RunSpec, caps, confine, mounts, seccomp, sys};
 use crate::ownership::{self, Record};
 
 /// The largest /etc/passwd or /etc/group that is read.
@@ -34,10 +35,10 @@ const MAX_USER_FILE: u64 = 16 << 20;
 pub(super) fn become_command(
     spec: &RunSpec,
     settings: Settings,
-    root: &Root,
+    ground: &Ground,
     helper: UnixStream,
 ) -> ! {
-    if let Err(failure) = prepare_and_exec(spec, settings, root, &helper) {
+    if let Err(failure) = prepare_and_exec(spec, settings, ground, &helper) {
         // Without a helper there is nobody to tell.
         let _ = wire::send(&helper, &Report::Failed(failure), None);
     }
@@ -48,7 +49,7 @@ pub(super) fn become_command(
 fn prepare_and_exec(
     spec: &RunSpec,
     settings: Settings,
-    root: &Root,
+    ground: &Ground,
     mut helper: &UnixStream,
 ) -> Result<(), Failure> {
     die_with_helper()?;
@@ -57,24 +58,42 @@ fn prepare_and_exec(
         .read_exact(&mut [0])
         .attempt("read", "the start signal")?;
 
-    enter_namespaces(spec)?;
-    let made = mounts::mount_all(spec, settings, root)?;
-    wire::send(helper, &Report::Made(made), None).attempt("write", "the report")?;
-    enter_root(&root.merged())?;
-
-    let user = find_user(spec, settings)?;
-    enter_directory(&spec.cwd, &user, settings)?;
+    let user = match ground {
+        Ground::Mounted(root) => {
+            enter_namespaces(spec)?;
+            let made = mounts::mount_all(spec, settings, root)?;
+            wire::send(helper, &Report::Made(made), None).attempt("write", "the report")?;
+            enter_root(&root.merged())?;
+            let user = find_user(spec, settings, &open_root("/")?)?;
+            enter_directory(&spec.cwd, &user, settings)?;
+            user
+        }
+        Ground::Plain(tree) => {
+            let user = find_user(spec, settings, tree.root())?;
+            tree.make_working_directory(Path::new(&spec.cwd), user.uid, user.gid)?;
+            user
+        }
+    };
     let command = Command::of(spec, &user)?;
     set_up_streams(&user, settings)?;
     detach_from_builder()?;
-    caps::limit_bounding_set()?;
-    keep_to_itself()?;
+    match ground {
+        Ground::Mounted(_) => {
+            caps::limit_bounding_set()?;
+            keep_to_itself()?;
+        }
+        Ground::Plain(tree) => confine_to(tree)?,
+    }
     if settings.supervised {
-        hand_over_calls(spec, helper)?;
+        hand_over_calls(spec, ground, helper)?;
     } else {
         // While there is still CAP_SYS_ADMIN: without it the kernel would want
         // `no_new_privs`, and sudo would break.
         seccomp::confine(spec.sync).attempt("seccomp", "SECCOMP_SET_MODE_FILTER")?;
+    }
+    if let Ground::Plain(_) = ground {
+        // Only now does a path mean what it means to the command.
+        chdir(&*spec.cwd).attempt("chdir", &spec.cwd)?;
     }
     become_user(&user, settings)?;
     // Changing ids has cleared it.
@@ -126,10 +145,10 @@ fn enter_root(path: &Path) -> Result<(), Failure> {
     chdir("/").attempt("chdir", "/")
 }
 
-/// Looks the user up in the files of the image, which are at `/` now.
-fn find_user(spec: &RunSpec, settings: Settings) -> Result<User, Failure> {
-    let passwd = read_user_file("/etc/passwd")?;
-    let group = read_user_file("/etc/group")?;
+/// Looks the user up in the files of the image.
+fn find_user(spec: &RunSpec, settings: Settings, root: &OwnedFd) -> Result<User, Failure> {
+    let passwd = read_user_file(root, "/etc/passwd")?;
+    let group = read_user_file(root, "/etc/group")?;
     let user = user::find(&spec.user, &passwd, &group)?;
     let unmapped = [user.uid, user.gid]
         .into_iter()
@@ -148,14 +167,12 @@ fn find_user(spec: &RunSpec, settings: Settings) -> Result<User, Failure> {
 }
 
 /// Reads a file of the image, which may be anything: a pipe, a device, endless.
-fn read_user_file(path: &str) -> Result<String, Failure> {
-    let opened = File::options()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK)
-        .open(path);
-    let file = match opened {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(String::new()),
-        other => other.attempt("open", path)?,
+fn read_user_file(root: &OwnedFd, path: &str) -> Result<String, Failure> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let file = match openat2(root, path, flags, Mode::empty(), inside) {
+        Err(Errno::NOENT) => return Ok(String::new()),
+        other => File::from(other.attempt("openat2", path)?),
     };
     if !file.metadata().attempt("fstat", path)?.is_file() {
         let (path, reason) = (path.to_owned(), "is not a regular file".to_owned());
@@ -203,8 +220,8 @@ fn record_owner(path: &Path, user: &User) -> Result<(), Failure> {
 
 /// Lets the helper answer calls; there is nothing that this process may still have to do
 /// without it.
-fn hand_over_calls(spec: &RunSpec, helper: &UnixStream) -> Result<(), Failure> {
-    let rules = supervise::plan(spec).rules();
+fn hand_over_calls(spec: &RunSpec, ground: &Ground, helper: &UnixStream) -> Result<(), Failure> {
+    let rules = ground.plan(spec)?.rules();
     let listener = seccomp::confine_supervised(spec.sync, &rules)
         .attempt("seccomp", "SECCOMP_FILTER_FLAG_NEW_LISTENER")?;
     wire::send(helper, &Report::Listening, Some(listener.as_fd())).attempt("write", "the listener")
@@ -250,6 +267,22 @@ fn become_user(user: &User, settings: Settings) -> Result<(), Failure> {
     set_thread_res_gid(gid, gid, gid).attempt("setresgid", user.gid)?;
     set_thread_res_uid(uid, uid, uid).attempt("setresuid", user.uid)?;
     caps::keep(user.uid == 0)
+}
+
+/// Gives up what a command in a plain tree has no use for, and locks it in there.
+fn confine_to(tree: &Tree) -> Result<(), Failure> {
+    let reachable = tree.reachable()?;
+    if tree.view() == View::Chroot {
+        chroot(tree.path()).attempt("chroot", "the root")?;
+        chdir("/").attempt("chdir", "/")?;
+    }
+    caps::keep_for(tree.view(), tree.owners())?;
+    confine::to_files(&confine::rules(&reachable))
+}
+
+fn open_root(path: &str) -> Result<OwnedFd, Failure> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    openat(CWD, path, flags, Mode::empty()).attempt("open", path)
 }
 
 /// Keeps signals from the builder where they share process ids and a user, and the

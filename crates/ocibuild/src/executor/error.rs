@@ -147,6 +147,9 @@ pub enum Failure {
         /// Why not.
         reason: String,
     },
+    /// The plain tree of a command could not be made, or its changes not be found.
+    #[error("the file system of the command: {0}")]
+    Tree(String),
     /// No job has this name in this program.
     #[error("the helper program has no job {0:?}")]
     UnknownJob(String),

@@ -71,8 +71,13 @@ fn answer(
     }
     Ok(match request {
         Request::MakeUserNamespace(maps) => (Reply::UserNamespace, Some(userns::create(&maps)?)),
-        Request::Run(spec, settings) => {
-            (Reply::Exit(supervise::run(&spec, settings, socket)?), None)
+        Request::Run {
+            spec,
+            settings,
+            pool,
+        } => {
+            let exit = supervise::run(&spec, settings, pool.as_deref(), socket)?;
+            (Reply::Exit(exit), None)
         }
         Request::Call { job, input } => (call(&job, &input, jobs)?, None),
     })

@@ -25,33 +25,44 @@ use crate::secret::Hidden;
 pub mod binfmt;
 mod caps;
 mod child;
+mod choice;
+mod confine;
 mod error;
+mod ground;
 mod helper;
+mod host;
 pub(crate) mod init;
 mod mounts;
 mod namespaces;
 mod notes;
 mod oom;
 mod place;
+mod plain;
 pub mod probe;
 pub(crate) mod remove;
 mod root;
+mod runner;
 mod seccomp;
 mod supervise;
 mod supervisor;
 mod sys;
 #[cfg(test)]
 mod tests;
+mod traced;
+mod tracer;
+mod tree;
 mod user;
 mod userns;
 mod wire;
 
+pub use choice::{Choice, UnknownSandbox};
 pub use error::{Error, Failure};
 pub use helper::Helper;
 pub use init::{Job, overlay_xattr_prefix};
 pub use namespaces::Namespaces;
 pub use notes::Notes;
 pub use oom::memory_kills;
+pub use plain::{Chroot, Emulation};
 pub use remove::REMOVE_TREE;
 
 /// One way to run commands, with one kind of identity.
@@ -268,6 +279,14 @@ pub enum Identity {
 }
 
 impl Identity {
+    /// Tells whether files on the disk have owners of their own, not the builder alone.
+    pub(crate) fn has_owners(&self) -> bool {
+        match self {
+            Self::Real | Self::Range { .. } => true,
+            Self::Single | Self::Recorded => false,
+        }
+    }
+
     /// Gives how many ids there are, from 0 on.
     pub fn ids(&self) -> u32 {
         match self {

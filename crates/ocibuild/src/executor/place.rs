@@ -39,6 +39,13 @@ pub(super) struct Made {
     parent_changed: (i64, i64),
 }
 
+impl Made {
+    /// Where it is, from the root.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
 /// A root in which places are looked for.
 pub(super) struct Places {
     root: OwnedFd,
@@ -141,7 +148,7 @@ impl Places {
 
     /// Follows the symbolic links of a path inside the root, also where what they lead
     /// to is missing; `..` ends at the root. The result has neither.
-    fn resolve(&self, path: &Path) -> Result<PathBuf, Failure> {
+    pub(super) fn resolve(&self, path: &Path) -> Result<PathBuf, Failure> {
         let mut links = 0;
         let mut resolved = PathBuf::new();
         let mut rest = components(path);

@@ -5,14 +5,18 @@ use std::fmt;
 use std::fs;
 use std::path::Path;
 
+use rustix::fs::{Gid, Uid};
 use rustix::process::{getegid, geteuid};
 
-use super::error::Error;
+use super::choice::{Choice, NAMES};
+use super::error::{Attempt, Error};
 use super::helper::Helper;
 use super::namespaces::Namespaces;
 use super::root::REMOVABLE;
 use super::userns::{self, IdMaps, Writer};
-use super::{Failure, IdRange, Identity, Rootfs, RunSpec, Sandbox};
+use super::{
+    Chroot, Emulation, Failure, IdRange, Identity, Rootfs, RunSpec, Sandbox, confine, host,
+};
 use crate::ownership;
 
 /// Where a process with the right to any id takes its range from, if it can.
@@ -70,10 +74,22 @@ impl std::error::Error for Refusals {}
 /// Gives the best engine that can run here. `work_dir` must exist, on the file system
 /// that upper directories will be on.
 pub fn select(helper: &Helper, work_dir: &Path) -> Result<Box<dyn Sandbox>, Refusals> {
+    select_among(&Choice::default(), helper, work_dir)
+}
+
+/// Gives the best engine that can run here and may be taken.
+pub fn select_among(
+    choice: &Choice,
+    helper: &Helper,
+    work_dir: &Path,
+) -> Result<Box<dyn Sandbox>, Refusals> {
     let mut refusals = Vec::new();
-    for candidate in CANDIDATES {
+    for candidate in NAMES.iter().map(Candidate) {
+        if !candidate.is_in(choice) {
+            continue;
+        }
         match candidate.build(helper, work_dir) {
-            Ok((engine, _)) => return Ok(Box::new(engine)),
+            Ok((engine, _)) => return Ok(engine),
             Err(reason) => refusals.push(candidate.verdict(false, reason)),
         }
     }
@@ -82,59 +98,93 @@ pub fn select(helper: &Helper, work_dir: &Path) -> Result<Box<dyn Sandbox>, Refu
 
 /// Tries every engine, best first.
 pub fn report(helper: &Helper, work_dir: &Path) -> Vec<Verdict> {
-    let try_one = |candidate: &Candidate| match candidate.build(helper, work_dir) {
+    let try_one = |candidate: Candidate| match candidate.build(helper, work_dir) {
         Ok((_, note)) => candidate.verdict(true, note),
         Err(reason) => candidate.verdict(false, reason),
     };
-    CANDIDATES.iter().map(try_one).collect()
+    NAMES.iter().map(Candidate).map(try_one).collect()
 }
 
-/// A kind of identity for the namespaces engine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Candidate {
-    Real,
-    Range,
-    Recorded,
-    Single,
+/// Describes what of this machine decides about engines: names and values.
+pub fn environment(work_dir: &Path) -> Vec<(&'static str, String)> {
+    host::describe(work_dir)
 }
 
-/// Best first.
-const CANDIDATES: &[Candidate] = &[
-    Candidate::Real,
-    Candidate::Range,
-    Candidate::Recorded,
-    Candidate::Single,
-];
+/// An engine that has rehearsed, and what is to be known about it.
+type Proven = (Box<dyn Sandbox>, String);
+
+/// An engine with a kind of identity.
+#[derive(Debug, Clone, Copy)]
+struct Candidate(&'static (&'static str, &'static str));
 
 impl Candidate {
+    fn is_in(self, choice: &Choice) -> bool {
+        let (engine, identity) = self.0;
+        choice.allows(engine, identity)
+    }
+
     fn verdict(self, usable: bool, reason: String) -> Verdict {
-        let identity = match self {
-            Self::Real => "real",
-            Self::Range => "range",
-            Self::Recorded => "recorded",
-            Self::Single => "single",
-        };
+        let &(engine, identity) = self.0;
         Verdict {
-            engine: Namespaces::NAME,
+            engine,
             identity,
             usable,
             reason,
         }
     }
 
-    /// Makes the engine and lets it rehearse; gives what is to be known about it, or
-    /// the reason why it cannot run.
-    fn build(self, helper: &Helper, work_dir: &Path) -> Result<(Namespaces, String), String> {
-        match self {
-            Self::Real => real(helper, work_dir),
-            Self::Range => range(helper, work_dir),
-            Self::Recorded => one_id(helper, work_dir, Identity::Recorded),
-            Self::Single => one_id(helper, work_dir, Identity::Single),
+    /// Makes the engine and lets it rehearse, or gives the reason why it cannot run.
+    fn build(self, helper: &Helper, work_dir: &Path) -> Result<Proven, String> {
+        match *self.0 {
+            (Chroot::NAME, _) => chroot(helper, work_dir),
+            (Emulation::NAME, _) => emulation(helper, work_dir),
+            (_, "real") => real(helper, work_dir),
+            (_, "range") => range(helper, work_dir),
+            (_, "recorded") => one_id(helper, work_dir, Identity::Recorded),
+            _ => one_id(helper, work_dir, Identity::Single),
         }
     }
 }
 
-fn real(helper: &Helper, work_dir: &Path) -> Result<(Namespaces, String), String> {
+fn chroot(helper: &Helper, work_dir: &Path) -> Result<Proven, String> {
+    if !geteuid().is_root() {
+        return Err(format!("needs root, this is uid {}", geteuid().as_raw()));
+    }
+    gives_files_away(work_dir).map_err(|failure| failure.to_string())?;
+    let engine = Chroot::new(helper, work_dir);
+    try_once(|spec| engine.rehearse(spec), work_dir).map_err(explain)?;
+    Ok((
+        Box::new(engine),
+        with_confinement("owners are real, users are emulated"),
+    ))
+}
+
+fn emulation(helper: &Helper, work_dir: &Path) -> Result<Proven, String> {
+    ownership::probe(work_dir).map_err(|error| error.to_string())?;
+    let engine = Emulation::new(helper, work_dir);
+    try_once(|spec| engine.rehearse(spec), work_dir).map_err(explain)?;
+    Ok((
+        Box::new(engine),
+        with_confinement("paths are translated, owners and users are emulated"),
+    ))
+}
+
+/// What is to be known of an engine, and what the kernel does not offer to confine it.
+fn with_confinement(note: &str) -> String {
+    match confine::missing() {
+        Some(missing) => format!("{note}; {missing}"),
+        None => note.to_owned(),
+    }
+}
+
+/// Root in a container may lack even the right to give files to other users.
+fn gives_files_away(work_dir: &Path) -> Result<(), Failure> {
+    let file = tempfile::tempfile_in(work_dir).attempt("open", work_dir.display())?;
+    let (uid, gid) = (Uid::from_raw(33), Gid::from_raw(33));
+    rustix::fs::fchown(&file, Some(uid), Some(gid)).attempt("fchown", "33:33 a file")
+}
+
+fn real(helper: &Helper, work_dir: &Path) -> Result<Proven, String> {
     if !geteuid().is_root() {
         return Err(format!("needs root, this is uid {}", geteuid().as_raw()));
     }
@@ -142,11 +192,7 @@ fn real(helper: &Helper, work_dir: &Path) -> Result<(Namespaces, String), String
 }
 
 /// With the one id that any user can have in a user namespace.
-fn one_id(
-    helper: &Helper,
-    work_dir: &Path,
-    identity: Identity,
-) -> Result<(Namespaces, String), String> {
+fn one_id(helper: &Helper, work_dir: &Path, identity: Identity) -> Result<Proven, String> {
     let (uid, gid) = own_ids();
     let note = match identity {
         Identity::Recorded => {
@@ -160,7 +206,7 @@ fn one_id(
     rehearse(engine, work_dir, note)
 }
 
-fn range(helper: &Helper, work_dir: &Path) -> Result<(Namespaces, String), String> {
+fn range(helper: &Helper, work_dir: &Path) -> Result<Proven, String> {
     let (uid, gid) = own_ids();
     let mut reasons = Vec::new();
     for (uids, gids, writer) in range_choices(uid, &mut reasons) {
@@ -213,29 +259,28 @@ fn own_ids() -> (u32, u32) {
 
 /// Does everything but run a command, over a layer made for it; without a process id
 /// namespace if /proc cannot be mounted.
-fn rehearse(
-    engine: Namespaces,
-    work_dir: &Path,
-    note: &str,
-) -> Result<(Namespaces, String), String> {
-    let refused = match try_once(&engine, work_dir) {
-        Ok(()) => return Ok((engine, note.to_owned())),
+fn rehearse(engine: Namespaces, work_dir: &Path, note: &str) -> Result<Proven, String> {
+    let refused = match try_once(|spec| engine.rehearse(spec), work_dir) {
+        Ok(()) => return Ok((Box::new(engine), note.to_owned())),
         Err(error) => error,
     };
     if !is_about_proc(&refused) {
         return Err(with_hint(refused));
     }
     let engine = engine.without_pid_namespace();
-    match try_once(&engine, work_dir) {
+    match try_once(|spec| engine.rehearse(spec), work_dir) {
         Ok(()) => Ok((
-            engine,
+            Box::new(engine),
             format!("{note}; no process id namespace: {}", explain(refused)),
         )),
         Err(error) => Err(with_hint(error)),
     }
 }
 
-fn try_once(engine: &Namespaces, work_dir: &Path) -> Result<(), Error> {
+fn try_once(
+    rehearse: impl FnOnce(&RunSpec) -> Result<(), Error>,
+    work_dir: &Path,
+) -> Result<(), Error> {
     let unusable = |source| Error::Talk {
         doing: "prepare a rehearsal",
         source,
@@ -253,7 +298,7 @@ fn try_once(engine: &Namespaces, work_dir: &Path) -> Result<(), Error> {
         upper,
         work,
     };
-    engine.rehearse(&RunSpec::new(rootfs, vec!["/rehearsal".into()]))
+    rehearse(&RunSpec::new(rootfs, vec!["/rehearsal".into()]))
 }
 
 fn is_about_proc(error: &Error) -> bool {

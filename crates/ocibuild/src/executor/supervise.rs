@@ -1,10 +1,12 @@
 //! The helper's part of a command: makes the root, starts the command, watches it
-//! and the builder at once, and leaves nothing behind.
+//! and the builder at once, and leaves nothing behind. Where the command's threads are
+//! traced, see [`super::traced`].
 
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -15,12 +17,12 @@ use rustix::process::{
 use serde::{Deserialize, Serialize};
 
 use super::error::{Attempt, Failure};
+use super::ground::Ground;
 use super::place::Made;
-use super::root::Root;
-use super::supervisor::{Owners, Plan, Supervisor, View};
+use super::supervisor::Supervisor;
 use super::sys::{self, Forked};
 use super::wire::{self, Settings};
-use super::{Exit, RunSpec, child, oom};
+use super::{Exit, RunSpec, child, confine, oom, traced};
 
 /// How often orphans are looked after where the command is not their init.
 const REAP_EVERY: Timespec = Timespec {
@@ -39,66 +41,82 @@ pub(super) enum Report {
     Failed(Failure),
 }
 
-/// Runs a command in namespaces of its own; returns when nothing of it is left.
+/// Runs a command; returns when nothing of it is left.
 pub(super) fn run(
     spec: &RunSpec,
     settings: Settings,
+    pool: Option<&Path>,
     builder: &UnixStream,
 ) -> Result<Exit, Failure> {
     let memory = oom::Watch::begin();
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-    let root = Root::mount(spec)?;
-    if settings.rehearsal {
-        root.check_removal()?;
-    }
+    let ground = Ground::prepare(spec, settings, pool)?;
+    let step = Step::start(spec, settings, &ground)?;
+    let past = if ground.is_traced() {
+        traced::attend(step, spec, &ground, builder)?
+    } else {
+        step.attend(spec, &ground, builder)
+    };
+    let cleaned = ground.finish(&past.made);
 
-    let mut step = Step::start(spec, settings, &root)?;
-    let ended = step.watch(spec, builder);
-    let killed = step.end();
-    let cleaned = root.clean_up(&step.made);
-
-    let status = ended?;
-    killed?;
+    let ended = past.ended?;
     cleaned?;
-    if let Some(failure) = step.failure {
+    if let Some(failure) = past.failure {
         return Err(failure);
     }
-    let exit = match (status.exit_status(), status.terminating_signal()) {
-        (Some(code), _) => Exit::Code(code),
-        (None, signal) => Exit::Signal(signal.unwrap_or(libc::SIGKILL)),
+    let exit = match ended {
+        Ended::Exited(code) => Exit::Code(code),
+        Ended::Killed(signal) => Exit::Signal(signal),
     };
     Ok(memory.explain(exit))
 }
 
+/// How the first process of a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// With this status.
+    Exited(i32),
+    /// By this signal.
+    Killed(i32),
+}
+
+impl Ended {
+    fn of(status: WaitStatus) -> Self {
+        match (status.exit_status(), status.terminating_signal()) {
+            (Some(code), _) => Self::Exited(code),
+            (None, signal) => Self::Killed(signal.unwrap_or(libc::SIGKILL)),
+        }
+    }
+}
+
+/// A command of which nothing is left.
+pub(super) struct Past {
+    /// How it ended, if it could be watched.
+    pub(super) ended: Result<Ended, Failure>,
+    /// What it told before it became the command.
+    pub(super) failure: Option<Failure>,
+    /// What it made in its root for mounts.
+    pub(super) made: Vec<Made>,
+}
+
 /// A command that was started.
-struct Step {
-    pid: Pid,
-    pidfd: OwnedFd,
+pub(super) struct Step {
+    /// Its first process.
+    pub(super) pid: Pid,
+    /// The same.
+    pub(super) pidfd: OwnedFd,
     /// From the child, until it is the command.
-    reports: Option<UnixStream>,
+    pub(super) reports: Option<UnixStream>,
     made: Vec<Made>,
     failure: Option<Failure>,
     status: Option<WaitStatus>,
     supervisor: Option<Supervisor>,
 }
 
-/// What a supervisor does for a command that has mounts of its own.
-pub(super) fn plan(spec: &RunSpec) -> Plan {
-    Plan {
-        view: View::Mounts,
-        root: None,
-        owners: Owners::Recorded,
-        binds: Vec::new(),
-        folder: None,
-        originals: None,
-        network: spec.network,
-    }
-}
-
 impl Step {
-    /// Forks the process that becomes the command.
-    fn start(spec: &RunSpec, settings: Settings, root: &Root) -> Result<Self, Failure> {
-        let (mut reports, theirs) = UnixStream::pair().attempt("socketpair", "AF_UNIX")?;
+    /// Forks the process that becomes the command; it waits to be let go.
+    fn start(spec: &RunSpec, settings: Settings, ground: &Ground) -> Result<Self, Failure> {
+        let (reports, theirs) = UnixStream::pair().attempt("socketpair", "AF_UNIX")?;
         let forked = if settings.pid_namespace {
             sys::fork_into_pid_namespace().attempt("clone", "CLONE_NEWPID")?
         } else {
@@ -109,17 +127,17 @@ impl Step {
         let pid = match forked {
             Forked::Child => {
                 drop(reports);
-                child::become_command(spec, settings, root, theirs)
+                child::become_command(spec, settings, ground, theirs)
             }
             Forked::Parent(pid) => pid,
         };
         drop(theirs);
         let pidfd = pidfd_open(pid, PidfdFlags::empty()).attempt("pidfd_open", "the command")?;
         release_outputs()?;
-        // The child waits for this once it has asked to die with this process.
-        reports
-            .write_all(&[0])
-            .attempt("write", "the start signal")?;
+        if settings.supervised {
+            // The command is of the same user. Its own process has begun its life before.
+            confine::hide_memory()?;
+        }
         let reports = Some(reports);
         Ok(Self {
             pid,
@@ -132,8 +150,34 @@ impl Step {
         })
     }
 
+    /// Lets the child go on, which waits for it once it has asked to die with this process.
+    pub(super) fn let_go(&self) -> Result<(), Failure> {
+        let Some(mut reports) = self.reports.as_ref() else {
+            return Ok(());
+        };
+        reports.write_all(&[0]).attempt("write", "the start signal")
+    }
+
+    /// Sees the command to its end.
+    fn attend(mut self, spec: &RunSpec, ground: &Ground, builder: &UnixStream) -> Past {
+        let watched = self
+            .let_go()
+            .and_then(|()| self.watch(spec, ground, builder));
+        let killed = self.end();
+        Past {
+            ended: watched.and_then(|status| killed.map(|()| Ended::of(status))),
+            failure: self.failure,
+            made: self.made,
+        }
+    }
+
     /// Waits for the end of the command; kills it when the builder hangs up.
-    fn watch(&mut self, spec: &RunSpec, builder: &UnixStream) -> Result<WaitStatus, Failure> {
+    fn watch(
+        &mut self,
+        spec: &RunSpec,
+        ground: &Ground,
+        builder: &UnixStream,
+    ) -> Result<WaitStatus, Failure> {
         let mut builder = Some(builder);
         loop {
             if let Some(status) = self.status
@@ -147,7 +191,7 @@ impl Step {
                 self.kill()?;
             }
             if report {
-                self.take_report(spec)?;
+                self.take_report(spec, ground)?;
             }
             self.reap()?;
         }
@@ -182,7 +226,7 @@ impl Step {
     }
 
     /// Reads what the child says; its end of the socket closes when it becomes the command.
-    fn take_report(&mut self, spec: &RunSpec) -> Result<(), Failure> {
+    fn take_report(&mut self, spec: &RunSpec, ground: &Ground) -> Result<(), Failure> {
         let Some(reports) = &self.reports else {
             return Ok(());
         };
@@ -190,7 +234,7 @@ impl Step {
             Ok(Some((Report::Made(made), _))) => self.made = made,
             Ok(Some((Report::Failed(failure), _))) => self.failure = Some(failure),
             Ok(Some((Report::Listening, Some(listener)))) => {
-                self.supervisor = Some(Supervisor::start(plan(spec), listener, self.pid)?);
+                self.supervisor = Some(Supervisor::start(ground.plan(spec)?, listener, self.pid)?);
             }
             Ok(Some((Report::Listening, None))) => return Err(Failure::Garbled),
             Ok(None) => self.reports = None,

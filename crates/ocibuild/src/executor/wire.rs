@@ -6,6 +6,7 @@ use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -26,7 +27,14 @@ pub(super) enum Request {
     /// Make a user namespace and send it back.
     MakeUserNamespace(IdMaps),
     /// Run a command.
-    Run(Box<RunSpec>, Settings),
+    Run {
+        /// What.
+        spec: Box<RunSpec>,
+        /// How.
+        settings: Settings,
+        /// Where merged trees wait for the next command of their chain.
+        pool: Option<PathBuf>,
+    },
     /// Do a job.
     Call {
         /// Its name.
@@ -36,9 +44,22 @@ pub(super) enum Request {
     },
 }
 
+/// The engine that runs a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Engine {
+    /// Namespaces and mounts.
+    Namespaces,
+    /// A root directory of its own and real owners.
+    Chroot,
+    /// Translated paths and recorded owners.
+    Emulation,
+}
+
 /// What the engine knows about this machine, the same for each command.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct Settings {
+    /// Which engine it is.
+    pub(super) engine: Engine,
     /// Whether processes get ids of their own and a /proc that shows just them. Where
     /// the builder's own /proc is partly hidden, as in pods, the kernel mounts no other.
     pub(super) pid_namespace: bool,

@@ -1,5 +1,6 @@
 //! States of a root file system: as layers one over the other ([`view`]), and as
-//! directories on a disk ([`unpack`] and [`diff`], layer → tree → layer).
+//! directories on a disk ([`unpack`] and [`diff`], layer → tree → layer; [`merge`] joins
+//! several trees).
 //!
 //! A [`RootView`] answers what a file system made of layers holds without unpacking
 //! any. Trees on disk hold what an image or a command put there, so they are entered
@@ -12,6 +13,7 @@ mod capability;
 pub mod diff;
 mod error;
 pub mod fill;
+pub mod merge;
 mod sparse_file;
 pub mod unpack;
 pub mod view;
@@ -20,6 +22,7 @@ mod whiteout;
 pub use accounts::Accounts;
 pub use beneath::Beneath;
 pub use error::Error;
+pub use merge::Merged;
 pub use view::{ContentPlace, Found, Resolved, RootView};
 
 #[cfg(test)]

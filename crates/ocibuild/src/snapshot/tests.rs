@@ -17,6 +17,7 @@ use crate::layer::{
     Compression, Encoding, EntryMeta, Finished, Kind, LayerWriter, Options, Toc, TreePath,
 };
 
+mod merge;
 mod recorded;
 
 fn path(text: &str) -> TreePath {
@@ -610,9 +611,11 @@ fn privileged_owners_devices_and_attributes() {
     assert_eq!(again.entries(), want.collect::<Vec<_>>());
 }
 
-/// Lets the kernel make the upper directory. `None` where overlayfs cannot be mounted.
-fn over(lower: &Path, script: &str) -> Option<(tempfile::TempDir, PathBuf)> {
-    let dir = tempfile::tempdir_in(lower.parent()?).ok()?;
+/// Lets the kernel make the upper directory, over trees of which the highest is first.
+/// `None` where overlayfs cannot be mounted.
+fn over(lowers: &[&Path], script: &str) -> Option<(tempfile::TempDir, PathBuf)> {
+    let dir = tempfile::tempdir_in(lowers.first()?.parent()?).ok()?;
+    let lowers: Vec<String> = lowers.iter().map(|it| it.display().to_string()).collect();
     for name in ["upper", "work", "merged"] {
         fs::create_dir(dir.path().join(name)).ok()?;
     }
@@ -621,7 +624,7 @@ fn over(lower: &Path, script: &str) -> Option<(tempfile::TempDir, PathBuf)> {
          -o lowerdir={},upperdir=upper,workdir=work,redirect_dir=off,metacopy=off merged; \
          touch mounted; cd merged; {script}",
         dir.path().display(),
-        lower.display()
+        lowers.join(":")
     );
     let status = Command::new("unshare")
         .args(["-m", "--propagation", "private", "sh", "-c", &mount])
@@ -660,7 +663,7 @@ fn privileged_the_kernel_writes_what_is_read() {
         rm -r turned; echo file > turned; ln keep/file keep/hard; ln -s keep link; \
         mkfifo fifo; chown 12:34 keep/file; touch -d @5.75 dir/1; : > temporary; rm temporary; \
         cp -a /bin/true ping; setcap cap_net_raw+p ping 2>/dev/null || true";
-    let Some((_dir, upper)) = over(&lower, script) else {
+    let Some((_dir, upper)) = over(&[&lower], script) else {
         let _ = std::io::Write::write_all(&mut std::io::stderr(), b"skipped: no overlayfs here\n");
         return;
     };

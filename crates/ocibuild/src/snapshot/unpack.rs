@@ -12,28 +12,30 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags,
-    chownat, fchmod, fchown, fsetxattr, futimens, linkat, makedev, mkdirat, mknodat, openat,
-    statat, symlinkat, unlinkat, utimensat,
+    AtFlags, FileType, Gid, Mode, OFlags, Uid, XattrFlags, chownat, fchmod, fchown, fsetxattr,
+    futimens, linkat, makedev, mkdirat, mknodat, openat, statat, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
-use serde::{Deserialize, Serialize};
 
+mod attributes;
+mod job;
+
+use self::attributes::{Attributes, is_for_disk, times};
+pub use self::job::{Request, Response, job};
+pub(super) use self::job::{load_view, store_toc};
 use super::beneath::{Tree, name_of};
 use super::error::At;
 use super::whiteout::OPAQUE;
-use super::{Error, RootView, capability};
-use crate::causes::one_line;
+use super::{Error, RootView};
 use crate::executor::{Identity, Notes};
 use crate::layer::{
-    DiffId, Encoding, Entry, EntryMeta, Kind, Limits, ReadLayer, Toc, TreePath, Visitor, Xattr,
-    read_layer,
+    DiffId, Encoding, Entry, EntryMeta, Kind, Limits, ReadLayer, Toc, TreePath, Visitor, read_layer,
 };
-use crate::ownership::{self, Device, Record};
+use crate::ownership::{self, Device};
 
 const BUFFER: usize = 128 << 10;
 
@@ -279,7 +281,7 @@ impl Unpacker<'_> {
         let path = &meta.path;
         let dir = self.tree.parent(path).at("open the directory of", path)?;
         let name = name_of(path);
-        if has_owners(identity) {
+        if identity.has_owners() {
             let (uid, gid) = (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid));
             chownat(dir, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
                 .at("set the owner of", path)?;
@@ -349,7 +351,7 @@ impl Unpacker<'_> {
         path: &TreePath,
     ) -> Result<(), Error> {
         let record = &like.record;
-        if has_owners(&self.options.identity) {
+        if self.options.identity.has_owners() {
             let (uid, gid) = (Uid::from_raw(record.uid), Gid::from_raw(record.gid));
             fchown(fd, Some(uid), Some(gid)).at("set the owner of", path)?;
         }
@@ -385,159 +387,4 @@ impl Unpacker<'_> {
         }
         ownership::write_new(fd, &like.record).at("record the owner of", path)
     }
-}
-
-/// Whether files on the disk get the owners that they have in the image.
-fn has_owners(identity: &Identity) -> bool {
-    match identity {
-        Identity::Real | Identity::Range { .. } => true,
-        Identity::Single | Identity::Recorded => false,
-    }
-}
-
-/// What files and directories get in the same way.
-struct Attributes<'a> {
-    record: Record,
-    mtime: i64,
-    xattrs: &'a [Xattr],
-}
-
-impl<'a> Attributes<'a> {
-    fn of_meta(meta: &'a EntryMeta) -> Self {
-        Self {
-            record: Record {
-                uid: meta.uid,
-                gid: meta.gid,
-                ..Record::plain(meta.mode)
-            },
-            mtime: meta.mtime,
-            xattrs: &meta.xattrs,
-        }
-    }
-
-    fn of_entry(entry: &'a Entry) -> Self {
-        Self {
-            record: Record {
-                uid: entry.uid,
-                gid: entry.gid,
-                ..Record::plain(entry.mode)
-            },
-            mtime: entry.mtime,
-            xattrs: &entry.xattrs,
-        }
-    }
-}
-
-/// Attributes that mean something in a root file system. Notes of overlayfs are not
-/// among them: an archive could use them to show files of other layers. Nor are records
-/// of owners.
-fn is_for_disk(name: &[u8]) -> bool {
-    let is_note = Notes::User.strip(name).is_some() || ownership::is_ours(name);
-    name == capability::NAME.as_bytes()
-        || name.starts_with(b"system.posix_acl_")
-        || (name.starts_with(b"user.") && !is_note)
-}
-
-/// Access times are the builder's own where they can be records.
-fn times(mtime: i64, identity: &Identity) -> Timestamps {
-    let time = Timespec {
-        tv_sec: mtime,
-        tv_nsec: 0,
-    };
-    let untouched = Timespec {
-        tv_sec: 0,
-        tv_nsec: UTIME_OMIT,
-    };
-    Timestamps {
-        last_access: match identity {
-            Identity::Recorded => untouched,
-            _ => time,
-        },
-        last_modification: time,
-    }
-}
-
-/// What [`job`] is asked to do. Tables of lower layers are files that
-/// [`Toc::to_bytes`] gave.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Request {
-    /// The blob.
-    pub blob: PathBuf,
-    /// How it is compressed.
-    #[serde(default)]
-    pub encoding: Encoding,
-    /// The directory to make.
-    pub dest: PathBuf,
-    /// Whose ids it gets.
-    pub identity: Identity,
-    /// Where overlayfs looks for its notes.
-    pub notes: Notes,
-    /// The layer that is expected.
-    #[serde(default)]
-    pub expected: Option<DiffId>,
-    /// Tables of the layers below, lowest first.
-    #[serde(default)]
-    pub lowers: Vec<PathBuf>,
-    /// Where the layer's own table is written.
-    pub toc: PathBuf,
-}
-
-/// What [`job`] answers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Response {
-    /// Digest of the uncompressed tar.
-    pub diff_id: DiffId,
-    /// Its size.
-    pub uncompressed_size: u64,
-}
-
-/// Does what a [`Request`] in JSON says, for a process of its own inside a user
-/// namespace; gives a [`Response`] in JSON, or the error in one line.
-pub fn job(request: &[u8]) -> Result<Vec<u8>, String> {
-    let request: Request = serde_json::from_slice(request).map_err(|error| one_line(&error))?;
-    let response = request.run().map_err(|error| one_line(&error))?;
-    serde_json::to_vec(&response).map_err(|error| one_line(&error))
-}
-
-impl Request {
-    fn run(&self) -> Result<Response, Error> {
-        let options = Options {
-            encoding: self.encoding,
-            notes: self.notes,
-            expected: self.expected,
-            lowers: load_view(&self.lowers)?,
-            ..Options::new(self.identity.clone())
-        };
-        let blob = File::open(&self.blob).at_host("open", &self.blob)?;
-        let layer = unpack(blob, &self.dest, &options)?;
-        store_toc(&layer.toc, &self.toc)?;
-        Ok(Response {
-            diff_id: layer.diff_id,
-            uncompressed_size: layer.uncompressed_size,
-        })
-    }
-}
-
-/// Loads the tables of lower layers.
-pub(super) fn load_view(paths: &[PathBuf]) -> Result<RootView, Error> {
-    let load = |path: &PathBuf| {
-        let bytes = std::fs::read(path).at_host("read", path)?;
-        Ok(Arc::new(Toc::from_bytes(&bytes)?))
-    };
-    let layers: Vec<Arc<Toc>> = paths.iter().map(load).collect::<Result<_, Error>>()?;
-    Ok(RootView::new(&layers))
-}
-
-/// Writes a table so that it appears whole.
-pub(super) fn store_toc(toc: &Toc, path: &Path) -> Result<(), Error> {
-    let place = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
-    let mut file = tempfile::NamedTempFile::new_in(place.unwrap_or(Path::new(".")))
-        .at_host("make a file beside", path)?;
-    file.write_all(&toc.to_bytes()).at_host("write", path)?;
-    file.persist(path)
-        .map_err(|error| error.error)
-        .at_host("write", path)?;
-    Ok(())
 }

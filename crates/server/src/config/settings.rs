@@ -399,6 +399,9 @@ settings! {
             .or("1M");
         MAX_CONTEXT = ours("OCIBUILD_MAX_CONTEXT", Kind::Size(1), "Size of an uploaded context.").or("1G");
         MAX_LOG = ours("OCIBUILD_MAX_LOG", Kind::Size(1), "Size of the log of one build.").or("64M");
+        SANDBOX = ours("OCIBUILD_SANDBOX", Kind::Text("a sandbox as `ocibuild check-host` names it"),
+            "Sandbox of RUN steps, such as `emulation` or `namespaces/range`; without it the best one that works.")
+            .flag("--sandbox");
         SECRETS_DIR = ours("OCIBUILD_SECRETS_DIR", Kind::Path,
             "Folder of secrets that builds may ask for by the name of the file.");
     }

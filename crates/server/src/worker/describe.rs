@@ -100,6 +100,7 @@ pub(super) async fn spec(
         destinations,
         registries,
         git: git_rules(config),
+        sandbox: config.sandbox.clone(),
         store: config.data.join("store"),
         scratch,
     })

@@ -2,10 +2,13 @@
 
 use std::collections::HashMap;
 
-use super::super::Network;
 use super::super::seccomp::{self, Action, Test, Verdict};
+use super::super::{Network, tracer};
 use super::call::{Call, Outcome};
-use super::{Owners, View, attributes, change, exec, ids, make, open, reach, remove, status};
+use super::{
+    Owners, View, attributes, change, exec, ids, make, network, open, reach, remove, signals,
+    status,
+};
 
 /// Answers one call.
 pub(super) type Serve = fn(&Call<'_>) -> Outcome;
@@ -19,6 +22,7 @@ struct Row {
 }
 
 const ALL: &[View] = &[View::Mounts, View::Chroot, View::Translated];
+const TREES: &[View] = &[View::Chroot, View::Translated];
 
 const fn row(name: &'static str, serve: Serve) -> Row {
     Row {
@@ -42,6 +46,28 @@ const fn row_when(name: &'static str, tests: &'static [Test], serve: Serve) -> R
     }
 }
 
+/// In views without mounts, where paths, process ids and networks are not the step's own.
+const fn tree_row(name: &'static str, serve: Serve) -> Row {
+    Row {
+        views: TREES,
+        ..row(name, serve)
+    }
+}
+
+const CALLER: &[Test] = &[is(0, &[0])];
+
+/// Unless the first argument is 0, which is the caller.
+const fn tree_row_of_others(name: &'static str, serve: Serve) -> Row {
+    Row {
+        action: Action::When {
+            tests: CALLER,
+            met: Verdict::Allow,
+            otherwise: Verdict::Notify,
+        },
+        ..tree_row(name, serve)
+    }
+}
+
 const RLIMIT_LOCKS: u32 = 10;
 
 const fn is(argument: u8, values: &'static [u32]) -> Test {
@@ -51,6 +77,18 @@ const fn is(argument: u8, values: &'static [u32]) -> Test {
         values,
     }
 }
+
+/// Calls that are refused as if the kernel did not have them: programs do without.
+const MISSING: &[&str] = &["getxattrat", "listxattrat", "removexattrat", "setxattrat"];
+
+/// Calls that tell of a descriptor what the disk says; right where owners are real.
+const OF_DESCRIPTORS: &[&str] = &[
+    "fgetxattr",
+    "flistxattr",
+    "fremovexattr",
+    "fsetxattr",
+    "fstat",
+];
 
 const ROWS: &[Row] = &[
     row("getuid", ids::get_user),
@@ -134,17 +172,90 @@ const ROWS: &[Row] = &[
     ),
     row_when("getrlimit", &[is(0, &[RLIMIT_LOCKS])], ids::get_limit),
     row_when("setrlimit", &[is(0, &[RLIMIT_LOCKS])], ids::set_limit),
-    row_when("prlimit64", &[is(1, &[RLIMIT_LOCKS])], ids::change_limit),
+    row("prlimit64", ids::change_limit),
+    tree_row("readlink", reach::readlink),
+    tree_row("readlinkat", reach::readlinkat_),
+    tree_row("statfs", reach::statfs),
+    Row {
+        views: &[View::Translated],
+        ..row("getcwd", reach::getcwd)
+    },
+    tree_row("kill", signals::kill),
+    tree_row("tkill", signals::to_first),
+    tree_row("tgkill", signals::to_second),
+    tree_row("rt_sigqueueinfo", signals::to_first),
+    tree_row("rt_tgsigqueueinfo", signals::to_second),
+    tree_row("pidfd_open", signals::to_first),
+    tree_row("process_vm_readv", signals::to_first),
+    tree_row("process_vm_writev", signals::to_first),
+    tree_row("ptrace", signals::trace),
+    tree_row("setpriority", signals::set_priority),
+    tree_row_of_others("sched_setaffinity", signals::schedule),
+    tree_row_of_others("sched_setattr", signals::schedule),
+    tree_row_of_others("sched_setparam", signals::schedule),
+    tree_row_of_others("sched_setscheduler", signals::schedule),
+    Row {
+        views: TREES,
+        // F_SETOWN, F_SETOWN_EX
+        ..row_when("fcntl", &[is(1, &[8, 15])], signals::set_owner)
+    },
+];
+
+/// Calls that reach the network.
+const NETWORK: &[Row] = &[
+    tree_row("connect", network::connect),
+    tree_row("sendto", network::send_to),
+    tree_row("sendmsg", network::send_message),
+    tree_row("sendmmsg", network::send_messages),
 ];
 
 /// What the filter of a step does with which call, where that is not the usual.
-pub(super) fn rules(view: View, _owners: Owners, _network: Network) -> Vec<(&'static str, Action)> {
-    let seen = ROWS.iter().filter(|row| row.views.contains(&view));
-    seen.map(|row| (row.name, row.action)).collect()
+pub(super) fn rules(view: View, owners: Owners, network: Network) -> Vec<(&'static str, Action)> {
+    let mut rules = Vec::new();
+    if view == View::Translated {
+        rules.extend(tracer::RULES.iter().copied());
+    }
+    rules.extend(MISSING.iter().map(|name| (*name, refuse(libc::ENOSYS))));
+    if view != View::Mounts {
+        // Handles and watches of whole file systems know no paths of the step's.
+        rules.push(("name_to_handle_at", refuse(libc::EOPNOTSUPP)));
+        rules.push(("fanotify_mark", refuse(libc::EPERM)));
+    }
+    if owners == Owners::Real {
+        let made = Action::Always(Verdict::Allow);
+        rules.extend(OF_DESCRIPTORS.iter().map(|name| (*name, made)));
+    }
+    if owners == Owners::Real && view == View::Chroot {
+        // With this flag it is nearly always about a descriptor, and a path is right.
+        let by_path = Action::When {
+            tests: &[Test {
+                argument: 3,
+                mask: libc::AT_EMPTY_PATH as u32,
+                values: &[0],
+            }],
+            met: Verdict::Notify,
+            otherwise: Verdict::Allow,
+        };
+        rules.push(("newfstatat", by_path));
+    }
+    let none: &[Row] = match network {
+        Network::None => NETWORK,
+        Network::Host => &[],
+    };
+    let seen = ROWS.iter().chain(none);
+    let seen = seen.filter(|row| row.views.contains(&view));
+    // The first that is found for a name counts.
+    rules.extend(seen.map(|row| (row.name, row.action)));
+    rules
+}
+
+const fn refuse(errno: i32) -> Action {
+    Action::Always(Verdict::Errno(errno as u16))
 }
 
 /// Who answers, by the number of the call.
 pub(super) fn handlers() -> HashMap<u32, Serve> {
     let numbered = |row: &Row| Some((seccomp::number(row.name)?, row.serve));
-    ROWS.iter().filter_map(numbered).collect()
+    let rows = ROWS.iter().chain(NETWORK);
+    rows.filter_map(numbered).collect()
 }

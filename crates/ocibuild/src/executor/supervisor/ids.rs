@@ -2,6 +2,7 @@
 
 use rustix::io::Errno;
 
+use super::View;
 use super::call::{Answer, Call, DONE, Outcome};
 use super::credentials::{Capabilities, Credentials, MAX_GROUPS, cap};
 
@@ -36,6 +37,7 @@ const KEEP_CAPS_BIT: u32 = 1 << 4;
 const CAPABILITIES_1: u32 = 0x1998_0330;
 const CAPABILITIES_2: u32 = 0x2007_1026;
 const CAPABILITIES_3: u32 = 0x2008_0522;
+const RLIMIT_LOCKS: u32 = 10;
 /// Beyond the last capability that there may be.
 const CAPABILITY_END: u64 = 64;
 
@@ -320,9 +322,18 @@ pub(super) fn set_limit(_: &Call<'_>) -> Outcome {
     DONE
 }
 
-/// prlimit(2) of the limit that carries the cookie.
+/// prlimit(2): of the limit that carries the cookie nothing is told, and of processes that
+/// are not the step's there is none.
 pub(super) fn change_limit(call: &Call<'_>) -> Outcome {
-    write_no_limit(call, call.long(3))
+    if call.word(1) == RLIMIT_LOCKS {
+        return write_no_limit(call, call.long(3));
+    }
+    let pid = call.int(0);
+    let is_shared = call.guest.shared.plan.view != View::Mounts;
+    if pid != 0 && is_shared && !call.guest.shared.step.has(pid) {
+        return Err(Errno::SRCH.into());
+    }
+    Ok(Answer::Continue)
 }
 
 fn write_no_limit(call: &Call<'_>, address: u64) -> Outcome {

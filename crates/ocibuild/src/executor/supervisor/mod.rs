@@ -38,6 +38,7 @@ mod guest;
 mod identities;
 mod ids;
 mod make;
+mod network;
 mod open;
 mod owners;
 mod proc;
@@ -45,7 +46,9 @@ mod reach;
 mod remove;
 mod resolve;
 mod roots;
+mod signals;
 mod status;
+mod traced;
 mod tree;
 mod walk;
 
@@ -56,6 +59,7 @@ pub(super) use guest::Guest;
 use identities::Identities;
 pub(super) use resolve::{Follow, Found, Origin};
 use roots::Roots;
+pub(super) use traced::Program;
 use tree::{Place, Tree};
 
 /// How a step sees files.

@@ -1,14 +1,15 @@
 //! The calls that open files.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, openat, openat2, readlinkat};
 use rustix::io::Errno;
 
+use super::super::sys;
 use super::access::{self, READ, WRITE};
 use super::call::{Answer, Call, Fault, Outcome};
-use super::guest::{Guest, name_of, os, path_of};
+use super::guest::{Guest, name_of, of_io, os, path_of};
 use super::owners::kind;
 use super::resolve::{Follow, Found};
 use super::{Owners, View};
@@ -137,19 +138,20 @@ fn open_from(call: &Call<'_>, directory: i32, path: &[u8], wish: Wish) -> Outcom
     if wish.makes() && guest.kernel_can() {
         // The kernel makes and opens at once; whether there is a file must be known.
         return match guest.find_existing(directory, path, wish.follow()) {
-            Ok(Some(found)) => open_found(guest, &found, wish),
-            Ok(None) => make(guest, directory, path, wish),
+            Ok(Some(found)) => open_found(call, &found, wish),
+            Ok(None) => make(call, directory, path, wish),
             Err(_) => Ok(Answer::Continue),
         };
     }
     match guest.find(directory, path, wish.follow()) {
-        Err(Fault::Errno(Errno::NOENT)) if wish.makes() => make(guest, directory, path, wish),
-        other => open_found(guest, &other?, wish),
+        Err(Fault::Errno(Errno::NOENT)) if wish.makes() => make(call, directory, path, wish),
+        other => open_found(call, &other?, wish),
     }
 }
 
 /// Opens a file that is there.
-fn open_found(guest: &Guest<'_>, found: &Found, wish: Wish) -> Outcome {
+fn open_found(call: &Call<'_>, found: &Found, wish: Wish) -> Outcome {
+    let guest = &call.guest;
     if wish.makes() && wish.flags.contains(OFlags::EXCL) {
         return Err(Errno::EXIST.into());
     }
@@ -171,7 +173,7 @@ fn open_found(guest: &Guest<'_>, found: &Found, wish: Wish) -> Outcome {
     if guest.kernel_takes(found) {
         return Ok(Answer::Continue);
     }
-    guest.open_in_tree(found, wish.flags)
+    guest.open_in_tree(call, found, wish)
 }
 
 /// Opens what a node of the step's stands for.
@@ -193,13 +195,11 @@ fn open_device(guest: &Guest<'_>, device: Device, wish: Wish) -> Outcome {
         View::Mounts => openat2(
             &guest.shared.root,
             path,
-            flags | OFlags::CLOEXEC,
+            flags,
             Mode::empty(),
             ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
         ),
-        View::Chroot | View::Translated => {
-            rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty())
-        }
+        View::Chroot | View::Translated => rustix::fs::open(path, flags, Mode::empty()),
     };
     wish.answer(file?)
 }
@@ -214,7 +214,8 @@ fn may_be_device(guest: &Guest<'_>, path: &[u8]) -> bool {
 }
 
 /// Makes a file and opens it.
-fn make(guest: &Guest<'_>, directory: i32, path: &[u8], wish: Wish) -> Outcome {
+fn make(call: &Call<'_>, directory: i32, path: &[u8], wish: Wish) -> Outcome {
+    let guest = &call.guest;
     let (parent, name) = match wish.follow() {
         Follow::No => {
             let (parent, name) = guest.find_parent(directory, path)?;
@@ -234,7 +235,7 @@ fn make(guest: &Guest<'_>, directory: i32, path: &[u8], wish: Wish) -> Outcome {
         // Another process was faster.
         Err(Errno::EXIST) if !wish.flags.contains(OFlags::EXCL) => {
             let found = guest.find(directory, path, wish.follow())?;
-            return open_found(guest, &found, wish);
+            return open_found(call, &found, wish);
         }
         other => other?,
     };
@@ -307,13 +308,10 @@ impl Guest<'_> {
     }
 
     /// Opens a file for the step that was found in its tree.
-    fn open_in_tree(&self, found: &Found, flags: OFlags) -> Outcome {
-        let wish = Wish { flags, mode: 0 };
+    fn open_in_tree(&self, call: &Call<'_>, found: &Found, wish: Wish) -> Outcome {
+        let flags = wish.flags;
         if wish.wanted() & WRITE != 0 {
             found.check_writable()?;
-        }
-        if flags.contains(OFlags::PATH) {
-            return Err(Errno::BADF.into());
         }
         if let Some(content) = &found.content {
             if wish.wanted() & WRITE != 0 {
@@ -330,10 +328,53 @@ impl Guest<'_> {
             }
             _ => {}
         }
-        let again = flags.difference(OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW);
         let path = name_of(&found.file);
-        let file =
-            self.acting(|| rustix::fs::open(&*path, again | OFlags::CLOEXEC, Mode::empty()))?;
+        let again = reopened(flags);
+        if kind(&seen) == FileType::Fifo && !flags.contains(OFlags::NONBLOCK) {
+            return self.open_pipe(call, found, wish);
+        }
+        if is_terminal_of_caller(&seen) {
+            // That of the builder is not the step's.
+            return Err(Errno::NXIO.into());
+        }
+        let file = self.acting(|| rustix::fs::open(&*path, again, Mode::empty()))?;
         wish.answer(file)
     }
+
+    /// Opens a pipe with a name, which may take until another program opens its other
+    /// end, in a thread of its own.
+    fn open_pipe(&self, call: &Call<'_>, found: &Found, wish: Wish) -> Outcome {
+        let close_on_exec = wish.flags.contains(OFlags::CLOEXEC);
+        let file = found.file.try_clone().map_err(of_io)?;
+        let listener = self.shared.listener.try_clone().map_err(of_io)?;
+        let id = call.notification.id;
+        let answer = move || {
+            let opened = rustix::fs::open(name_of(&file), reopened(wish.flags), Mode::empty());
+            // The caller may have been killed meanwhile.
+            let _ = match opened {
+                Ok(file) => {
+                    sys::give_descriptor(listener.as_fd(), id, file, close_on_exec, true).map(drop)
+                }
+                Err(errno) => sys::answer(listener.as_fd(), id, Err(errno)),
+            };
+        };
+        std::thread::Builder::new()
+            .name("pipe".into())
+            .spawn(answer)
+            .map_err(of_io)?;
+        Ok(Answer::Later)
+    }
+}
+
+/// Flags with which a file that was found is opened. A descriptor of `O_PATH` cannot be
+/// handed over, so there it is one for reading.
+fn reopened(flags: OFlags) -> OFlags {
+    flags.difference(OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::PATH)
+        | OFlags::CLOEXEC
+        | OFlags::NOCTTY
+}
+
+/// Whether it is /dev/tty.
+fn is_terminal_of_caller(seen: &ownership::Seen) -> bool {
+    kind(seen) == FileType::CharacterDevice && seen.stat.st_rdev == rustix::fs::makedev(5, 0)
 }

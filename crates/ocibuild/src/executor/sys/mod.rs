@@ -9,12 +9,14 @@ mod mount;
 mod net;
 mod notify;
 mod process;
+mod ptrace;
+mod registers;
 mod status;
 mod tracee;
 mod users;
 
 pub(super) use filter::{Instruction, install};
-pub(super) use landlock::scope_to_descendants;
+pub(super) use landlock::{Access, confine_to, landlock_version, scope_to_descendants};
 pub(super) use mount::set_mount_attributes;
 pub(super) use net::bring_up_loopback;
 pub(super) use notify::{
@@ -25,6 +27,8 @@ pub(super) use process::{
     Forked, adopt_stdin, close_others_on_exec, execve, forget_session_keyring, fork,
     fork_into_pid_namespace, reset_signals, unshare,
 };
+pub(super) use ptrace::{Resume, Stop, registers, resume, seize, set_registers, wait_for_stop};
+pub(super) use registers::Registers;
 pub(super) use status::{stat_bytes, statfs_bytes, statx_bytes};
 pub(super) use tracee::{copy_descriptor, lock_limit, read_memory, set_lock_limit, write_memory};
 pub(super) use users::{use_file_rights, use_own_rights};
