@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::sizes;
+
 /// Builds OCI images from Dockerfiles: no daemon, no Docker socket, no privileged mode.
 #[derive(Debug, Parser)]
 #[command(name = "ocibuild", version, disable_help_subcommand = true)]
@@ -26,6 +28,9 @@ pub(crate) enum Command {
     Pull(PullArgs),
     /// Show an image of the store or of a registry as JSON
     Inspect(InspectArgs),
+    /// Look at what the store keeps, and take things out of it
+    #[command(subcommand)]
+    Cache(CacheCommand),
     /// Say which sandbox RUN steps get on this machine, and why not a better one
     CheckHost(CheckHostArgs),
     /// Run the build service
@@ -91,6 +96,23 @@ pub(crate) struct BuildArgs {
     /// Run every step, also those whose result is known
     #[arg(long)]
     pub(crate) no_cache: bool,
+    /// Look for results of steps here too: REF, or type=registry,ref=REF or type=local,src=DIR[,tag=TAG]
+    #[arg(long, value_name = "SPEC")]
+    pub(crate) cache_from: Vec<String>,
+    /// Leave results of steps for others: type=registry,ref=REF, type=local,dest=DIR[,tag=TAG] or type=inline,
+    /// with mode=min|max and ignore-error=true|false
+    #[arg(long, value_name = "SPEC")]
+    pub(crate) cache_to: Vec<String>,
+    /// Say of every step that has to be done why its result is not known
+    #[arg(long)]
+    pub(crate) why: bool,
+    /// Keep the store below this size: what was not used for the longest time goes before a write
+    /// would break it
+    #[arg(long, value_name = "SIZE", value_parser = sizes::bytes)]
+    pub(crate) store_max: Option<u64>,
+    /// Leave so much of the store's disk free
+    #[arg(long, value_name = "SIZE", value_parser = sizes::bytes)]
+    pub(crate) store_min_free: Option<u64>,
     /// Set a label; without a value it is empty
     #[arg(long, value_name = "NAME[=VALUE]")]
     pub(crate) label: Vec<String>,
@@ -278,6 +300,79 @@ pub(crate) struct InspectArgs {
     pub(crate) remote: bool,
     /// Name of the image
     pub(crate) image: String,
+}
+
+/// What to do with what the store keeps.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CacheCommand {
+    /// Show what takes how much of the disk
+    Du(DuArgs),
+    /// Remove what no running build uses; images that have a name stay
+    Prune(PruneArgs),
+    /// Say of every step of the last build what it hit, or why it hit nothing
+    Why(WhyArgs),
+}
+
+/// Flags of `cache du`.
+#[derive(Debug, Args)]
+pub(crate) struct DuArgs {
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+    /// Show every single thing, the longest unused first
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+    /// Print JSON
+    #[arg(long, conflicts_with = "verbose")]
+    pub(crate) json: bool,
+}
+
+/// Flags of `cache prune`.
+#[derive(Debug, Args)]
+pub(crate) struct PruneArgs {
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+    /// Remove images that have a name too
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// Remove only what was not used for so long: 90s, 30m, 12h, 7d
+    #[arg(long, value_name = "TIME", value_parser = sizes::time)]
+    pub(crate) older_than: Option<std::time::Duration>,
+    /// Keep so many bytes, those that were used last: 1048576, 512M, 10GB
+    #[arg(long, value_name = "SIZE", value_parser = sizes::bytes)]
+    pub(crate) keep_storage: Option<u64>,
+    /// Remove only this kind of thing
+    #[arg(long, value_enum, value_name = "KIND")]
+    pub(crate) kind: Vec<CacheKind>,
+}
+
+/// A kind of thing in the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CacheKind {
+    /// Layers, configurations and manifests as they are moved
+    Blobs,
+    /// Layers unpacked for RUN
+    Trees,
+    /// Tables of contents of layers
+    Tables,
+    /// What steps gave
+    Steps,
+    /// Directories of RUN --mount=type=cache
+    CacheMounts,
+    /// Repositories
+    Git,
+}
+
+/// Flags of `cache why`.
+#[derive(Debug, Args)]
+pub(crate) struct WhyArgs {
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+    /// Show the build before the last one, the one before that, …
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) back: usize,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Flags of `check-host`.

@@ -6,6 +6,7 @@ mod commands;
 mod error;
 mod logging;
 mod report;
+mod sizes;
 mod warnings;
 
 use std::io::Write as _;
@@ -50,6 +51,7 @@ fn run(command: Command) -> Result<ExitCode, Error> {
             Command::Push(args) => commands::push::run(args).await,
             Command::Pull(args) => commands::pull::run(args).await,
             Command::Inspect(args) => commands::inspect::run(args).await,
+            Command::Cache(command) => commands::cache::run(command),
             Command::CheckHost(args) => commands::check_host::run(&args),
             Command::Serve(args) => commands::serve::run(args).await,
             Command::Worker => Ok(commands::worker::run()),

@@ -9,6 +9,7 @@ use std::time::Instant;
 use ocibuild::{Event, EventSink, LayerSummary, StepId};
 
 use crate::args::Progress;
+use crate::sizes::size;
 use crate::warnings;
 
 /// Gives a sink that shows events as asked for.
@@ -90,6 +91,7 @@ impl Lines {
                 self.names.remove(step);
                 Some(done(*step, *cached, *millis, layer.as_ref()))
             }
+            Event::StepMissed { step, why } => Some(format!("#{} NOT CACHED: {why}", step.0)),
             Event::StepFailed { step, error, .. } => {
                 self.names.remove(step);
                 Some(format!("#{} ERROR: {error}", step.0))
@@ -133,15 +135,5 @@ fn done(step: StepId, cached: bool, millis: u64, layer: Option<&LayerSummary>) -
             size(layer.size)
         ),
         None => format!("#{} DONE {seconds:.1}s", step.0),
-    }
-}
-
-/// Gives a size with a unit of 1000.
-fn size(bytes: u64) -> String {
-    match bytes {
-        0..1000 => format!("{bytes} B"),
-        1000..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
-        1_000_000..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
-        _ => format!("{:.2} GB", bytes as f64 / 1e9),
     }
 }

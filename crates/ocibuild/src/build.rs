@@ -5,13 +5,18 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
 use crate::Cancel;
-use crate::engine::{check, finish, foreign, open, stage};
-use crate::error::Error;
+use crate::cache::shared::{CacheSource, CacheTarget};
+use crate::causes::one_line;
+use crate::content::StoreLimits;
+use crate::engine::stage::StageState;
+use crate::engine::{Shared, check, exports, finish, foreign, open, room, stage};
+use crate::error::{Error, ErrorKind};
 use crate::event::{EventSink, LayerSummary, StepId};
 use crate::executor::{Choice, Helper};
 use crate::image::ImageConfig;
@@ -20,6 +25,7 @@ use crate::output::Output;
 use crate::registry::{Client, Descriptor, Digest, Platform, Reference};
 use crate::secret::Secret;
 use futures::future::try_join_all;
+use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 /// Where the files of a build come from.
@@ -136,6 +142,10 @@ pub struct Build {
     pub(crate) git_policy: crate::git::Policy,
     pub(crate) outputs: Vec<Output>,
     pub(crate) use_cache: bool,
+    pub(crate) cache_from: Vec<CacheSource>,
+    pub(crate) cache_to: Vec<CacheTarget>,
+    pub(crate) explain: bool,
+    pub(crate) limits: StoreLimits,
     pub(crate) epoch: Option<i64>,
     pub(crate) now: SystemTime,
     pub(crate) threads: usize,
@@ -166,6 +176,10 @@ impl Build {
             git_policy: crate::git::Policy::default(),
             outputs: Vec::new(),
             use_cache: true,
+            cache_from: Vec::new(),
+            cache_to: Vec::new(),
+            explain: false,
+            limits: StoreLimits::default(),
             epoch: None,
             now: SystemTime::now(),
             threads: std::thread::available_parallelism().map_or(1, usize::from),
@@ -280,6 +294,36 @@ impl Build {
         self
     }
 
+    /// Looks here too for results of steps, in the order in which sources are added. What
+    /// is found is believed for this build only; layers are fetched when their bytes are
+    /// needed. A cache that is not there or cannot be used does not fail a build.
+    pub fn cache_from(mut self, source: CacheSource) -> Self {
+        self.cache_from.push(source);
+        self
+    }
+
+    /// Leaves results of steps here for others; see [`CacheTarget`].
+    pub fn cache_to(mut self, target: CacheTarget) -> Self {
+        self.cache_to.push(target);
+        self
+    }
+
+    /// Limits what the store may take of the disk. Before a write would break a limit, the
+    /// longest unused things go that no running build uses and no image with a name needs;
+    /// where that is not enough, the build fails. What a command writes is looked at five
+    /// times a second.
+    pub fn store_limits(mut self, limits: StoreLimits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Tells of every step whose result is not known why that is so, as
+    /// [`Event::StepMissed`](crate::Event::StepMissed).
+    pub fn explain_misses(mut self) -> Self {
+        self.explain = true;
+        self
+    }
+
     /// Dates the image, and everything that this build makes newer, to this second since 1970.
     pub fn source_date_epoch(mut self, seconds: i64) -> Self {
         self.epoch = Some(seconds);
@@ -326,8 +370,10 @@ impl Build {
     /// Builds the image and hands it to every output.
     ///
     /// When it returns, nothing of the build runs any more, also where it was cancelled.
-    pub async fn run(self) -> Result<Image, Error> {
+    pub async fn run(mut self) -> Result<Image, Error> {
         let cancel = self.cancel.clone();
+        // The build may have to end its commands itself.
+        self.cancel = cancel.child();
         let blocking = TaskTracker::new();
         let work = walk(self, blocking.clone());
         let result = tokio::select! {
@@ -346,13 +392,75 @@ impl Build {
 
 /// The whole path.
 async fn walk(build: Build, blocking: TaskTracker) -> Result<Image, Error> {
-    let sessions = open::sessions(build, blocking).await?;
+    let (queue, queued) = match exports::is_wanted_beside(&build.cache_to) {
+        true => Some(mpsc::unbounded_channel()).unzip(),
+        false => (None, None),
+    };
+    let sessions = open::sessions(build, blocking, queue).await?;
+    let Some(first) = sessions.first() else {
+        return Err(Error::invalid("there is no platform to build for"));
+    };
     for session in &sessions {
         check::file(session)?;
         foreign::check(session)?;
     }
+    let built = async {
+        let built = built(&sessions).await;
+        first.ledger.close();
+        built
+    };
+    let beside = async {
+        if let Some(queued) = queued {
+            exports::beside(first, queued).await;
+        }
+    };
+    let work = async { tokio::join!(built, beside).0 };
+    let built = tokio::select! {
+        built = work => built,
+        full = room::watch(first) => full.map(|never| match never {}),
+    };
+    // A trace that cannot be written is no reason to fail.
+    if let Err(error) = first.ledger.keep(&first.store) {
+        tracing::warn!(%error, "what became of the steps is not kept");
+    }
+    let (mut image, targets) = built?;
+    exports::all(&sessions, &targets).await?;
+    image.steps = first.steps.records();
+    Ok(image)
+}
+
+/// How often a build begins again because of layers of caches that cannot be had.
+const MOST_ATTEMPTS: usize = 8;
+
+/// Builds the stages and hands the image over. Where a layer that a cache promised cannot
+/// be had, the step that gave it is done after all.
+async fn built(sessions: &[Shared]) -> Result<(Image, Vec<Arc<StageState>>), Error> {
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        let error = match attempt(sessions).await {
+            Ok(built) => return Ok(built),
+            Err(error) => error,
+        };
+        let doubts = sessions
+            .iter()
+            .filter(|session| session.imports.has_new_doubts());
+        let is_final = attempts == MOST_ATTEMPTS || error.kind() == ErrorKind::NoRoom;
+        if doubts.count() == 0 || is_final {
+            return Err(error);
+        }
+        let reason = one_line(&error);
+        for session in sessions {
+            session.warn(format!("a cached layer cannot be used: {reason}"));
+            session.begin_again();
+        }
+    }
+}
+
+async fn attempt(sessions: &[Shared]) -> Result<(Image, Vec<Arc<StageState>>), Error> {
     let targets = try_join_all(sessions.iter().map(stage::target)).await?;
-    finish::image(&sessions, &targets).await
+    let image = finish::image(sessions, &targets).await?;
+    Ok((image, targets))
 }
 
 /// The image that a build gave.

@@ -12,6 +12,11 @@ impl Cancel {
         Self::default()
     }
 
+    /// Makes a switch that this one turns on, and that can be turned on alone.
+    pub(crate) fn child(&self) -> Self {
+        Self(self.0.child_token())
+    }
+
     /// Ends the build.
     pub fn cancel(&self) {
         self.0.cancel();

@@ -25,6 +25,8 @@ pub enum ErrorKind {
     Sandbox,
     /// The build was ended from outside.
     Cancelled,
+    /// The store may not take as much as the build needs.
+    NoRoom,
     /// The machine failed us: disk, memory, a defect.
     Internal,
 }
@@ -150,6 +152,14 @@ pub enum Error {
     /// The store.
     #[error(transparent)]
     Store(#[from] content::Error),
+    /// The store is full while something is being done.
+    #[error("the store is full during {during}")]
+    NoRoom {
+        /// The steps that were being done.
+        during: String,
+        /// What is missing.
+        source: Box<Error>,
+    },
     /// The bytes of a layer.
     #[error(transparent)]
     Layer(#[from] layer::Error),
@@ -201,6 +211,9 @@ pub enum Error {
     /// An output.
     #[error(transparent)]
     Output(#[from] output::Error),
+    /// A cache that had to be exported.
+    #[error(transparent)]
+    Cache(crate::cache::shared::Error),
     /// The HTTP client could not be made.
     #[error("set up the registry client")]
     Client(#[source] crate::registry::BuildError),
@@ -260,6 +273,7 @@ impl Error {
             Self::Command { .. } => ErrorKind::Command,
             Self::Source(source::Error::Registry { .. })
             | Self::Output(output::Error::Push { .. })
+            | Self::Cache(_)
             | Self::Client(_) => ErrorKind::Registry,
             #[cfg(feature = "git")]
             Self::Git(error) if error.is_users() => ErrorKind::User,
@@ -273,6 +287,7 @@ impl Error {
             Self::Sandbox(_) | Self::NoSandbox(_) | Self::Foreign { .. } => ErrorKind::Sandbox,
             Self::Cancelled => ErrorKind::Cancelled,
             Self::Layer(layer::Error::Unrepresentable { .. }) => ErrorKind::User,
+            Self::NoRoom { .. } | Self::Store(content::Error::Full { .. }) => ErrorKind::NoRoom,
             Self::Store(_)
             | Self::Layer(_)
             | Self::Snapshot(_)
@@ -306,6 +321,9 @@ impl Error {
             Self::Foreign { .. } => Some(
                 "register an emulator with the flag F (the package qemu-user-static does), or run the command in a stage that is FROM --platform=$BUILDPLATFORM",
             ),
+            Self::NoRoom { .. } | Self::Store(content::Error::Full { .. }) => {
+                Some("see `ocibuild cache du`, and give the store more room or take something out")
+            }
             Self::NoSandbox(_) => Some("run `ocibuild check-host` to see what this machine allows"),
             _ => None,
         }

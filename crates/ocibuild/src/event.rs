@@ -79,6 +79,13 @@ pub enum Event {
         /// The layer that it made, if it made one.
         layer: Option<LayerSummary>,
     },
+    /// The result of a step is not known, and why; told where that is asked for.
+    StepMissed {
+        /// The step.
+        step: StepId,
+        /// What differs from the nearest step that is known.
+        why: String,
+    },
     /// A step failed; the build's error says more.
     StepFailed {
         /// The step.

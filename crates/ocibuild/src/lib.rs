@@ -45,6 +45,7 @@ mod time;
 pub use build::{
     Build, ContextSource, DockerfileSource, Image, NamedContext, PlatformImage, StepRecord,
 };
+pub use cache::shared::{CacheMode, CachePlace, CacheSource, CacheTarget};
 pub use cancel::Cancel;
 pub use error::{Error, ErrorKind};
 pub use event::{CheckWarning, Event, EventSink, LayerSummary, StepId, Stream, TransferState};

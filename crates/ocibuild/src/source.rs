@@ -325,15 +325,17 @@ fn copy_from_layout(store: &ContentStore, layout: &Path, blob: &Descriptor) -> R
     let mut to = fs::File::create(&file).map_err(failed)?;
     let mut hasher = crate::registry::Hasher::sha256();
     let mut buffer = vec![0; 256 << 10];
+    let mut size = 0;
     loop {
         let count = io::Read::read(&mut from, &mut buffer).map_err(failed)?;
         if count == 0 {
             break;
         }
+        size += count as u64;
         hasher.update(&buffer[..count]);
         io::Write::write_all(&mut to, &buffer[..count]).map_err(failed)?;
     }
-    if hasher.finish() != blob.digest {
+    if size != blob.size || hasher.finish() != blob.digest {
         return Err(Error::Damaged {
             digest: blob.digest,
             path: layout.to_owned(),

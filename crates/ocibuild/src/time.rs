@@ -9,6 +9,11 @@ pub(crate) fn seconds(time: SystemTime) -> i64 {
     DateTime::<Utc>::from(time).timestamp()
 }
 
+/// Gives the whole milliseconds since 1970; 0 before.
+pub(crate) fn millis(time: SystemTime) -> u64 {
+    u64::try_from(DateTime::<Utc>::from(time).timestamp_millis()).unwrap_or_default()
+}
+
 /// Gives the text of a time, with nanoseconds.
 pub(crate) fn rfc3339_of(time: SystemTime) -> String {
     DateTime::<Utc>::from(time).to_rfc3339_opts(SecondsFormat::Nanos, true)

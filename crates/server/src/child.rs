@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use ocibuild::causes::one_line;
+use ocibuild::content::StoreLimits;
 use ocibuild::executor::Choice;
 use ocibuild::images::Images;
 use ocibuild::net::AddressPolicy;
@@ -17,8 +18,8 @@ use ocibuild::registry::{
     AccessKey, Client, Credential, Credentials, EcrLogin, EcrSettings, Platform, Reference,
 };
 use ocibuild::{
-    Build, Cancel, ContextSource, DockerfileSource, ErrorKind, Event, EventSink, Output, StepId,
-    git,
+    Build, CacheMode, CachePlace, CacheSource, CacheTarget, Cancel, ContextSource,
+    DockerfileSource, ErrorKind, Event, EventSink, Output, StepId, git,
 };
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -102,14 +103,27 @@ async fn build(
         let choice = name.parse::<Choice>();
         build = build.sandbox(choice.map_err(|error| failure(one_line(&error)))?);
     }
+    for name in &spec.cache_from {
+        build = build.cache_from(CacheSource::Registry(reference(name)?));
+    }
+    let mode = match spec.cache_all_steps {
+        true => CacheMode::Max,
+        false => CacheMode::Min,
+    };
+    for name in &spec.cache_to {
+        let place = CachePlace::Registry(reference(name)?);
+        build = build.cache_to(CacheTarget::new(place, mode));
+    }
+    build = build.store_limits(StoreLimits {
+        max_bytes: spec.store_max,
+        min_free: spec.store_min_free,
+    });
     let platforms = spec.platforms.iter().map(|text| text.parse::<Platform>());
     let platforms = platforms.collect::<Result<Vec<_>, _>>();
     build = build.platforms(platforms.map_err(|error| user_failure(&error))?);
     for destination in spec.destinations {
         let reference = reference(&destination.reference)?;
-        build = build
-            .tag(reference.clone())
-            .output(Output::Registry(reference));
+        build = build.output(Output::Registry(reference));
     }
     let image = build.run().await.map_err(|error| BuildFailure {
         kind: kind(error.kind()),

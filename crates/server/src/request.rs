@@ -86,6 +86,27 @@ pub(crate) struct Cache {
     pub(crate) scope: Option<String>,
     /// Runs every step, also those whose result is known.
     pub(crate) disabled: bool,
+    /// Names in registries, `registry/repository:tag`, where results of steps are looked for
+    /// that the service does not have. One that is not there does no harm.
+    #[schema(example = json!(["registry:5000/cache:demo"]))]
+    pub(crate) from: Vec<String>,
+    /// Names in registries under which results of steps are left for others. The image does
+    /// not wait for it, and a failure is a warning in the log.
+    #[schema(example = json!(["registry:5000/cache:demo"]))]
+    pub(crate) to: Vec<String>,
+    /// What is left there.
+    pub(crate) mode: CacheMode,
+}
+
+/// What of a build is left in a cache.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum CacheMode {
+    /// The steps whose layers are in the image.
+    #[default]
+    Min,
+    /// Every step.
+    Max,
 }
 
 /// What a build may use.

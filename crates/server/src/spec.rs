@@ -41,6 +41,21 @@ pub struct BuildSpec {
     /// Every step is run, also those whose result is known.
     #[serde(default)]
     pub no_cache: bool,
+    /// Caches of registries in which results of steps are looked for.
+    #[serde(default)]
+    pub cache_from: Vec<String>,
+    /// Names in registries under which results of steps are left for others.
+    #[serde(default)]
+    pub cache_to: Vec<String>,
+    /// Every step is left there, not only those whose layers are in the image.
+    #[serde(default)]
+    pub cache_all_steps: bool,
+    /// The most bytes that the store may take.
+    #[serde(default)]
+    pub store_max: Option<u64>,
+    /// The least bytes that stay free on its disk.
+    #[serde(default)]
+    pub store_min_free: Option<u64>,
     /// Where the image goes.
     pub destinations: Vec<Destination>,
     /// How registries are reached.
@@ -361,6 +376,11 @@ mod tests {
             }],
             cache_scope: None,
             no_cache: false,
+            cache_from: Vec::new(),
+            cache_to: Vec::new(),
+            cache_all_steps: false,
+            store_max: None,
+            store_min_free: None,
             destinations: vec![Destination {
                 reference: "gcr.io/p/i:t".to_owned(),
                 plain_http: false,

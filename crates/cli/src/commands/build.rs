@@ -6,10 +6,12 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use ocibuild::content::StoreLimits;
 use ocibuild::executor::UnknownSandbox;
 use ocibuild::registry::{Digest, Reference};
 use ocibuild::{Build, ContextSource, DockerfileSource, Image, Output};
 
+use super::caches;
 use super::contexts;
 use super::stdin;
 use super::surroundings::{cancel_on_signal, client, platform, reference, store_root};
@@ -132,6 +134,19 @@ fn to_build(args: &BuildArgs) -> Result<Build, Error> {
                     Error::Usage(format!("--sandbox: {error}"))
                 })?);
     }
+    for spec in &args.cache_from {
+        build = build.cache_from(caches::source(spec)?);
+    }
+    for spec in &args.cache_to {
+        build = build.cache_to(caches::target(spec)?);
+    }
+    if args.why {
+        build = build.explain_misses();
+    }
+    build = build.store_limits(StoreLimits {
+        max_bytes: args.store_max,
+        min_free: args.store_min_free,
+    });
     Ok(build)
 }
 

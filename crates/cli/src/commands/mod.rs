@@ -1,6 +1,8 @@
 //! One file a verb: arguments in, calls of the library, an exit status out.
 
 pub(crate) mod build;
+pub(crate) mod cache;
+mod caches;
 pub(crate) mod check;
 pub(crate) mod check_host;
 mod contexts;

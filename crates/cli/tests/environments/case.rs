@@ -66,13 +66,11 @@ impl Case {
     /// Builds it in an environment.
     pub(crate) fn outcome(&self, place: &Place, environment: Environment) -> Outcome {
         let context = place.data().join("cases").join(&self.name);
-        let ended = build(
-            place,
-            environment,
-            &self.name,
-            &context,
-            &self.options(&context),
-        );
+        let job = Job {
+            flags: self.options(&context),
+            ..Job::new(environment, &self.name, &context)
+        };
+        let ended = job.ended(place);
         let image = match ended.succeeded {
             true => Ok(Picture::read(
                 &place.volume(environment).join("store"),
@@ -126,74 +124,99 @@ pub(crate) fn lay_out_all(folder: &Path) {
     }
 }
 
-/// Builds a context with the base images of the place.
-pub(crate) fn build(
-    place: &Place,
-    environment: Environment,
-    name: &str,
-    context: &Path,
-    more: &[String],
-) -> Ended {
-    let mut command = build_command(place, environment, name, context, more);
-    let output = command
-        .output()
-        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    Ended {
-        succeeded: output.status.success(),
-        out: String::from_utf8_lossy(&output.stdout).into_owned(),
-        said: String::from_utf8_lossy(&output.stderr).into_owned(),
-    }
+/// One build in one environment.
+pub(crate) struct Job<'a> {
+    pub(crate) environment: Environment,
+    pub(crate) name: &'a str,
+    pub(crate) context: &'a Path,
+    /// Further flags.
+    pub(crate) flags: Vec<String>,
+    /// Another folder to write to than that of the environment.
+    pub(crate) volume: Option<PathBuf>,
+    /// How many processes there may be.
+    pub(crate) processes: Option<u32>,
 }
 
-/// The command that builds a context.
-pub(crate) fn build_command(
-    place: &Place,
-    environment: Environment,
-    name: &str,
-    context: &Path,
-    more: &[String],
-) -> Command {
-    let mut arguments: Vec<String> = ["build", "--progress=plain", "--root"]
-        .map(str::to_owned)
-        .into();
-    arguments.push(
-        place
-            .volume(environment)
-            .join("store")
-            .display()
-            .to_string(),
-    );
-    let data = place.data();
-    for base in BASES {
-        let layout = data.join("bases").join(base);
-        if layout.exists() {
-            arguments.push(format!(
-                "--build-context={base}=oci-layout://{}",
-                layout.display()
-            ));
+impl<'a> Job<'a> {
+    pub(crate) fn new(environment: Environment, name: &'a str, context: &'a Path) -> Self {
+        Self {
+            environment,
+            name,
+            context,
+            flags: Vec::new(),
+            volume: None,
+            processes: None,
         }
     }
-    arguments.push(format!(
-        "--build-context=wheels={}",
-        data.join("wheels").display()
-    ));
-    arguments.push(format!("--build-arg=MIRROR={}", place.mirror()));
-    arguments.push(format!(
-        "--build-arg=SECRET_PATH={}",
-        place.secret().display()
-    ));
-    arguments.extend(more.iter().cloned());
-    arguments.push(context.display().to_string());
-    let name = format!("{}-{name}", environment.name());
-    let run = Run {
-        name: &name,
-        arguments: &arguments,
-        variables: &[],
-    };
-    environment.command(place, &run)
+
+    /// Builds, and waits for the end.
+    pub(crate) fn ended(&self, place: &Place) -> Ended {
+        let mut command = self.command(place);
+        let output = command
+            .output()
+            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        Ended {
+            succeeded: output.status.success(),
+            out: String::from_utf8_lossy(&output.stdout).into_owned(),
+            said: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// The command that builds with the base images of the place.
+    pub(crate) fn command(&self, place: &Place) -> Command {
+        let volume = self
+            .volume
+            .clone()
+            .unwrap_or_else(|| place.volume(self.environment));
+        let data = place.data();
+        let mut arguments = vec!["build".to_owned(), "--progress=plain".to_owned()];
+        arguments.push(format!("--root={}", volume.join("store").display()));
+        for base in BASES {
+            let layout = data.join("bases").join(base);
+            if layout.exists() {
+                arguments.push(format!(
+                    "--build-context={base}=oci-layout://{}",
+                    layout.display()
+                ));
+            }
+        }
+        arguments.push(format!(
+            "--build-context=wheels={}",
+            data.join("wheels").display()
+        ));
+        arguments.push(format!("--build-arg=MIRROR={}", place.mirror()));
+        arguments.push(format!(
+            "--build-arg=SECRET_PATH={}",
+            place.secret().display()
+        ));
+        arguments.extend(self.flags.iter().cloned());
+        arguments.push(self.context.display().to_string());
+        let run = Run {
+            name: &self.container(),
+            arguments: &arguments,
+            volume: &volume,
+            processes: self.processes,
+        };
+        self.environment.command(place, &run)
+    }
+
+    /// The name of its container.
+    pub(crate) fn container(&self) -> String {
+        format!("{:?}-{}", self.environment, self.name)
+    }
 }
 
 /// The folder of the cases.
 pub(crate) fn testdata() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/sandbox")
+}
+
+/// Of a log what tells why a build failed.
+pub(crate) fn why(said: &str) -> String {
+    let tells = |line: &&str| line.starts_with("error: ") || line.starts_with(" > ");
+    let lines: Vec<&str> = said.lines().filter(tells).collect();
+    match lines.is_empty() {
+        true => said.to_owned(),
+        false => lines.join("\n    "),
+    }
 }

@@ -4,12 +4,10 @@
 //! environment, beginning of the names of cases with a `*`, and a part of what is said. A line
 //! whose case works is to be taken out, and the test says so.
 
-use std::collections::BTreeMap;
 use std::fs;
 
-use crate::case::{Case, Outcome, testdata};
+use crate::case::{Case, Outcome, testdata, why};
 use crate::environment::{CANARY, Environment};
-use crate::expectation::why;
 use crate::place::Place;
 
 #[test]
@@ -50,27 +48,11 @@ fn privileged_e7_a_restricted_pod_without_a_filter() {
 fn judge(environment: Environment) {
     let Some(place) = Place::get() else { return };
     let pending = Pending::read(environment);
-    let mut wrong = Vec::new();
-    for case in Case::all() {
+    let verdicts = Case::all().into_iter().filter_map(|case| {
         let problems = problems(&place, environment, &case);
-        match (pending.of(&case.name), problems.is_empty()) {
-            (None, true) => {}
-            (None, false) => wrong.push(format!("{}:\n  {}", case.name, problems.join("\n  "))),
-            (Some(line), true) => wrong.push(format!(
-                "{} works: take {line:?} out of `pending`",
-                case.name
-            )),
-            (Some(line), false) => {
-                let all = problems.join("\n  ");
-                if !all.contains(&line.said) {
-                    wrong.push(format!(
-                        "{} fails otherwise than {line:?}:\n  {all}",
-                        case.name
-                    ));
-                }
-            }
-        }
-    }
+        pending.verdict(&case.name, &problems)
+    });
+    let wrong: Vec<String> = verdicts.collect();
     assert!(
         wrong.is_empty(),
         "{environment:?}: {}\n{}",
@@ -125,17 +107,11 @@ fn leaks(case: &Case, outcome: &Outcome) -> Vec<String> {
     found
 }
 
-/// What does not work yet.
-struct Pending(BTreeMap<String, Known>);
-
-#[derive(Debug, Clone)]
-struct Known {
-    /// A part of what is wrong.
-    said: String,
-}
+/// What does not work yet in one environment: cases, and a part of what is wrong.
+pub(crate) struct Pending(Vec<(String, String)>);
 
 impl Pending {
-    fn read(environment: Environment) -> Self {
+    pub(crate) fn read(environment: Environment) -> Self {
         let file = testdata().join("pending");
         let text = fs::read_to_string(file).unwrap();
         let lines = text
@@ -150,19 +126,32 @@ impl Pending {
             };
             (field(), field(), field())
         });
-        let ours = rows.filter(|(name, ..)| *name == environment.name());
-        Self(ours.map(|(_, case, said)| (case, Known { said })).collect())
+        let ours = rows.filter(|(name, ..)| *name == format!("{environment:?}"));
+        Self(ours.map(|(_, case, said)| (case, said)).collect())
+    }
+
+    /// What is to be said of a case that has these problems, if anything.
+    pub(crate) fn verdict(&self, case: &str, problems: &[String]) -> Option<String> {
+        let all = problems.join("\n  ");
+        match self.of(case) {
+            None if problems.is_empty() => None,
+            None => Some(format!("{case}:\n  {all}")),
+            Some(said) if problems.is_empty() => Some(format!(
+                "{case} works: take its line ({said}) out of `pending`"
+            )),
+            Some(said) if all.contains(said) => None,
+            Some(said) => Some(format!("{case} does not say {said:?}:\n  {all}")),
+        }
     }
 
     /// The line that names a case, or the beginning of its name.
-    fn of(&self, case: &str) -> Option<&Known> {
+    fn of(&self, case: &str) -> Option<&str> {
         let names = |name: &str| match name.strip_suffix('*') {
             Some(prefix) => case.starts_with(prefix),
             None => case == name,
         };
-        self.0
-            .iter()
-            .find(|(name, _)| names(name))
-            .map(|(_, known)| known)
+        let mut rows = self.0.iter();
+        rows.find(|(name, _)| names(name))
+            .map(|(_, said)| said.as_str())
     }
 }

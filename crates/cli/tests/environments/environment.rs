@@ -54,14 +54,19 @@ impl Environment {
         format!("{self:?}")
     }
 
-    fn is_container(self) -> bool {
+    pub(crate) fn is_container(self) -> bool {
         matches!(self, Self::E4 | Self::E5 | Self::E6 | Self::E7)
     }
 
     /// Makes the folder that can be written to, as this environment has it.
     pub(crate) fn make_volume(self, volume: &Path) {
         fs::create_dir(volume).unwrap();
+        self.own_volume(volume);
         self.plant(volume);
+    }
+
+    /// Gives a folder to whom a volume belongs.
+    pub(crate) fn own_volume(self, volume: &Path) {
         let (owner, gid) = self.ids();
         let (uid, mode) = match self {
             // What Kubernetes makes of `fsGroup`.
@@ -73,7 +78,7 @@ impl Environment {
     }
 
     /// Whose files are in the volume.
-    pub(crate) fn ids(self) -> (u32, u32) {
+    fn ids(self) -> (u32, u32) {
         match self {
             Self::E1 | Self::E4 | Self::E5 => (0, 0),
             Self::E2 => range_user().expect("the user ocibuild-test"),
@@ -103,38 +108,44 @@ impl Environment {
 
     /// The static command in this environment. Paths below the place are the same in all.
     pub(crate) fn command(self, place: &Place, run: &Run<'_>) -> Command {
-        let volume = place.volume(self);
         let variables = [
             ("PATH", "/usr/sbin:/usr/bin:/sbin:/bin".to_owned()),
-            ("HOME", volume.display().to_string()),
+            ("HOME", run.volume.display().to_string()),
             ("OPERATOR_TOKEN", format!("{CANARY}environment")),
             ("HELD_SECRET", format!("{CANARY}held")),
         ];
-        let variables = variables.into_iter().chain(run.variables.iter().cloned());
         let mut command = match self.is_container() {
             true => {
-                let mut command = place.docker();
-                command.args(["run", "--rm", "--network=host", "--name", run.name]);
-                command.args(self.container_options());
+                let mut command = self.in_container(place, run);
                 for (name, value) in variables {
                     command.arg("--env").arg(format!("{name}={value}"));
-                }
-                for (folder, mode) in [(place.data(), "ro"), (volume, "rw")] {
-                    let folder = folder.display();
-                    command
-                        .arg("--volume")
-                        .arg(format!("{folder}:{folder}:{mode}"));
                 }
                 command.args([place.image(), "/ocibuild"]);
                 command
             }
             false => {
-                let mut command = self.as_user(&place.program());
-                command.env_clear().envs(variables).current_dir(volume);
+                let mut command = self.as_user(&place.program(), run.processes);
+                command.env_clear().envs(variables).current_dir(run.volume);
                 command
             }
         };
         command.args(run.arguments);
+        command
+    }
+
+    fn in_container(self, place: &Place, run: &Run<'_>) -> Command {
+        let mut command = place.docker();
+        command.args(["run", "--rm", "--network=host", "--name", run.name]);
+        command.args(self.container_options());
+        if let Some(most) = run.processes {
+            command.arg(format!("--pids-limit={most}"));
+        }
+        for (folder, mode) in [(&*place.data(), "ro"), (run.volume, "rw")] {
+            let folder = folder.display();
+            command
+                .arg("--volume")
+                .arg(format!("{folder}:{folder}:{mode}"));
+        }
         command
     }
 
@@ -157,7 +168,7 @@ impl Environment {
         }
     }
 
-    fn as_user(self, program: &Path) -> Command {
+    fn as_user(self, program: &Path, processes: Option<u32>) -> Command {
         let (user, rest): (String, &[&str]) = match self {
             Self::E2 => (RANGE_USER.to_owned(), &["--init-groups"]),
             Self::E3 => {
@@ -166,7 +177,14 @@ impl Environment {
             }
             _ => return Command::new(program),
         };
-        let mut command = Command::new("setpriv");
+        let mut command = match processes {
+            Some(most) => {
+                let mut command = Command::new("prlimit");
+                command.arg(format!("--nproc={most}")).arg("setpriv");
+                command
+            }
+            None => Command::new("setpriv"),
+        };
         command.args([format!("--reuid={user}"), format!("--regid={user}")]);
         command.args(rest).arg("--").arg(program);
         command
@@ -178,7 +196,10 @@ pub(crate) struct Run<'a> {
     /// By which a container can be found.
     pub(crate) name: &'a str,
     pub(crate) arguments: &'a [String],
-    pub(crate) variables: &'a [(&'static str, String)],
+    /// What it may write to.
+    pub(crate) volume: &'a Path,
+    /// How many processes there may be.
+    pub(crate) processes: Option<u32>,
 }
 
 /// The user with ranges; none where there is no such user.

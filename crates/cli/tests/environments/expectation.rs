@@ -11,7 +11,7 @@
 //! fails text                    the build fails, and says this
 //! ```
 
-use crate::case::Outcome;
+use crate::case::{Outcome, why};
 use crate::picture::Picture;
 
 /// All lines of one case.
@@ -137,14 +137,4 @@ fn missing(texts: &[String], said: &str) -> Vec<String> {
     missing
         .map(|text| format!("nothing says {text:?}: {}", why(said)))
         .collect()
-}
-
-/// Of a log what tells why a build failed.
-pub(crate) fn why(said: &str) -> String {
-    let tells = |line: &&str| line.starts_with("error: ") || line.starts_with(" > ");
-    let lines: Vec<&str> = said.lines().filter(tells).collect();
-    match lines.is_empty() {
-        true => said.to_owned(),
-        false => lines.join("\n    "),
-    }
 }

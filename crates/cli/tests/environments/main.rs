@@ -11,6 +11,7 @@
 mod case;
 mod conformity;
 mod daemon;
+mod endings;
 mod environment;
 mod expectation;
 mod mirror;

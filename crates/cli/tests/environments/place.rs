@@ -12,7 +12,7 @@ use ocibuild::registry::Digest;
 use ocibuild::testing::busybox_layout;
 use tempfile::TempDir;
 
-use crate::case::{self, Case, Outcome};
+use crate::case::{self, Case, Job, Outcome};
 use crate::daemon::Daemon;
 use crate::environment::{self, CANARY, Environment};
 use crate::mirror;
@@ -116,7 +116,11 @@ impl Place {
                 "--output".to_owned(),
                 format!("type=oci,dest={}/", layout.display()),
             ];
-            let ended = case::build(self, Environment::E1, name, &context, &more);
+            let job = Job {
+                flags: more.to_vec(),
+                ..Job::new(Environment::E1, name, &context)
+            };
+            let ended = job.ended(self);
             assert!(ended.succeeded, "{}", ended.said);
         }
         fs::remove_dir_all(contexts).unwrap();

@@ -15,5 +15,6 @@ mod serve;
 mod served;
 mod service;
 mod settings;
+mod store;
 mod targets;
 mod transfer;

@@ -74,6 +74,7 @@ pub(crate) async fn take(
             )
             .await?;
         }
+        session.store.use_folder(&place.folder);
         taken.insert(id.to_owned(), Cache { path, _lock: lock });
     }
     Ok(taken)

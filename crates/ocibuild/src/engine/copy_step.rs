@@ -138,22 +138,32 @@ impl Prepared {
 }
 
 impl Prepared {
-    /// Gives the key of the step over a stack of layers.
-    pub(crate) fn key(&self, below: &str, epoch: Option<i64>) -> StepKey {
+    /// Adds to a key what decides over the step above a stack of layers.
+    pub(crate) fn key(&self, begun: KeyBuilder, below: &str, epoch: Option<i64>) -> KeyBuilder {
         let below = if self.step.link { "" } else { below };
         let inline = self.step.inline.iter();
-        KeyBuilder::new("copy")
+        begun
             .part("below", below)
             .part("dest", &self.step.dest)
             .part("chown", format!("{:?}", self.step.chown))
             .part("chmod", format!("{:?}", self.step.chmod))
             .part("link", format!("{:?}", self.step.link))
             .part("epoch", format!("{epoch:?}"))
-            .list("inputs", &self.inputs)
+            .files("inputs", &self.inputs)
             .list("inline names", inline.clone().map(|file| &file.name))
             .list("inline", inline.map(|file| &file.content))
-            .finish()
     }
+}
+
+/// Names a copy out of layers by what is known before these are looked into.
+pub(crate) fn name(step: &CopyStep, source: &str, below: &str, epoch: Option<i64>) -> StepKey {
+    let below = if step.link { "" } else { below };
+    KeyBuilder::new("name of copy")
+        .part("below", below)
+        .part("source", source)
+        .part("step", format!("{step:?}"))
+        .part("epoch", format!("{epoch:?}"))
+        .finish()
 }
 
 /// Gives one text for each thing that is copied: everything of it that ends in the
@@ -235,7 +245,8 @@ pub(crate) async fn made(
     files: Files,
 ) -> Result<(bool, StepResult), Error> {
     let prepared = prepare(session, step, files).await?;
-    let key = prepared.key("scratch", session.epoch);
+    let begun = KeyBuilder::new("copy");
+    let key = prepared.key(begun, "scratch", session.epoch).finish();
     let known = cache::lookup(&session.store, &key).filter(|_| session.use_cache);
     if let Some(known) = known {
         return Ok((true, known));

@@ -12,7 +12,7 @@ use super::layers::trees_name;
 use super::{Shared, layers};
 use crate::cache::StepResult;
 use crate::content::ContentStore;
-use crate::content::Layer;
+use crate::content::{Layer, Origin};
 use crate::context::Context;
 use crate::copy::{Bytes, InlineFile, PlacedFrom, Placement};
 use crate::error::Error;
@@ -84,6 +84,9 @@ fn open_blob(blob: &Path, path: &TreePath) -> Result<File, Error> {
     });
     Ok(opened?)
 }
+
+/// What a tar has for each entry beside its content.
+const HEADER: u64 = 512;
 
 /// A tar that is to be written.
 pub(crate) struct Packing {
@@ -176,6 +179,7 @@ impl Packing {
     }
 
     fn write_layer(self) -> Result<StepResult, Error> {
+        let _room = self.store.reserve(self.bytes())?;
         let scratch = self.store.scratch()?;
         let blob = scratch.path().join("blob");
         let file = File::create(&blob).map_err(layer::Error::Write)?;
@@ -187,7 +191,18 @@ impl Packing {
             blob: finished.descriptor(),
             single_id: false,
             created: self.created,
+            origin: Origin::Store,
         })
+    }
+
+    /// Gives how much there is to write, as far as that is known before.
+    fn bytes(&self) -> u64 {
+        let placed = self.placement.values();
+        let sizes = placed.map(|placed| match &placed.entry.kind {
+            Kind::File(content) => content.size.saturating_add(HEADER),
+            _ => HEADER,
+        });
+        sizes.fold(0, u64::saturating_add)
     }
 
     fn write(&self, scratch: &Path, file: File) -> Result<Finished, Error> {
@@ -292,7 +307,8 @@ impl Opener {
 fn real_tree(store: &ContentStore, layer: &Layer) -> Option<Beneath> {
     let names = [Notes::Trusted, Notes::User].map(|notes| trees_name(&Identity::Real, notes));
     let trees = names.map(|name| store.tree_path(&name, layer.diff_id));
-    trees.iter().find_map(|tree| Beneath::open(tree).ok())
+    let mut there = trees.iter().filter(|tree| store.use_tree(tree));
+    there.find_map(|tree| Beneath::open(tree).ok())
 }
 
 /// Files of one layer: in its tree where that is at hand, else picked out of its blob.

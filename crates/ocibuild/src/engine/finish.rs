@@ -8,8 +8,9 @@ use futures::future::try_join_all;
 use super::files::{Files, Packing};
 use super::session::Session;
 use super::stage::StageState;
-use super::{Shared, layers};
+use super::{Shared, exports, layers};
 use crate::build::{Image, PlatformImage};
+use crate::cache::document;
 use crate::content::Layer;
 use crate::copy::{self, Destination, Selected, Source};
 use crate::error::Error;
@@ -71,8 +72,14 @@ pub(crate) async fn image(
 fn made<'a>(session: &'a Shared, target: &'a StageState) -> Made<'a> {
     let config = config(session, target);
     let blobs = target.layers.iter().map(|layer| layer.blob.clone());
+    let cache = exports::inline(session, target);
+    let annotations = cache.map(|text| (document::INLINE.to_owned(), text));
     Made {
-        documents: manifest::assemble(&config, blobs.collect()),
+        documents: manifest::assemble_annotated(
+            &config,
+            blobs.collect(),
+            annotations.into_iter().collect(),
+        ),
         session,
         target,
         config,
@@ -282,6 +289,14 @@ async fn push_image(
     let step = session.step(format!("pushing {reference}"));
     let progress = progress(session, step.id);
     let pushed = push(session, image, made, reference, &progress).await;
+    if let Err(output::Error::Source(_)) = &pushed {
+        // A layer that nothing but the registry needed cannot be had.
+        for made in made {
+            let absent = made.target.layers.iter();
+            let absent = absent.filter(|layer| !session.store.has_blob(&layer.blob));
+            absent.for_each(|layer| made.session.imports.doubt(layer));
+        }
+    }
     let digest = step.end_plain(pushed.map_err(Error::from))?;
     session.steps.events.emit(Event::Pushed {
         reference: reference.to_string(),

@@ -24,4 +24,12 @@ impl Flights {
         let mut flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         flights.entry(key).or_default().clone()
     }
+
+    /// Forgets every result.
+    pub(super) fn clear(&self) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+    }
 }

@@ -15,6 +15,9 @@ use crate::registry::Progress;
 use crate::snapshot::{RootView, unpack};
 use crate::source;
 
+/// How much larger a tree usually is than its blob; room is made for so much.
+const USUAL_RATIO: u64 = 3;
+
 /// Gives the merged view of a stack of layers.
 pub(crate) async fn view(session: &Shared, layers: &[Layer]) -> Result<Arc<RootView>, Error> {
     let tocs = try_join_all(layers.iter().map(|layer| toc(session, layer))).await?;
@@ -30,9 +33,10 @@ async fn toc(session: &Shared, layer: &Layer) -> Result<Arc<Toc>, Error> {
         return Ok(toc);
     }
     fetch(session, layer).await?;
-    let (store, layer) = (session.store.clone(), layer.clone());
-    session
+    let (store, wanted) = (session.store.clone(), layer.clone());
+    let read = session
         .block(move || {
+            let layer = wanted;
             let _lock = store.lock(&format!("toc-{}", layer.diff_id.0.hex()))?;
             if let Some(toc) = store.toc(layer.diff_id) {
                 return Ok(toc);
@@ -44,7 +48,11 @@ async fn toc(session: &Shared, layer: &Layer) -> Result<Arc<Toc>, Error> {
             store.put_toc(layer.diff_id, &read.toc)?;
             Ok(read.toc)
         })
-        .await
+        .await;
+    if read.is_err() {
+        session.imports.doubt(layer);
+    }
+    read
 }
 
 /// Brings the blob of a layer into the store.
@@ -61,11 +69,20 @@ pub(crate) async fn fetch(session: &Shared, layer: &Layer) -> Result<(), Error> 
     let short = &layer.blob.digest.hex()[..12];
     let step = (!session.store.has_blob(&layer.blob))
         .then(|| session.step(format!("[internal] fetch layer {short}")));
-    let fetched = source::fetch(&session.store, &session.client, layer, &Progress::none()).await;
+    let fetched = async {
+        let (store, bytes) = (session.store.clone(), layer.blob.size);
+        let _room = session.block(move || Ok(store.reserve(bytes)?)).await?;
+        let (store, client) = (&session.store, &session.client);
+        Ok(source::fetch(store, client, layer, &Progress::none()).await?)
+    };
+    let fetched: Result<(), Error> = fetched.await;
     drop(lock);
+    if let Err(Error::Source(_)) = &fetched {
+        session.imports.doubt(layer);
+    }
     match step {
-        Some(step) => step.end_plain(fetched.map_err(Error::from)),
-        None => fetched.map_err(Error::from),
+        Some(step) => step.end_plain(fetched),
+        None => fetched,
     }
 }
 
@@ -77,12 +94,18 @@ pub(crate) async fn trees(
     sandbox: &Arc<dyn Sandbox>,
     layers: &[Layer],
 ) -> Result<Vec<PathBuf>, Error> {
-    let missing = |layer: &&Layer| !tree_path(session, sandbox, layer).exists();
+    let missing = |layer: &&Layer| !session.store.use_tree(&tree_path(session, sandbox, layer));
     let fetched = layers
         .iter()
         .filter(missing)
         .map(|layer| fetch(session, layer));
     try_join_all(fetched).await?;
+    // What is read from a tree is compared with the tables of those below.
+    for layer in layers.iter().filter(|layer| !missing(layer)) {
+        if !session.store.has_toc(layer.diff_id) {
+            toc(session, layer).await?;
+        }
+    }
     let mut trees = Vec::with_capacity(layers.len());
     for (index, layer) in layers.iter().enumerate() {
         trees.push(tree(session, sandbox, &layers[..index], layer).await?);
@@ -102,7 +125,7 @@ async fn tree(
     layer: &Layer,
 ) -> Result<PathBuf, Error> {
     let path = tree_path(session, sandbox, layer);
-    if path.exists() {
+    if session.store.use_tree(&path) {
         return Ok(path);
     }
     let request = unpack::Request {
@@ -128,18 +151,25 @@ async fn tree(
         sandbox.clone(),
         session.cancel.clone(),
     );
-    session
+    let unpacked = layer.blob.size.saturating_mul(USUAL_RATIO);
+    let made = session
         .block(move || {
             let _lock = store.lock(&lock)?;
-            if path.exists() {
+            if store.use_tree(&path) {
                 return Ok(path);
             }
+            let _room = store.reserve(unpacked)?;
             store.prepare_tree(&path)?;
             let _: unpack::Response =
                 jobs::call(sandbox.as_ref(), jobs::UNPACK, &request, &cancel)?;
+            store.use_tree(&path);
             Ok(path)
         })
-        .await
+        .await;
+    if made.is_err() {
+        session.imports.doubt(layer);
+    }
+    made
 }
 
 /// The bytes of a layer must be those that the configuration of its image names.

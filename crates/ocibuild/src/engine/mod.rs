@@ -13,13 +13,17 @@ mod cache_mounts;
 pub(crate) mod check;
 mod contexts;
 mod copy_step;
+pub(crate) mod exports;
 mod files;
 pub(crate) mod finish;
 mod flights;
 pub(crate) mod foreign;
 mod hostname;
+mod imports;
 pub(crate) mod jobs;
+mod known;
 mod layers;
+mod ledger;
 #[cfg(feature = "git")]
 mod meter;
 mod mounts;
@@ -27,6 +31,7 @@ mod named;
 pub(crate) mod open;
 #[cfg(feature = "git")]
 mod remote;
+pub(crate) mod room;
 mod run_step;
 mod session;
 pub(crate) mod stage;

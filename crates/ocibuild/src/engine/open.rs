@@ -7,6 +7,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{OnceCell, Semaphore};
 use tokio_util::task::TaskTracker;
 
@@ -15,15 +16,19 @@ use super::check;
 use super::contexts::{Loader, Opened};
 use super::flights::Flights;
 use super::hostname;
+use super::imports::Imports;
+use super::ledger::Ledger;
 use super::named::NamedTrees;
 #[cfg(feature = "git")]
 use super::remote::Remote;
+use super::room;
 use super::session::{Common, Session};
 use super::steps::Steps;
 #[cfg(feature = "git")]
 use crate::Cancel;
 use crate::build::{Build, ContextSource, DockerfileSource, NamedContext};
-use crate::content::ContentStore;
+use crate::cache::StepResult;
+use crate::content::{ContentStore, OwnedRemover, StoreLimits};
 use crate::context::ignore::IgnoreMatcher;
 use crate::context::{self, Context};
 use crate::dockerfile::lint::Settings;
@@ -68,9 +73,11 @@ struct Prepared {
 }
 
 /// Opens everything, and gives one session for each platform; at least one.
+/// Each step that caches can have at once goes into `queue`.
 pub(crate) async fn sessions(
     mut build: Build,
     blocking: TaskTracker,
+    queue: Option<UnboundedSender<StepResult>>,
 ) -> Result<Vec<Shared>, Error> {
     let several = several(&build)?;
     hostname::check(&build.args)?;
@@ -92,6 +99,7 @@ pub(crate) async fn sessions(
         Some(client) => client,
         None => Client::builder().build().map_err(Error::Client)?,
     };
+    let began = crate::time::millis(build.now);
     let common = Arc::new(Common {
         #[cfg(feature = "git")]
         remote: prepared.loader.remote,
@@ -112,6 +120,9 @@ pub(crate) async fn sessions(
         labels: build.labels,
         outputs: build.outputs,
         use_cache: build.use_cache,
+        cache_to: build.cache_to,
+        limits: build.limits,
+        ledger: Ledger::new(began, build.explain, queue),
         now: build.now,
         threads: build.threads,
         commit: prepared.commit,
@@ -126,13 +137,16 @@ pub(crate) async fn sessions(
     });
     let sessions = planned.into_iter().zip(platforms);
     Ok(sessions
-        .map(|(planned, platform)| session_of(&common, planned, platform))
+        .map(|(planned, platform)| {
+            let imports = Imports::new(build.cache_from.clone());
+            session_of(&common, planned, platform, imports)
+        })
         .collect())
 }
 
 /// Opens a build of which nothing is asked but what holds for any of its platforms.
 pub(crate) async fn session(build: Build, blocking: TaskTracker) -> Result<Shared, Error> {
-    let first = sessions(build, blocking).await?.into_iter().next();
+    let first = sessions(build, blocking, None).await?.into_iter().next();
     first.ok_or_else(|| Error::invalid("there is no platform to build for"))
 }
 
@@ -143,7 +157,12 @@ struct Planned {
     epoch: Option<i64>,
 }
 
-fn session_of(common: &Arc<Common>, planned: Planned, platform: Platform) -> Shared {
+fn session_of(
+    common: &Arc<Common>,
+    planned: Planned,
+    platform: Platform,
+    imports: Imports,
+) -> Shared {
     let Planned {
         plan,
         checks,
@@ -151,7 +170,8 @@ fn session_of(common: &Arc<Common>, planned: Planned, platform: Platform) -> Sha
     } = planned;
     Arc::new(Session {
         common: common.clone(),
-        stages: plan.stages.iter().map(|_| OnceCell::new()).collect(),
+        stages: Mutex::default(),
+        imports,
         plan,
         platform,
         checks,
@@ -186,6 +206,8 @@ fn switch(args: &BTreeMap<String, String>, name: &str) -> Result<Option<bool>, E
 struct Sources {
     context: ContextSource,
     root: PathBuf,
+    limits: StoreLimits,
+    remover: OwnedRemover,
     dockerfile: DockerfileSource,
     named: BTreeMap<String, NamedContext>,
     steps: Arc<Steps>,
@@ -205,6 +227,8 @@ impl Sources {
         Ok(Self {
             context: std::mem::replace(&mut build.context, ContextSource::Empty),
             root: build.root.clone(),
+            limits: build.limits,
+            remover: room::remover(build.helper.clone(), &build.root),
             dockerfile: build.dockerfile.clone(),
             named: build.contexts.clone(),
             steps,
@@ -238,7 +262,9 @@ impl Sources {
 }
 
 fn prepare(sources: Sources) -> Result<Prepared, Error> {
-    let store = ContentStore::open(&sources.root)?;
+    let (limits, remover) = (sources.limits, sources.remover.clone());
+    let store = ContentStore::open_limited(&sources.root, limits, remover)?;
+    store.keep_limits()?;
     let loader = sources.loader(store.clone());
     let opened = loader.open(sources.context)?;
     if let Some(id) = &opened.commit {

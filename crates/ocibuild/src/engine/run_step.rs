@@ -16,12 +16,12 @@ use super::{Shared, jobs};
 use crate::Cancel;
 use crate::cache::StepResult;
 use crate::content::Layer;
-use crate::content::{At, ContentStore};
+use crate::content::{At, ContentStore, Origin};
 use crate::error::Error;
 use crate::event::{Event, EventSink, StepId, Stream};
 use crate::executor::{Exit, Identity, Mount, MountSource, REMOVE_TREE, Rootfs, RunSpec, Sandbox};
 use crate::graph::RunStep;
-use crate::graph::key::{KeyBuilder, StepKey};
+use crate::graph::key::KeyBuilder;
 use crate::graph::step::SCRIPTS;
 use crate::layer::Compression;
 use crate::registry::{Descriptor, Platform};
@@ -32,31 +32,29 @@ const TAIL: usize = 20;
 /// A line longer than this is cut, so that a command without line ends cannot fill memory.
 const LINE_LIMIT: usize = 64 << 10;
 
-/// Gives the key of the step over a stack of layers; `platform` is the one that the command
-/// runs on. Proxies are not part of it.
+/// Adds to a key what decides over a command but its mounts; `below` names the layers that
+/// it runs over, `platform` the one that it runs on. Proxies are not part of it.
 pub(crate) fn key(
+    begun: KeyBuilder,
     session: &Shared,
     platform: &Platform,
     command: &RunStep,
-    mounts: &[Prepared],
     below: &str,
-) -> StepKey {
+) -> KeyBuilder {
     let script = command.script.iter().flat_map(|(name, text)| [name, text]);
     let env = command.env.iter().flat_map(|(name, value)| [name, value]);
-    KeyBuilder::new("run")
+    begun
         .part("scope", &session.cache_scope)
         .part("below", below)
         .part("platform", platform.to_string())
         .part("epoch", format!("{:?}", session.epoch))
         .list("argv", &command.argv)
-        .list("env", env)
+        .variables("env", env)
         .part("cwd", &command.cwd)
         .part("user", &command.user)
         .part("network", format!("{:?}", command.network))
         .list("script", script)
         .list("hostname", hostname::given(&session.plan.request.args))
-        .list("mounts", mounts.iter().map(Prepared::key))
-        .finish()
 }
 
 /// Runs the command over `below` and gives the layer.
@@ -217,6 +215,7 @@ impl RunJob {
             threads: self.threads,
             clamp_mtime: self.clamp_mtime,
         };
+        let _room = self.store.reserve(self.store.bytes_of(&upper))?;
         let packed: diff::Response =
             jobs::call(sandbox.as_ref(), jobs::DIFF, &request, &self.cancel)?;
         let blob = Descriptor::new(packed.media_type, packed.digest, packed.size);
@@ -229,6 +228,7 @@ impl RunJob {
             blob,
             single_id: *sandbox.identity() == Identity::Single,
             created: self.created.clone(),
+            origin: Origin::Store,
         })
     }
 }

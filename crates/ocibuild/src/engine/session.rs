@@ -12,6 +12,8 @@ use tokio::sync::{OnceCell, Semaphore};
 use tokio_util::task::TaskTracker;
 
 use super::flights::Flights;
+use super::imports::Imports;
+use super::ledger::Ledger;
 use super::named::NamedTrees;
 #[cfg(feature = "git")]
 use super::remote::Remote;
@@ -19,7 +21,8 @@ use super::stage::StageState;
 use super::steps::{Step, Steps};
 use crate::Cancel;
 use crate::build::NamedContext;
-use crate::content::ContentStore;
+use crate::cache::shared::CacheTarget;
+use crate::content::{ContentStore, StoreLimits};
 use crate::context::Context;
 use crate::context::ignore::IgnoreMatcher;
 use crate::dockerfile::lint::Settings;
@@ -35,6 +38,9 @@ use crate::time;
 /// The result of a stage, as everybody who waits for it gets it.
 pub(crate) type StageResult = Result<Arc<StageState>, Arc<Error>>;
 
+/// A stage that is built once.
+pub(crate) type StageCell = Arc<OnceCell<StageResult>>;
+
 /// An image that is loaded once.
 pub(crate) type BaseCell = Arc<OnceCell<Result<BaseImage, Arc<Error>>>>;
 
@@ -47,7 +53,10 @@ pub(crate) struct Session {
     /// Which build checks are in force.
     pub(crate) checks: Settings,
     pub(crate) epoch: Option<i64>,
-    pub(crate) stages: Vec<OnceCell<StageResult>>,
+    /// The stages that somebody has asked for.
+    pub(crate) stages: Mutex<BTreeMap<usize, StageCell>>,
+    /// Caches that are read.
+    pub(crate) imports: Imports,
 }
 
 impl Deref for Session {
@@ -86,6 +95,10 @@ pub(crate) struct Common {
     pub(crate) labels: Vec<(String, String)>,
     pub(crate) outputs: Vec<Output>,
     pub(crate) use_cache: bool,
+    pub(crate) cache_to: Vec<CacheTarget>,
+    pub(crate) limits: StoreLimits,
+    /// What became of the steps.
+    pub(crate) ledger: Ledger,
     pub(crate) now: SystemTime,
     pub(crate) threads: usize,
     pub(crate) commit: Option<String>,
@@ -150,6 +163,19 @@ impl Session {
             })
             .await;
         found.clone().map_err(Error::NoSandbox)
+    }
+
+    /// Gives where a stage is kept once it is built.
+    pub(crate) fn stage_cell(&self, index: usize) -> StageCell {
+        lock(&self.stages).entry(index).or_default().clone()
+    }
+
+    /// Lets every stage be built again.
+    pub(crate) fn begin_again(&self) {
+        lock(&self.stages).clear();
+        self.flights.clear();
+        self.ledger.forget();
+        self.steps.forget();
     }
 
     /// Gives where an image is kept once it is loaded.

@@ -6,17 +6,17 @@ use std::sync::Arc;
 
 use futures::future::{BoxFuture, FutureExt, try_join, try_join_all};
 
+use super::known::{self, Asked};
 use super::mounts::{Prepared, Source};
 use super::session::{Located, StageResult};
 use super::{Shared, base, check, copy_step, files, foreign, layers, run_step};
-use crate::cache::{self, StepResult};
+use crate::cache::StepResult;
 use crate::content::Layer;
 use crate::copy;
 use crate::dockerfile::ast::Instruction;
 use crate::dockerfile::{Mount, parse_trigger};
 use crate::error::Error;
 use crate::event::StepId;
-use crate::executor::Identity;
 use crate::graph::key::{KeyBuilder, StepKey};
 use crate::graph::{
     Applied, CopyStep, PlannedStage, RunStep, StageConfig, StageRef, Step, supported,
@@ -61,11 +61,7 @@ pub(crate) async fn target(session: &Shared) -> Result<Arc<StageState>, Error> {
 /// Gives the result of a stage, and builds it where nobody has yet.
 pub(crate) fn stage(session: &Shared, index: usize) -> BoxFuture<'_, StageResult> {
     async move {
-        let Some(cell) = session.stages.get(index) else {
-            return Err(Arc::new(Error::invalid(format!(
-                "there is no stage {index}"
-            ))));
-        };
+        let cell = session.stage_cell(index);
         let built = cell.get_or_init(|| async {
             let built = build(session, index).await;
             built.map(Arc::new).map_err(|error| match error {
@@ -179,6 +175,12 @@ impl StepNames {
     }
 }
 
+/// Where files are, before anything is looked into.
+enum Found {
+    Files(files::Files),
+    Layers(Vec<Layer>),
+}
+
 /// A stage that is being built.
 struct Work<'a> {
     session: &'a Shared,
@@ -235,9 +237,14 @@ impl Work<'_> {
         let session = self.session;
         let mounts = self.mounts(&run.mounts).await?;
         let platform = session.plan.platform_of(self.index);
-        let key = run_step::key(session, platform, &run, &mounts, &self.state.chain());
-        let layers = self.state.layers.clone();
-        self.step(line, key, async |step| {
+        let (layers, chain) = (self.state.layers.clone(), self.state.chain());
+        let described = run.clone();
+        let seen: Vec<_> = mounts.iter().map(Prepared::key).collect();
+        let key = |keep| {
+            let key = KeyBuilder::of("run", keep);
+            run_step::key(key, session, platform, &described, &chain).list("mounts", &seen)
+        };
+        self.step(line, &key, None, async |step| {
             run_step::run(session, step, &layers, run, mounts).await
         })
         .await
@@ -278,14 +285,16 @@ impl Work<'_> {
     async fn workdir(&mut self, line: &str, path: &str) -> Result<StepResult, Error> {
         let user = self.state.config.image.config.user.clone();
         let session = self.session;
-        let key = KeyBuilder::new("workdir")
-            .part("below", self.state.chain())
-            .part("path", path)
-            .part("user", &user)
-            .part("epoch", format!("{:?}", session.epoch))
-            .finish();
+        let chain = self.state.chain();
+        let key = |keep| {
+            KeyBuilder::of("workdir", keep)
+                .part("below", &chain)
+                .part("path", path)
+                .part("user", &user)
+                .part("epoch", format!("{:?}", session.epoch))
+        };
         let layers = self.state.layers.clone();
-        self.step(line, key, async |_| {
+        self.step(line, &key, None, async |_| {
             let view = layers::view(session, &layers).await?;
             let owner = copy_step::owner_of(session, &user, &layers, &view).await?;
             let placement = copy::place_folder(&view, path, owner)?;
@@ -296,32 +305,63 @@ impl Work<'_> {
 
     async fn copy(&mut self, line: &str, copy: CopyStep) -> Result<StepResult, Error> {
         let session = self.session;
-        let source = self.source_files(&copy).await?;
-        let prepared = copy_step::prepare(session, copy, source).await?;
-        let key = prepared.key(&self.state.chain(), session.epoch);
+        let chain = self.state.chain();
+        let source = self.source(&copy).await?;
+        let name = match &source {
+            Found::Layers(layers) => Some(copy_step::name(
+                &copy,
+                &chain_of(layers),
+                &chain,
+                session.epoch,
+            )),
+            Found::Files(_) => None,
+        };
+        if let Some(name) = &name
+            && let Some(result) = self.by_name(line, name).await?
+        {
+            return Ok(result);
+        }
+        let files = self.looked_into(source).await?;
+        let prepared = copy_step::prepare(session, copy, files).await?;
+        let described = prepared.clone();
+        let key = |keep| described.key(KeyBuilder::of("copy", keep), &chain, session.epoch);
         let layers = self.state.layers.clone();
-        self.step(line, key, async |_| {
+        self.step(line, &key, name, async |_| {
             copy_step::run(session, prepared, &layers).await
         })
         .await
     }
 
-    /// Finds the files that a copy is from.
-    async fn source_files(&self, copy: &CopyStep) -> Result<files::Files, Error> {
+    /// Finds what a copy is from.
+    async fn source(&self, copy: &CopyStep) -> Result<Found, Error> {
         let Some(from) = &copy.from else {
-            return self.main_files().await;
+            return self.main_source().await;
         };
         let found = self.session.plan.resolve_from(self.index, from)?;
-        self.files_of(found).await
+        self.found(found).await
+    }
+
+    /// Gives the context of the build.
+    async fn main_source(&self) -> Result<Found, Error> {
+        let Some(image) = &self.session.context_image else {
+            let context = self.session.context.clone();
+            return Ok(Found::Files(files::Files::Context(context)));
+        };
+        let image = base::of_context(self.session, image, None).await?;
+        Ok(Found::Layers(image.layers))
     }
 
     /// Gives the files of the context of the build.
     async fn main_files(&self) -> Result<files::Files, Error> {
-        let Some(image) = &self.session.context_image else {
-            return Ok(files::Files::Context(self.session.context.clone()));
-        };
-        let image = base::of_context(self.session, image, None).await?;
-        self.layered(image.layers).await
+        let found = self.main_source().await?;
+        self.looked_into(found).await
+    }
+
+    async fn looked_into(&self, found: Found) -> Result<files::Files, Error> {
+        match found {
+            Found::Files(files) => Ok(files),
+            Found::Layers(layers) => self.layered(layers).await,
+        }
     }
 
     async fn layered(&self, layers: Vec<Layer>) -> Result<files::Files, Error> {
@@ -331,7 +371,13 @@ impl Work<'_> {
 
     /// Gives the files of a stage, image or named context.
     async fn files_of(&self, found: StageRef) -> Result<files::Files, Error> {
-        let layers = match found {
+        let found = self.found(found).await?;
+        self.looked_into(found).await
+    }
+
+    /// Gives a stage, image or named context.
+    async fn found(&self, found: StageRef) -> Result<Found, Error> {
+        Ok(Found::Layers(match found {
             StageRef::Stage(index) => {
                 let state = stage(self.session, index).await.map_err(Error::Shared)?;
                 state.layers.clone()
@@ -339,77 +385,42 @@ impl Work<'_> {
             StageRef::Image(reference) => base::image(self.session, &reference, None).await?.layers,
             StageRef::Context(name) => {
                 if let Some(tree) = self.session.trees.get(&name).await? {
-                    return Ok(files::Files::Context(tree.context));
+                    return Ok(Found::Files(files::Files::Context(tree.context)));
                 }
                 base::named(self.session, &name, None).await?.layers
             }
-        };
-        self.layered(layers).await
+        }))
     }
 
-    /// Takes the result of a step from the cache, or makes and remembers it.
+    /// Takes the result of a step from a cache, or makes and remembers it. `name` is
+    /// another name of the step, to be remembered too.
     async fn step(
         &mut self,
         line: &str,
-        key: StepKey,
+        key: &(dyn Fn(bool) -> KeyBuilder + Sync),
+        name: Option<StepKey>,
         make: impl AsyncFnOnce(StepId) -> Result<StepResult, Error>,
     ) -> Result<StepResult, Error> {
-        let session = self.session;
-        let step = session.step(self.names.next(line));
-        let result = match session.several {
-            true => self.shared(&key, step.id, make).await,
-            false => self.alone(&key, step.id, make).await,
+        let asked = Asked {
+            session: self.session,
+            index: self.index,
+            step: self.session.step(self.names.next(line)),
+            key: key(false).finish(),
         };
-        let ended = step.end(result, |(cached, result)| (*cached, Some(result.summary())));
-        ended.map(|(_, result)| result)
+        asked.done(key, name, make).await
     }
 
-    /// Gives the result of a step and whether it was there already.
-    async fn alone(
-        &self,
-        key: &StepKey,
-        step: StepId,
-        make: impl AsyncFnOnce(StepId) -> Result<StepResult, Error>,
-    ) -> Result<(bool, StepResult), Error> {
-        if let Some(known) = self.known(key).await {
-            return Ok((true, known));
-        }
-        let made = make(step).await?;
-        cache::remember(&self.session.store, key, &made)?;
-        Ok((false, made))
-    }
-
-    /// The same where another platform may need the step too: it is done once.
-    async fn shared(
-        &self,
-        key: &StepKey,
-        step: StepId,
-        make: impl AsyncFnOnce(StepId) -> Result<StepResult, Error>,
-    ) -> Result<(bool, StepResult), Error> {
-        let (flight, mut was_there) = (self.session.flights.of(key.0), true);
-        let result = flight.get_or_init(|| async {
-            let done = self.alone(key, step, make).await.map_err(Arc::new)?;
-            was_there = done.0;
-            Ok(done.1)
-        });
-        let result = result.await.clone();
-        result
-            .map(|result| (was_there, result))
-            .map_err(Error::Shared)
-    }
-
-    /// Gives the result of an earlier build. One that was made with a single id serves
-    /// only a builder that could do no better.
-    async fn known(&self, key: &StepKey) -> Option<StepResult> {
-        let session = self.session;
-        if !session.use_cache {
-            return None;
-        }
-        let known = cache::lookup(&session.store, key)?;
-        if known.single_id {
-            let sandbox = session.sandbox().await.ok()?;
-            return (*sandbox.identity() == Identity::Single).then_some(known);
-        }
-        Some(known)
+    /// Takes the result of a step that is known by another name.
+    async fn by_name(&mut self, line: &str, name: &StepKey) -> Result<Option<StepResult>, Error> {
+        let Some(known) = known::by_name(self.session, name).await else {
+            return Ok(None);
+        };
+        let asked = Asked {
+            session: self.session,
+            index: self.index,
+            step: self.session.step(self.names.next(line)),
+            key: known.key,
+        };
+        asked.known_as(name, known).map(Some)
     }
 }

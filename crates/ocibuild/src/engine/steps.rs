@@ -1,7 +1,7 @@
 //! The steps of a build: each gets a number when it begins, is told when it begins and
 //! ends, and is remembered when it is done.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -18,6 +18,7 @@ pub(crate) struct Steps {
     pub(crate) events: EventSink,
     next: AtomicU32,
     done: Mutex<Vec<StepRecord>>,
+    running: Mutex<BTreeMap<StepId, String>>,
     /// What was said once and is true for every platform.
     told: Mutex<BTreeSet<String>>,
 }
@@ -29,6 +30,7 @@ impl Steps {
             events,
             next: AtomicU32::new(1),
             done: Mutex::default(),
+            running: Mutex::default(),
             told: Mutex::default(),
         }
     }
@@ -37,6 +39,7 @@ impl Steps {
     pub(crate) fn begin(&self, name: impl Into<String>) -> Step<'_> {
         let id = StepId(self.next.fetch_add(1, Ordering::Relaxed));
         let name = name.into();
+        lock(&self.running).insert(id, name.clone());
         self.events.emit(Event::StepStarted {
             step: id,
             name: name.clone(),
@@ -60,6 +63,16 @@ impl Steps {
         Meter::new(self.events.clone(), step)
     }
 
+    /// Gives the names of the steps that are being done.
+    pub(crate) fn running(&self) -> Vec<String> {
+        lock(&self.running).values().cloned().collect()
+    }
+
+    /// Forgets the finished steps, because the build begins again.
+    pub(crate) fn forget(&self) {
+        lock(&self.done).clear();
+    }
+
     /// Gives the finished steps in their order.
     pub(crate) fn records(&self) -> Vec<StepRecord> {
         let mut steps = lock(&self.done).clone();
@@ -72,7 +85,7 @@ impl Steps {
 pub(crate) struct Step<'a> {
     steps: &'a Steps,
     pub(crate) id: StepId,
-    name: String,
+    pub(crate) name: String,
     started: Instant,
 }
 
@@ -84,6 +97,7 @@ impl Step<'_> {
         describe: impl FnOnce(&T) -> (bool, Option<LayerSummary>),
     ) -> Result<T, Error> {
         let millis = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        lock(&self.steps.running).remove(&self.id);
         match &result {
             Ok(value) => self.done(describe(value), millis),
             Err(error) => self.steps.events.emit(Event::StepFailed {

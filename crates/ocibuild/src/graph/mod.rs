@@ -13,6 +13,7 @@ pub mod key;
 mod metadata;
 mod mounts;
 pub mod outline;
+pub mod parts;
 pub mod plan;
 mod ports;
 pub mod scope;

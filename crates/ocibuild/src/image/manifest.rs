@@ -1,6 +1,8 @@
 //! Configuration and layers become a manifest; bytes and descriptors stay together,
 //! because the digest of a document is the digest of the bytes that were written.
 
+use std::collections::BTreeMap;
+
 use super::ImageConfig;
 use crate::registry::{Descriptor, Manifest, media_type};
 
@@ -36,13 +38,22 @@ pub struct Documents {
 
 /// Makes the manifest of an image.
 pub fn assemble(config: &ImageConfig, layers: Vec<Descriptor>) -> Documents {
+    assemble_annotated(config, layers, BTreeMap::new())
+}
+
+/// Makes the manifest of an image, with annotations.
+pub fn assemble_annotated(
+    config: &ImageConfig,
+    layers: Vec<Descriptor>,
+    annotations: BTreeMap<String, String>,
+) -> Documents {
     let config = Document::new(media_type::CONFIG, config.to_bytes());
     let manifest = Manifest {
         schema_version: 2,
         media_type: Some(media_type::MANIFEST.to_owned()),
         config: config.descriptor.clone(),
         layers: layers.iter().map(plain).collect(),
-        annotations: Default::default(),
+        annotations,
     };
     let bytes = serde_json::to_vec(&manifest).expect("a manifest has only string keys");
     Documents {

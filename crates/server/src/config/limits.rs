@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::settings::{
     BUILD_MEMORY, BUILD_TIMEOUT, CONTEXT_MAX_AGE, LEASE, LOG_MAX_AGE, LOG_MAX_TOTAL, MAX_ATTEMPTS,
-    MAX_BUILDS, MAX_BUILDS_PER_APP, MAX_CONTEXT, MAX_DOCKERFILE, MAX_LOG, SHUTDOWN_GRACE, Setting,
+    MAX_BUILDS, MAX_BUILDS_PER_APP, MAX_CONTEXT, MAX_DOCKERFILE, MAX_LOG, SHUTDOWN_GRACE,
+    STORE_MAX, STORE_MIN_FREE, Setting,
 };
 use super::values::Reader;
 
@@ -19,6 +20,10 @@ pub struct Limits {
     pub build_timeout: Duration,
     /// The memory of one build in bytes (`OCIBUILD_BUILD_MEMORY`).
     pub build_memory: Option<u64>,
+    /// The size of the store in bytes (`OCIBUILD_STORE_MAX`).
+    pub store_max: Option<u64>,
+    /// The free space that builds leave on its disk, in bytes (`OCIBUILD_STORE_MIN_FREE`).
+    pub store_min_free: Option<u64>,
     /// How often a build is begun whose worker disappears (`OCIBUILD_MAX_ATTEMPTS`).
     pub max_attempts: u32,
     /// The size of an uploaded Dockerfile in bytes (`OCIBUILD_MAX_DOCKERFILE`).
@@ -58,6 +63,8 @@ pub(super) fn read(reader: &mut Reader) -> Limits {
             .and_then(|number| number.try_into().ok()),
         build_timeout: time(reader, &BUILD_TIMEOUT),
         build_memory: reader.optional_number(&BUILD_MEMORY),
+        store_max: reader.optional_number(&STORE_MAX),
+        store_min_free: reader.optional_number(&STORE_MIN_FREE),
         max_attempts: count(reader, &MAX_ATTEMPTS),
         dockerfile_bytes: reader.read(&MAX_DOCKERFILE, |text| {
             MAX_DOCKERFILE.kind.number(text)?.try_into().ok()

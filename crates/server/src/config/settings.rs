@@ -406,6 +406,11 @@ settings! {
             "Folder of secrets that builds may ask for by the name of the file.");
     }
     "What is kept, and how long" {
+        STORE_MAX = ours("OCIBUILD_STORE_MAX", Kind::Size(1 << 20),
+            "Size of the store of layers, bases and steps; what was not used for the longest time is removed before \
+             a write would break it. Without it no limit.");
+        STORE_MIN_FREE = ours("OCIBUILD_STORE_MIN_FREE", Kind::Size(1),
+            "Free space that builds leave on the disk of the store; kept in the same way. Without it no limit.");
         LOG_MAX_AGE = ours("OCIBUILD_LOG_MAX_AGE", Kind::Time(1, Some(Unit::Days)), "Age of a log.")
             .or("30d");
         LOG_MAX_TOTAL = ours("OCIBUILD_LOG_MAX_TOTAL", Kind::Size(1),

@@ -8,7 +8,7 @@ use tokio::io::AsyncWriteExt;
 
 use crate::app::App;
 use crate::config::{self, Config};
-use crate::request::{ContextKind, Request, SecretReference};
+use crate::request::{CacheMode, ContextKind, Request, SecretReference};
 use crate::spec::{
     Auth, BuildSecret, BuildSpec, DenyAddresses, Destination, DockerfileSpec, GitRules, GitSource,
     Registries, Source,
@@ -97,6 +97,11 @@ pub(super) async fn spec(
         secrets: secrets(config, task, &request.secrets).await?,
         cache_scope: cache_scope(task, request.cache.scope),
         no_cache: request.cache.disabled,
+        cache_from: request.cache.from,
+        cache_to: request.cache.to,
+        cache_all_steps: request.cache.mode == CacheMode::Max,
+        store_max: config.limits.store_max,
+        store_min_free: config.limits.store_min_free,
         destinations,
         registries,
         git: git_rules(config),

@@ -253,6 +253,11 @@ async fn a_build_is_told_what_was_asked_for() {
         "secrets": [],
         "cache_scope": null,
         "no_cache": false,
+        "cache_from": [],
+        "cache_to": [],
+        "cache_all_steps": false,
+        "store_max": null,
+        "store_min_free": null,
         "destinations": [{
             "reference": "localhost:5000/serve-app:shows",
             "plain_http": true,

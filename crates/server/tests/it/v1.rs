@@ -23,7 +23,10 @@ fn git_build(image_tag: &str) -> Value {
         "target": "final",
         "platforms": ["linux/arm64", "linux/amd64"],
         "labels": {"team": "ml"},
-        "cache": {"scope": "nightly", "disabled": true},
+        "cache": {
+            "scope": "nightly", "disabled": true, "mode": "max",
+            "from": ["localhost:5000/cache:main"], "to": ["localhost:5000/cache:nightly"],
+        },
     })
 }
 
@@ -56,6 +59,9 @@ async fn a_git_build_is_told_everything() {
     assert_eq!(spec["labels"], json!({"team": "ml"}));
     assert_eq!(spec["cache_scope"], "nightly");
     assert_eq!(spec["no_cache"], true);
+    assert_eq!(spec["cache_from"], json!(["localhost:5000/cache:main"]));
+    assert_eq!(spec["cache_to"], json!(["localhost:5000/cache:nightly"]));
+    assert_eq!(spec["cache_all_steps"], true);
     let shown = fixture.shown(&id).await;
     assert_eq!(shown["source"]["type"], "git");
     assert_eq!(

@@ -363,6 +363,8 @@ impl Check {
         if let Some(scope) = &cache.scope {
             self.field("cache.scope", scope, check_name(scope));
         }
+        self.destinations("cache.from", &cache.from);
+        self.destinations("cache.to", &cache.to);
     }
 
     fn positive(&mut self, field: &str, number: Option<u64>) {

@@ -7,6 +7,9 @@
 //! layers/<identity>/<diff_id>/                   layers unpacked for RUN
 //! cachemounts/<identity>/<id>/<slot>/            directories of `RUN --mount=type=cache`
 //! steps/<key>                                    what a step gave (JSON)
+//! same/<name>                                    the key of a step that has another name too (JSON)
+//! keys/<key>                                     what a key was made of (JSON)
+//! builds/<id>                                    what became of the steps of a build (JSON)
 //! downloads/<digest of URL>                      which blob a file of ADD is, and its validators (JSON)
 //! locks/<name>                                   one holder at a time, over processes
 //! tmp/<process>/                                 work in progress
@@ -14,6 +17,11 @@
 //!
 //! Invariant: everything outside `tmp` appears by an atomic rename and is complete.
 //! Anything but the layout's two files may be deleted at any time; it is made again.
+
+pub mod prune;
+mod space;
+pub mod usage;
+mod used;
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -26,6 +34,9 @@ use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tempfile::TempDir;
 
+use space::Space;
+pub use space::{OwnedRemover, StoreLimits};
+
 use crate::layer::{DiffId, Toc};
 use crate::registry::{Descriptor, Digest, Index, Repository};
 
@@ -33,10 +44,11 @@ use crate::registry::{Descriptor, Digest, Index, Repository};
 pub const IMAGE_NAME: &str = "io.containerd.image.name";
 
 /// Where the bytes of a layer can be had.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Origin {
     /// This build or an earlier one made it: it is in the store.
+    #[default]
     Store,
     /// In a repository of a registry.
     Registry(Repository),
@@ -68,6 +80,16 @@ pub enum Error {
         path: PathBuf,
         /// Why it failed.
         source: io::Error,
+    },
+    /// There is no room for more.
+    #[error("no room for {wanted} bytes: {limit}, {missing} bytes are missing")]
+    Full {
+        /// What was to be written.
+        wanted: u64,
+        /// What is missing.
+        missing: u64,
+        /// The limit.
+        limit: String,
     },
     /// Bytes that were to be stored are not what they should be.
     #[error("expected {wanted}, got {found}")]
@@ -103,6 +125,7 @@ pub struct ContentStore(Arc<Inner>);
 struct Inner {
     root: PathBuf,
     scratch: PathBuf,
+    space: Space,
     /// Held while this process lives: who can take it may clear `scratch`.
     _owner: File,
 }
@@ -127,6 +150,20 @@ pub struct Lock {
 impl ContentStore {
     /// Opens the store at `root`, and makes it where it is missing.
     pub fn open(root: &Path) -> Result<Self, Error> {
+        Self::open_with(root, Space::any())
+    }
+
+    /// Opens the store at `root` with limits. What belongs to ids that only a sandbox may
+    /// touch is removed with `remover`.
+    pub fn open_limited(
+        root: &Path,
+        limits: StoreLimits,
+        remover: OwnedRemover,
+    ) -> Result<Self, Error> {
+        Self::open_with(root, Space::new(limits, remover))
+    }
+
+    fn open_with(root: &Path, space: Space) -> Result<Self, Error> {
         for folder in [
             "blobs/sha256",
             "tocs",
@@ -152,6 +189,7 @@ impl ContentStore {
         let store = Self(Arc::new(Inner {
             root,
             scratch,
+            space,
             _owner: owner,
         }));
         store.write_once("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
@@ -185,8 +223,9 @@ impl ContentStore {
 
     /// Tells whether a blob is there with a size.
     pub fn has_content(&self, digest: &Digest, size: u64) -> bool {
-        fs::metadata(self.blob_path(digest))
-            .is_ok_and(|found| found.is_file() && found.len() == size)
+        let path = self.blob_path(digest);
+        fs::metadata(&path).is_ok_and(|found| found.is_file() && found.len() == size)
+            && self.mark(&path)
     }
 
     /// Opens a blob.
@@ -198,6 +237,7 @@ impl ContentStore {
     /// Reads a small blob and checks its digest; `None` where it is not there.
     pub fn read_blob(&self, digest: &Digest) -> Result<Option<Vec<u8>>, Error> {
         let path = self.blob_path(digest);
+        self.mark(&path);
         let bytes = match fs::read(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other.at("read", &path)?,
@@ -227,6 +267,9 @@ impl ContentStore {
     /// Gives the table of contents of a layer, if it is known.
     pub fn toc(&self, layer: DiffId) -> Option<Arc<Toc>> {
         let path = self.toc_path(layer);
+        if !self.mark(&path) {
+            return None;
+        }
         let bytes = fs::read(&path).ok()?;
         match Toc::from_bytes(&bytes) {
             Ok(toc) => Some(Arc::new(toc)),
@@ -235,6 +278,11 @@ impl ContentStore {
                 None
             }
         }
+    }
+
+    /// Tells whether the table of contents of a layer is there.
+    pub fn has_toc(&self, layer: DiffId) -> bool {
+        self.mark(&self.toc_path(layer))
     }
 
     /// Gives where the table of contents of a layer is kept.
@@ -277,25 +325,68 @@ impl ContentStore {
     /// Moves a finished tree in; one that is there already stays, and the new one is left alone.
     pub fn adopt_tree(&self, tree: &Path, identity: &str, layer: DiffId) -> Result<PathBuf, Error> {
         let path = self.tree_path(identity, layer);
-        if !path.exists() {
+        if !self.use_tree(&path) {
             self.rename(tree, &path)?;
+            self.use_tree(&path);
         }
         Ok(path)
     }
 
     /// Gives what a step gave, if it is known.
     pub fn step<T: DeserializeOwned>(&self, key: &Digest) -> Option<T> {
-        read_json(&self.0.root.join("steps").join(key.hex()))
+        self.used_record("steps", key)
     }
 
     /// Remembers what a step gave.
     pub fn put_step<T: Serialize>(&self, key: &Digest, step: &T) -> Result<(), Error> {
-        self.write_json(&self.0.root.join("steps").join(key.hex()), step)
+        self.put_record("steps", key, step)
+    }
+
+    /// Gives a record of a folder.
+    pub(crate) fn record<T: DeserializeOwned>(&self, folder: &str, name: &Digest) -> Option<T> {
+        read_json(&self.0.root.join(folder).join(name.hex()))
+    }
+
+    /// Gives a record of a folder and marks it as used.
+    pub(crate) fn used_record<T: DeserializeOwned>(
+        &self,
+        folder: &str,
+        name: &Digest,
+    ) -> Option<T> {
+        let path = self.0.root.join(folder).join(name.hex());
+        self.mark(&path).then(|| read_json(&path)).flatten()
+    }
+
+    /// Writes a record of a folder.
+    pub(crate) fn put_record<T: Serialize>(
+        &self,
+        folder: &str,
+        name: &Digest,
+        record: &T,
+    ) -> Result<(), Error> {
+        self.write_json(&self.0.root.join(folder).join(name.hex()), record)
+    }
+
+    /// Gives the names of the records of a folder.
+    pub(crate) fn record_names(&self, folder: &str) -> Vec<Digest> {
+        let entries = fs::read_dir(self.0.root.join(folder));
+        let names = entries.into_iter().flatten().flatten();
+        let names = names.filter_map(|entry| entry.file_name().into_string().ok());
+        let digest = |name: String| format!("sha256:{name}").parse().ok();
+        names.filter_map(digest).collect()
+    }
+
+    /// Removes a record of a folder, if it is there.
+    pub(crate) fn remove_record(&self, folder: &str, name: &Digest) {
+        let path = self.0.root.join(folder).join(name.hex());
+        if let Err(error) = fs::remove_file(&path) {
+            tracing::debug!(path = %path.display(), %error, "a record stays");
+        }
     }
 
     /// Gives what is known of a download, by the digest of its URL.
     pub fn download<T: DeserializeOwned>(&self, key: &Digest) -> Option<T> {
-        read_json(&self.0.root.join("downloads").join(key.hex()))
+        self.used_record("downloads", key)
     }
 
     /// Remembers a download.
