@@ -175,10 +175,13 @@ def _():
 def _():
     child = os.fork()
     if child == 0:
-        libc.ptrace(0, 0, 0, 0)
+        if libc.ptrace(0, 0, 0, 0) < 0:
+            os._exit(1)
         os.kill(os.getpid(), 19)
         os._exit(len(content(SECRET)) and 0)
-    os.waitpid(child, 0x40000000)
+    _, status = os.waitpid(child, 0x40000000)
+    if not os.WIFSTOPPED(status):
+        return b""
     for _ in range(400):
         if libc.ptrace(24, child, 0, 0) < 0:
             break
