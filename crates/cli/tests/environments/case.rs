@@ -2,9 +2,11 @@
 //! (`expect`, see `expectation`), and as it needs them the files of `context`, the shell script
 //! `prepare.sh` for what Git cannot hold, and `options` with a flag and its value a line.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use crate::environment::{Environment, Run};
 use crate::expectation::Expectation;
@@ -13,6 +15,9 @@ use crate::place::{BASES, Place, WANTED};
 
 /// No file of an image is newer, whenever it was built.
 const EPOCH: &str = "--build-arg=SOURCE_DATE_EPOCH=1700000000";
+
+/// After this a build hangs.
+const LONGEST: Duration = Duration::from_secs(240);
 
 /// One case.
 pub(crate) struct Case {
@@ -149,16 +154,34 @@ impl<'a> Job<'a> {
         }
     }
 
-    /// Builds, and waits for the end.
+    /// Builds, and waits for the end, but not for ever.
     pub(crate) fn ended(&self, place: &Place) -> Ended {
+        let (mut out, mut said) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
         let mut command = self.command(place);
-        let output = command
-            .output()
+        command
+            .stdout(out.try_clone().unwrap())
+            .stderr(said.try_clone().unwrap());
+        let mut child = command
+            .spawn()
             .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let begun = Instant::now();
+        let status = loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                break status;
+            }
+            if begun.elapsed() > LONGEST {
+                let _ = place.docker().arg("kill").arg(self.container()).output();
+                child.kill().unwrap();
+                let taken = format!("error: it takes longer than {LONGEST:?}\n");
+                said.write_all(taken.as_bytes()).unwrap();
+                break child.wait().unwrap();
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        };
         Ended {
-            succeeded: output.status.success(),
-            out: String::from_utf8_lossy(&output.stdout).into_owned(),
-            said: String::from_utf8_lossy(&output.stderr).into_owned(),
+            succeeded: status.success(),
+            out: text(&mut out),
+            said: text(&mut said),
         }
     }
 
@@ -209,6 +232,14 @@ impl<'a> Job<'a> {
 /// The folder of the cases.
 pub(crate) fn testdata() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/sandbox")
+}
+
+/// All that a file has.
+fn text(file: &mut File) -> String {
+    let mut bytes = Vec::new();
+    file.rewind().unwrap();
+    file.read_to_end(&mut bytes).unwrap();
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// Of a log what tells why a build failed.
