@@ -147,6 +147,12 @@ pub enum Failure {
         /// Why not.
         reason: String,
     },
+    /// A command went on and on starting processes.
+    #[error("more than {limit} processes and threads of one command at once")]
+    TooManyProcesses {
+        /// How many there may be.
+        limit: usize,
+    },
     /// The plain tree of a command could not be made, or its changes not be found.
     #[error("the file system of the command: {0}")]
     Tree(String),

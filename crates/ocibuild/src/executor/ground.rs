@@ -50,6 +50,7 @@ impl Ground {
                 folder: None,
                 originals: None,
                 network: spec.network,
+                hostname: spec.hostname.clone(),
             }),
             Self::Plain(tree) => tree.plan(spec),
         }
@@ -58,6 +59,14 @@ impl Ground {
     /// Whether the command's threads have to be traced.
     pub(super) fn is_traced(&self) -> bool {
         matches!(self, Self::Plain(tree) if tree.view() == View::Translated)
+    }
+
+    /// Leaves nothing of a command whose changes nobody wants.
+    pub(super) fn abandon(self, made: &[Made]) -> Result<(), Failure> {
+        match self {
+            Self::Mounted(root) => root.clean_up(made),
+            Self::Plain(tree) => tree.abandon(),
+        }
     }
 
     /// Leaves the changes in the upper directory, and nothing else of the command.

@@ -57,7 +57,11 @@ pub(super) fn run(
     } else {
         step.attend(spec, &ground, builder)
     };
-    let cleaned = ground.finish(&past.made);
+    let cleaned = if past.hung_up {
+        ground.abandon(&past.made)
+    } else {
+        ground.finish(&past.made)
+    };
 
     let ended = past.ended?;
     cleaned?;
@@ -97,6 +101,8 @@ pub(super) struct Past {
     pub(super) failure: Option<Failure>,
     /// What it made in its root for mounts.
     pub(super) made: Vec<Made>,
+    /// Whether the builder has lost interest.
+    pub(super) hung_up: bool,
 }
 
 /// A command that was started.
@@ -111,6 +117,7 @@ pub(super) struct Step {
     failure: Option<Failure>,
     status: Option<WaitStatus>,
     supervisor: Option<Supervisor>,
+    hung_up: bool,
 }
 
 impl Step {
@@ -147,6 +154,7 @@ impl Step {
             failure: None,
             status: None,
             supervisor: None,
+            hung_up: false,
         })
     }
 
@@ -168,6 +176,7 @@ impl Step {
             ended: watched.and_then(|status| killed.map(|()| Ended::of(status))),
             failure: self.failure,
             made: self.made,
+            hung_up: self.hung_up,
         }
     }
 
@@ -188,6 +197,7 @@ impl Step {
             let (hung_up, report) = self.sleep(builder)?;
             if hung_up {
                 builder = None;
+                self.hung_up = true;
                 self.kill()?;
             }
             if report {

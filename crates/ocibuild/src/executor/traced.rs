@@ -4,6 +4,8 @@
 
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -44,7 +46,9 @@ pub(super) fn attend(
         plan: Some(ground.plan(spec)?),
         supervisors,
         failures,
+        hung_up: Arc::default(),
     };
+    let heard = Arc::clone(&listener.hung_up);
     let builder = builder.try_clone().attempt("dup", "the builder's socket")?;
     step.let_go()?;
     let reports = step.reports;
@@ -53,13 +57,14 @@ pub(super) fn attend(
         .spawn(move || listener.listen(reports, builder))
         .attempt("clone", "a thread of the helper")?;
 
-    let ended = tracer.attend().attempt("waitpid", "the command");
+    let ended = tracer.attend();
     // Nobody is left who could tell more.
     let failure = failure.iter().last();
     Ok(Past {
         ended,
         failure,
         made: Vec::new(),
+        hung_up: heard.load(Ordering::Relaxed),
     })
 }
 
@@ -70,6 +75,7 @@ struct Listener {
     plan: Option<Plan>,
     supervisors: Sender<Supervisor>,
     failures: Sender<Failure>,
+    hung_up: Arc<AtomicBool>,
 }
 
 impl Listener {
@@ -82,6 +88,7 @@ impl Listener {
             pidfd,
             supervisors,
             failures,
+            hung_up,
             ..
         } = self;
         // The tracer waits for the end of these.
@@ -93,6 +100,7 @@ impl Listener {
                 _ => break,
             }
         }
+        hung_up.store(true, Ordering::Relaxed);
         // It has ended already, or ends now.
         let _ = pidfd_send_signal(&pidfd, Signal::KILL);
     }

@@ -19,8 +19,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{
-    CWD, FileType, Gid, MemfdFlags, Mode, OFlags, ResolveFlags, Uid, fstat, memfd_create, openat,
-    openat2,
+    CWD, FileType, Gid, MemfdFlags, Mode, OFlags, ResolveFlags, StatVfsMountFlags, Uid, fstat,
+    memfd_create, openat, openat2, statvfs,
 };
 
 use super::error::{Attempt, Failure};
@@ -42,7 +42,7 @@ const KERNELS: &[&str] = &["proc", "sys", "dev"];
 pub(super) struct Tree {
     merged: Merged,
     /// Trees of other layers, which go when this does.
-    _sources: Vec<Merged>,
+    sources: Vec<Merged>,
     root: OwnedFd,
     view: View,
     owners: Owners,
@@ -76,7 +76,7 @@ impl Tree {
         let root = open_path(merged.path())?;
         let mut tree = Self {
             merged,
-            _sources: Vec::new(),
+            sources: Vec::new(),
             root,
             view: settings.view(spec),
             owners,
@@ -88,6 +88,7 @@ impl Tree {
         };
         tree.make_kernels()?;
         make_directory(&tree.programs())?;
+        check_execution(&tree.work)?;
         make_directory(&tree.devices())?;
         tree.show_mounts(spec, &options)?;
         Ok(tree)
@@ -145,6 +146,7 @@ impl Tree {
             folder: Some(self.devices()),
             originals: Some(Arc::new(self.originals.clone())),
             network: spec.network,
+            hostname: spec.hostname.clone(),
         })
     }
 
@@ -197,8 +199,20 @@ impl Tree {
         self.merged
             .give_back()
             .map_err(|error| not_merged(&error))?;
-        drop(self._sources);
+        drop(self.sources);
         empty(&self.work)
+    }
+
+    /// Leaves nothing.
+    pub(super) fn abandon(self) -> Result<(), Failure> {
+        let Self {
+            merged,
+            sources,
+            work,
+            ..
+        } = self;
+        drop((merged, sources));
+        empty(&work)
     }
 
     fn make_kernels(&self) -> Result<(), Failure> {
@@ -253,7 +267,7 @@ impl Tree {
                 let merged =
                     Merged::take(&place, lowers, &options).map_err(|error| not_merged(&error))?;
                 let source = inside(&open_path(merged.path())?, path)?;
-                self._sources.push(merged);
+                self.sources.push(merged);
                 Ok((source, writes.is_some()))
             }
             MountSource::File {
@@ -350,6 +364,20 @@ fn open_path(path: &Path) -> Result<OwnedFd, Failure> {
 
 fn make_directory(path: &Path) -> Result<(), Failure> {
     fs::create_dir(path).attempt("mkdir", path.display())
+}
+
+/// Fails where the kernel executes nothing, which it says only when it is too late.
+fn check_execution(work: &Path) -> Result<(), Failure> {
+    let found = statvfs(work).attempt("statvfs", work.display())?;
+    if found.f_flag.contains(StatVfsMountFlags::NOEXEC) {
+        let (path, reason) = (
+            work.display().to_string(),
+            "is on a file system mounted noexec",
+        );
+        let reason = reason.to_owned();
+        return Err(Failure::UnusablePath { path, reason });
+    }
+    Ok(())
 }
 
 fn empty(directory: &Path) -> Result<(), Failure> {

@@ -173,6 +173,9 @@ const ROWS: &[Row] = &[
     row_when("getrlimit", &[is(0, &[RLIMIT_LOCKS])], ids::get_limit),
     row_when("setrlimit", &[is(0, &[RLIMIT_LOCKS])], ids::set_limit),
     row("prlimit64", ids::change_limit),
+    // SOL_SOCKET, SO_PEERCRED
+    row_when("getsockopt", &[is(1, &[1]), is(2, &[17])], network::peer),
+    tree_row("uname", ids::get_names),
     tree_row("readlink", reach::readlink),
     tree_row("readlinkat", reach::readlinkat_),
     tree_row("statfs", reach::statfs),

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags, openat, readlinkat};
 use rustix::io::Errno;
 
-use super::super::sys;
+use super::super::sys::{self, Notification};
 use super::Shared;
 use super::cookie::Cookie;
 use super::credentials::Credentials;
@@ -32,6 +32,8 @@ pub(in super::super) struct Guest<'a> {
     pub(in super::super) pid: i32,
     /// What it carries along.
     pub(in super::super) cookie: Cookie,
+    /// The call that it waits in, unless its tracer has stopped it.
+    pub(super) waits: Option<u64>,
 }
 
 impl<'a> Guest<'a> {
@@ -42,7 +44,26 @@ impl<'a> Guest<'a> {
             shared,
             pid,
             cookie,
+            waits: None,
         })
+    }
+
+    /// Looks at a thread that waits in a call.
+    pub(super) fn calling(shared: &'a Shared, call: &Notification) -> Result<Self, Errno> {
+        let guest = Self {
+            waits: Some(call.id),
+            ..Self::of(shared, call.pid)?
+        };
+        guest.check_there()?;
+        Ok(guest)
+    }
+
+    /// Fails if the thread was killed meanwhile, and another may have its id.
+    fn check_there(&self) -> Result<(), Errno> {
+        match self.waits {
+            Some(id) if !sys::still_waits(self.shared.listener.as_fd(), id) => Err(Errno::SRCH),
+            _ => Ok(()),
+        }
     }
 
     /// Who it is meant to be.
@@ -61,6 +82,7 @@ impl<'a> Guest<'a> {
         if cookie == self.cookie {
             return Ok(());
         }
+        self.check_there()?;
         cookie.give(self.pid, self.shared.step)
     }
 
@@ -91,6 +113,7 @@ impl<'a> Guest<'a> {
         if bytes.is_empty() {
             return Ok(());
         }
+        self.check_there()?;
         if self.shared.memory.is_direct() {
             match sys::write_memory(self.pid, address, bytes) {
                 Err(Errno::PERM | Errno::NOSYS) => self.shared.memory.use_files(),
@@ -157,12 +180,10 @@ impl<'a> Guest<'a> {
     /// so that it can be looked at, whatever it is.
     pub(in super::super) fn own(&self, name: &str) -> Result<OwnedFd, Errno> {
         let path = format!("{}/{name}", self.pid);
-        openat(
-            &self.shared.proc,
-            path,
-            OFlags::PATH | OFlags::CLOEXEC,
-            Mode::empty(),
-        )
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let file = openat(&self.shared.proc, path, flags, Mode::empty())?;
+        self.check_there()?;
+        Ok(file)
     }
 
     /// The same for a descriptor's number.

@@ -177,6 +177,27 @@ pub(super) fn set_file_group(call: &Call<'_>) -> Outcome {
     value(credentials.gid.files)
 }
 
+/// uname(2), with the host name of the step.
+pub(super) fn get_names(call: &Call<'_>) -> Outcome {
+    const FIELD: usize = 65;
+    let system = rustix::system::uname();
+    let mut bytes = Vec::with_capacity(6 * FIELD);
+    for field in [
+        system.sysname().to_bytes(),
+        call.guest.shared.plan.hostname.as_bytes(),
+        system.release().to_bytes(),
+        system.version().to_bytes(),
+        system.machine().to_bytes(),
+        system.domainname().to_bytes(),
+    ] {
+        let length = field.len().min(FIELD - 1);
+        bytes.extend(field.iter().take(length));
+        bytes.resize(bytes.len() + FIELD - length, 0);
+    }
+    call.guest.write(call.long(0), &bytes)?;
+    DONE
+}
+
 /// umask(2): noted for files that are made here, and left to the kernel.
 pub(super) fn set_umask(call: &Call<'_>) -> Outcome {
     call.guest

@@ -4,8 +4,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use super::call::{Answer, Call, Outcome};
+use super::super::sys;
+use super::call::{Answer, Call, DONE, Outcome};
 use super::guest::Guest;
 
 const MAX_ADDRESS: usize = 128;
@@ -48,6 +50,38 @@ pub(super) fn send_messages(call: &Call<'_>) -> Outcome {
         check_message(&call.guest, address)?;
     }
     Ok(Answer::Continue)
+}
+
+/// getsockopt(2) that asks who is at the other end of a Unix socket: a process that believes
+/// to be somebody else than the kernel does.
+pub(super) fn peer(call: &Call<'_>) -> Outcome {
+    let guest = &call.guest;
+    let process = Pid::from_raw(guest.process()?).ok_or(Errno::SRCH)?;
+    let pidfd = pidfd_open(process, PidfdFlags::empty())?;
+    let socket = match sys::copy_descriptor(pidfd, call.int(0)) {
+        // A container's own filter may refuse it; the kernel tells what it knows.
+        Err(Errno::PERM | Errno::NOSYS) => return Ok(Answer::Continue),
+        other => other?,
+    };
+    let peer = match sys::peer_of(&socket) {
+        Ok(peer) if peer.pid > 0 => peer,
+        _ => return Ok(Answer::Continue),
+    };
+    let Ok(other) = Guest::of(guest.shared, peer.pid) else {
+        return Ok(Answer::Continue);
+    };
+    let who = other.credentials();
+    let shown = [
+        other.own_id()?.cast_unsigned(),
+        who.uid.effective,
+        who.gid.effective,
+    ];
+    let bytes: Vec<u8> = shown.iter().flat_map(|id| id.to_ne_bytes()).collect();
+    let room = guest.read_u32(call.long(4))?;
+    let length = bytes.len().min(room as usize);
+    guest.write(call.long(3), bytes.get(..length).unwrap_or_default())?;
+    guest.write(call.long(4), &(length as u32).to_ne_bytes())?;
+    DONE
 }
 
 fn check_message(guest: &Guest<'_>, address: u64) -> Result<(), Errno> {

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, openat, openat2, readlinkat};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, major, minor, openat, openat2, readlinkat};
 use rustix::io::Errno;
 
 use super::super::sys;
@@ -11,7 +11,8 @@ use super::access::{self, READ, WRITE};
 use super::call::{Answer, Call, Fault, Outcome};
 use super::guest::{Guest, name_of, of_io, os, path_of};
 use super::owners::kind;
-use super::resolve::{Follow, Found};
+use super::proc::{self, Content};
+use super::resolve::{Follow, Found, Origin};
 use super::{Owners, View};
 use crate::ownership::{self, Device};
 
@@ -129,6 +130,10 @@ fn open_from(call: &Call<'_>, directory: i32, path: &[u8], wish: Wish) -> Outcom
     let guest = &call.guest;
     let who = guest.credentials();
     let is_root = Guest::is_plain_root(&who);
+    if guest.kernel_can() && proc::is_own_status(path) {
+        let file = guest.open_content(&Content::OwnStatus(path.to_vec()))?;
+        return wish.answer(file);
+    }
     if guest.kernel_can() && is_root && !wish.makes() && !may_be_device(guest, path) {
         return Ok(Answer::Continue);
     }
@@ -168,6 +173,18 @@ fn open_found(call: &Call<'_>, found: &Found, wish: Wish) -> Outcome {
             && !wish.flags.contains(OFlags::PATH)
         {
             return open_device(guest, device, wish);
+        }
+    }
+    if !recorded && found.origin == Origin::Step && !wish.flags.contains(OFlags::PATH) {
+        let seen = guest.look(found)?;
+        let (major, minor) = (major(seen.stat.st_rdev), minor(seen.stat.st_rdev));
+        match kind(&seen) {
+            // As if the tree were mounted without devices.
+            FileType::CharacterDevice => {
+                return open_device(guest, Device::Char(major, minor), wish);
+            }
+            FileType::BlockDevice => return Err(Errno::ACCESS.into()),
+            _ => {}
         }
     }
     if guest.kernel_takes(found) {
@@ -337,7 +354,12 @@ impl Guest<'_> {
             // That of the builder is not the step's.
             return Err(Errno::NXIO.into());
         }
-        let file = self.acting(|| rustix::fs::open(&*path, again, Mode::empty()))?;
+        let open = || rustix::fs::open(&*path, again, Mode::empty());
+        let file = match found.origin {
+            // Such as a pipe that the builder made.
+            Origin::Kernel => open()?,
+            _ => self.acting(open)?,
+        };
         wish.answer(file)
     }
 

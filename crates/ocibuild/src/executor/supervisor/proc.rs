@@ -1,11 +1,12 @@
 //! /proc as the step sees it: the machine's, but only the step's own processes, and with
 //! the paths and identities that they believe in.
 
+use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create, openat};
+use rustix::fs::{MemfdFlags, Mode, OFlags, ResolveFlags, memfd_create, openat, openat2};
 use rustix::io::Errno;
 
 use super::call::Fault;
@@ -73,6 +74,8 @@ pub(in super::super) enum Content {
     MountInfo,
     /// The state of a process, whose path in /proc this is.
     Status(String),
+    /// The state of the caller, by a path in its own /proc.
+    OwnStatus(Vec<u8>),
     /// The memory of a process, whose path in /proc this is.
     Maps(String),
 }
@@ -210,6 +213,26 @@ pub(super) fn follow(guest: &Guest<'_>, magic: &Magic) -> Result<Found, Errno> {
     })
 }
 
+/// Whether a path is that of the state of who asks.
+pub(super) fn is_own_status(path: &[u8]) -> bool {
+    matches!(path, b"/proc/self/status" | b"/proc/thread-self/status")
+}
+
+/// The last of the ids in a line: the one in the innermost namespace.
+fn own_id(status: &str, name: &str) -> Option<i32> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_ascii_whitespace().last()?.parse().ok()
+}
+
+fn text_of(file: OwnedFd) -> Result<String, Errno> {
+    let mut bytes = Vec::new();
+    std::fs::File::from(file)
+        .take(MAX_SIZE)
+        .read_to_end(&mut bytes)
+        .map_err(of_io)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
 impl Guest<'_> {
     /// The process that the thread is one of.
     pub(super) fn process(&self) -> Result<i32, Errno> {
@@ -219,16 +242,15 @@ impl Guest<'_> {
             .ok_or(Errno::SRCH)
     }
 
+    /// The id of its process in the innermost namespace.
+    pub(super) fn own_id(&self) -> Result<i32, Errno> {
+        let status = self.proc_text(&format!("{}/status", self.pid))?;
+        own_id(&status, "NStgid:").ok_or(Errno::SRCH)
+    }
+
     fn proc_text(&self, path: &str) -> Result<String, Errno> {
-        use std::io::Read;
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let file = openat(&self.shared.proc, path, flags, Mode::empty())?;
-        let mut bytes = Vec::new();
-        std::fs::File::from(file)
-            .take(MAX_SIZE)
-            .read_to_end(&mut bytes)
-            .map_err(of_io)?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
+        text_of(openat(&self.shared.proc, path, flags, Mode::empty())?)
     }
 
     /// Opens a file that is made up.
@@ -237,7 +259,12 @@ impl Guest<'_> {
             Content::Listing => return self.shared.list_processes(),
             Content::Mounts => self.shared.mounts(),
             Content::MountInfo => self.shared.mount_info(),
-            Content::Status(path) => self.status(path)?,
+            Content::Status(path) => {
+                let pid = path.rsplit('/').nth(1).and_then(|pid| pid.parse().ok());
+                let cookie = Cookie::of(pid.ok_or(Errno::NOENT)?)?;
+                self.status(&self.proc_text(path)?, cookie)
+            }
+            Content::OwnStatus(path) => self.status(&self.own_status(path)?, self.cookie),
             Content::Maps(path) => self.maps(path)?,
         };
         let file = memfd_create("proc", MemfdFlags::CLOEXEC)?;
@@ -254,10 +281,23 @@ impl Guest<'_> {
         )
     }
 
-    fn status(&self, path: &str) -> Result<String, Errno> {
-        let text = self.proc_text(path)?;
-        let pid = path.rsplit('/').nth(1).and_then(|pid| pid.parse().ok());
-        let cookie = Cookie::of(pid.ok_or(Errno::NOENT)?)?;
+    /// The state of the caller as its own /proc has it, where it may have another id.
+    fn own_status(&self, path: &[u8]) -> Result<String, Errno> {
+        let text = self.proc_text(&format!("{}/status", self.pid))?;
+        let thread = own_id(&text, "NSpid:").ok_or(Errno::NOENT)?;
+        let process = own_id(&text, "NStgid:").ok_or(Errno::NOENT)?;
+        let path = if path.starts_with(b"/proc/self/") {
+            format!("/proc/{process}/status")
+        } else {
+            format!("/proc/{process}/task/{thread}/status")
+        };
+        let limit = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let file = openat2(&self.shared.root, path, flags, Mode::empty(), limit)?;
+        text_of(file)
+    }
+
+    fn status(&self, text: &str, cookie: Cookie) -> String {
         let who = self.shared.identities.get(cookie.credentials());
         let four = |ids: super::credentials::Ids| {
             format!(
@@ -284,7 +324,7 @@ impl Guest<'_> {
             };
             format!("{name}:\t{value}\n")
         });
-        Ok(lines.collect())
+        lines.collect()
     }
 
     fn maps(&self, path: &str) -> Result<String, Errno> {

@@ -18,7 +18,7 @@ use super::guest::path_of;
 use super::resolve::Origin;
 
 /// What the kernel adds to the path of a file that has none any more.
-const DELETED: &[u8] = b" (deleted)";
+pub(super) const DELETED: &[u8] = b" (deleted)";
 
 /// A place at which something else than the tree is seen.
 #[derive(Debug)]

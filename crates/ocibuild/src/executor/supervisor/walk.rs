@@ -14,7 +14,7 @@ use super::call::Fault;
 use super::guest::{Guest, PATH_MAX, os, path_of};
 use super::proc::{self, Process};
 use super::resolve::{Follow, Found, Origin, look_up};
-use super::tree::{Tree, names, plain};
+use super::tree::{DELETED, Tree, names, plain};
 
 /// How many links a path may lead through, as in the kernel.
 const MAX_LINKS: usize = 40;
@@ -28,14 +28,16 @@ impl Guest<'_> {
         follow: Follow,
     ) -> Result<Found, Fault> {
         let tree = self.shared.tree()?;
-        let path = self.whole_path(tree, directory, path)?;
+        let path = match self.whole_path(tree, directory, path) {
+            Err(Errno::STALE) => return self.find_below(directory, path, follow),
+            other => other?,
+        };
         if self.cookie.root() == 0
             && let Some(answer) = self.find_at_once(tree, &path, follow)
         {
             return Ok(answer?);
         }
-        self.acting(|| Walk::begin(self, tree, follow)?.to(&path))
-            .map_err(Fault::from)
+        Ok(Walk::begin(self, tree, follow)?.to(&path)?)
     }
 
     /// A path from the root on.
@@ -56,6 +58,9 @@ impl Guest<'_> {
                     }
                 })?,
             };
+            if base.as_bytes().ends_with(DELETED) {
+                return Err(Errno::STALE);
+            }
             let (base, _) = self
                 .shared
                 .seen_inside(tree, base.as_bytes())
@@ -66,6 +71,17 @@ impl Guest<'_> {
             return Err(Errno::NAMETOOLONG);
         }
         Ok(whole)
+    }
+
+    /// Finds what is left of a directory that was removed: no more than it, and names in it
+    /// if it was one only by its path.
+    fn find_below(&self, directory: i32, path: &[u8], follow: Follow) -> Result<Found, Fault> {
+        let base = match directory {
+            libc::AT_FDCWD => self.own("cwd")?,
+            number => self.descriptor(number)?,
+        };
+        let file = self.acting(|| look_up(&base, path, follow, ResolveFlags::BENEATH))?;
+        Ok(Found::in_step(file))
     }
 
     /// The root directory of a process that has changed it, as the others see it.
@@ -266,7 +282,9 @@ impl<'g, 'a> Walk<'g, 'a> {
             return step(found, None);
         }
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = openat(current.found.file.as_fd(), os(name), flags, Mode::empty())?;
+        let directory = current.found.file.as_fd();
+        let open = || openat(directory, os(name), flags, Mode::empty());
+        let file = self.guest.acting(open)?;
         let found = Found {
             origin: current.found.origin,
             ..Found::in_step(file)

@@ -30,5 +30,7 @@ pub(super) use process::{
 pub(super) use ptrace::{Resume, Stop, registers, resume, seize, set_registers, wait_for_stop};
 pub(super) use registers::Registers;
 pub(super) use status::{stat_bytes, statfs_bytes, statx_bytes};
-pub(super) use tracee::{copy_descriptor, lock_limit, read_memory, set_lock_limit, write_memory};
+pub(super) use tracee::{
+    copy_descriptor, lock_limit, peer_of, read_memory, set_lock_limit, write_memory,
+};
 pub(super) use users::{use_file_rights, use_own_rights};

@@ -96,3 +96,29 @@ pub(in super::super) fn copy_descriptor(
     // SAFETY: the kernel has just made this descriptor, and nobody else knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(copied as i32) })
 }
+
+/// Who is at the other end of a Unix socket: process, as this process sees it, user and
+/// group.
+pub(in super::super) fn peer_of(socket: impl AsFd) -> rustix::io::Result<libc::ucred> {
+    let mut peer = libc::ucred {
+        pid: 0,
+        uid: 0,
+        gid: 0,
+    };
+    let mut length = size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: the kernel writes one such struct, whose size it is told, and the size.
+    let done = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut peer).cast(),
+            &raw mut length,
+        )
+    };
+    if done < 0 {
+        Err(last_errno())
+    } else {
+        Ok(peer)
+    }
+}

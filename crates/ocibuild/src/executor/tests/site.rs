@@ -34,9 +34,20 @@ pub(super) enum Site {
     Range,
     /// A user with one id only, for whom owners are recorded.
     Recorded,
+    /// Root that can mount nothing.
+    Chroot,
+    /// A user who can do nothing.
+    Emulation,
     /// A user with a range, whose /proc is partly hidden, as it is in pods; the kernel
     /// mounts no other then.
     Pod,
+}
+
+impl Site {
+    /// Whether commands have mounts and namespaces of their own.
+    pub(super) fn has_namespaces(self) -> bool {
+        !matches!(self, Self::Chroot | Self::Emulation)
+    }
 }
 
 /// What came of a command.
@@ -76,7 +87,13 @@ pub(super) fn sites_and_pod() -> Vec<Site> {
 /// The sites that this process can play.
 pub(super) fn sites() -> Vec<Site> {
     if rustix::process::geteuid().is_root() {
-        return vec![Site::Real, Site::Range, Site::Recorded];
+        return vec![
+            Site::Real,
+            Site::Range,
+            Site::Recorded,
+            Site::Chroot,
+            Site::Emulation,
+        ];
     }
     let dir = tempfile::tempdir().unwrap();
     match probe::select(&Helper::Program(helper()), dir.path()) {
@@ -200,15 +217,23 @@ impl Room {
         }
         let mut command = match self.site {
             Site::Real => Command::new(program),
+            Site::Chroot => {
+                let mut command = Command::new(program);
+                command.env("SANDBOX", "chroot");
+                command
+            }
             _ if !rustix::process::geteuid().is_root() => Command::new(program),
             site => {
                 let mut command = Command::new("unshare");
                 command.args(["-m", "--propagation", "private", "sh", "-c", AS_USER, "sh"]);
                 command
-                    .arg(accounts(site != Site::Recorded))
+                    .arg(accounts(matches!(site, Site::Range | Site::Pod)))
                     .arg(TEST_UID.to_string())
                     .arg(format!("{site:?}"))
                     .arg(program);
+                if site == Site::Emulation {
+                    command.env("SANDBOX", "emulation");
+                }
                 command
             }
         };
@@ -224,9 +249,23 @@ impl Room {
         found
     }
 
+    /// Adds a program of this machine and the libraries that it needs.
+    pub(super) fn add_program(&self, path: &str) {
+        let listed = Command::new("ldd").arg(path).output().unwrap().stdout;
+        let listed = String::from_utf8(listed).unwrap();
+        let libraries = listed
+            .split_whitespace()
+            .filter(|word| word.starts_with('/'));
+        for file in libraries.chain([path]) {
+            let place = self.path("lower").join(file.trim_start_matches('/'));
+            fs::create_dir_all(place.parent().unwrap()).unwrap();
+            copy(Path::new(file), &place);
+        }
+    }
+
     /// Gives everything to the site's user.
     pub(super) fn own_all(&self) {
-        if self.site != Site::Real && rustix::process::geteuid().is_root() {
+        if !matches!(self.site, Site::Real | Site::Chroot) && rustix::process::geteuid().is_root() {
             own(self.dir.path());
         }
         let su = self.path("lower/bin/su");
@@ -269,11 +308,15 @@ pub(super) fn owner_of(site: Site, path: &Path) -> (u32, u32, u32) {
         rustix::fs::Mode::empty(),
     );
     let seen = ownership::look(opened.unwrap()).unwrap();
-    if site == Site::Recorded {
+    if matches!(site, Site::Recorded | Site::Emulation) {
         let meant = seen.meant();
         return (meant.uid, meant.gid, meant.mode);
     }
-    let base = if site == Site::Real { 0 } else { 200_000 - 1 };
+    let base = if matches!(site, Site::Real | Site::Chroot) {
+        0
+    } else {
+        200_000 - 1
+    };
     let stat = seen.stat;
     (
         stat.st_uid - base,

@@ -31,6 +31,7 @@ use std::path::PathBuf;
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::error::{Attempt, Failure};
 use super::seccomp::{Action, Test, Verdict};
 use super::supervise::Ended;
 use super::supervisor::Program;
@@ -44,6 +45,10 @@ pub(super) use supervised::Supervised;
 
 /// A part of a thread's memory that is mapped for arguments is a multiple of this.
 const MAPPED: u64 = 64 << 10;
+
+/// How many threads a command may have at once. A machine has room for more, and the
+/// builder and other commands for some of it.
+const MAX_THREADS: usize = 16 << 10;
 
 /// The kernel's own ERESTARTSYS and ERESTARTNOINTR, as results of a call.
 const RESTART_IF_WANTED: i64 = -512;
@@ -149,7 +154,11 @@ enum Phase {
     /// The call after that is about to be made.
     Again(Registers, Lease, After),
     /// A call is made with other arguments.
-    Rewritten(Registers, Lease, After),
+    Rewritten(
+        Registers,
+        #[expect(dead_code, reason = "held to the end of the call")] Lease,
+        After,
+    ),
     /// A call is made as it is, and what it tells is looked at.
     Asked(Registers, After),
 }
@@ -164,6 +173,8 @@ pub(super) struct Tracer {
     unborn: HashSet<Pid>,
     /// How the first process ended.
     ended: Option<Ended>,
+    /// Whether there were more threads than a command may have.
+    overrun: bool,
 }
 
 impl Tracer {
@@ -183,21 +194,27 @@ impl Tracer {
             threads: HashMap::from([(first, Thread::new(Room::default()))]),
             unborn: HashSet::new(),
             ended: None,
+            overrun: false,
         })
     }
 
     /// Attends until the first process has ended, and all that it started, which is
     /// killed then.
-    pub(super) fn attend(mut self) -> Result<Ended, Errno> {
-        while let Some((thread, stop)) = sys::wait_for_stop()? {
+    pub(super) fn attend(mut self) -> Result<Ended, Failure> {
+        while let Some((thread, stop)) = sys::wait_for_stop().attempt("waitpid", "the command")? {
             match self.handle(thread, stop) {
                 // Killed while it was attended to; its end will be told.
                 Ok(()) | Err(Errno::SRCH) => {}
-                Err(errno) => return Err(errno),
+                Err(errno) => return Err(errno).attempt("ptrace", "the command"),
             }
         }
+        if self.overrun {
+            return Err(Failure::TooManyProcesses { limit: MAX_THREADS });
+        }
         // There was one, or the first process could not have been seized.
-        self.ended.ok_or(Errno::CHILD)
+        self.ended
+            .ok_or(Errno::CHILD)
+            .attempt("waitpid", "the command")
     }
 
     fn handle(&mut self, thread: Pid, stop: Stop) -> Result<(), Errno> {
@@ -223,11 +240,15 @@ impl Tracer {
         self.unborn.remove(&thread);
         if thread == self.first {
             self.ended = Some(ended);
-            for left in self.threads.keys().chain(&self.unborn) {
-                kill(*left);
-            }
+            self.kill_all();
         }
         Ok(())
+    }
+
+    fn kill_all(&self) {
+        for left in self.threads.keys().chain(&self.unborn) {
+            kill(*left);
+        }
     }
 
     /// A thread has made another, which may have been seen already.
@@ -240,7 +261,11 @@ impl Tracer {
             None => Room::default(),
         };
         self.threads.insert(child, Thread::new(room));
-        if self.ended.is_some() {
+        if self.threads.len() > MAX_THREADS && !self.overrun {
+            self.overrun = true;
+            self.kill_all();
+        }
+        if self.ended.is_some() || self.overrun {
             kill(child);
         }
         if self.unborn.remove(&child) {
