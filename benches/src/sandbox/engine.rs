@@ -96,7 +96,7 @@ impl Engine {
             compression: Compression::None,
             ..LayerOptions::default()
         };
-        let mut layer = LayerWriter::new(layer_options, std::io::sink());
+        let mut layer = LayerWriter::new(layer_options, std::io::sink())?;
         diff::diff(&step.upper, &RootView::new(&[]), &options, &mut layer)?;
         layer.finish()?;
         Ok(begun.elapsed())

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use ocibuild::graph::Entitlement;
 
 use crate::sizes;
 
@@ -93,6 +94,10 @@ pub(crate) struct BuildArgs {
     /// Give an SSH agent to RUN --mount=type=ssh; without a socket it is that of $SSH_AUTH_SOCK
     #[arg(long, value_name = "default|ID[=SOCKET]")]
     pub(crate) ssh: Vec<String>,
+    /// Allow steps what they ask for: security.insecure (all rights of root) or network.host,
+    /// which every build has
+    #[arg(long, value_name = "ENTITLEMENT", value_delimiter = ',')]
+    pub(crate) allow: Vec<Entitlement>,
     /// Run every step, also those whose result is known
     #[arg(long)]
     pub(crate) no_cache: bool,
@@ -106,6 +111,10 @@ pub(crate) struct BuildArgs {
     /// Say of every step that has to be done why its result is not known
     #[arg(long)]
     pub(crate) why: bool,
+    /// Give large files of COPY and ADD layers of their own, so that an edit beside them moves none of
+    /// them: ml, with min-size=SIZE (64M) and match=GLOB, the latter several times
+    #[arg(long, value_name = "ml[,min-size=SIZE][,match=GLOB]…")]
+    pub(crate) layer_policy: Option<String>,
     /// Keep the store below this size: what was not used for the longest time goes before a write
     /// would break it
     #[arg(long, value_name = "SIZE", value_parser = sizes::bytes)]

@@ -2,7 +2,7 @@
 //! stages, image, outputs. Everything that a build depends on is a field of
 //! [`Build`]; nothing is read from the environment and nothing is printed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,11 +14,13 @@ use crate::Cancel;
 use crate::cache::shared::{CacheSource, CacheTarget};
 use crate::causes::one_line;
 use crate::content::StoreLimits;
+use crate::copy::LayerPolicy;
 use crate::engine::stage::StageState;
 use crate::engine::{Shared, check, exports, finish, foreign, open, room, stage};
 use crate::error::{Error, ErrorKind};
 use crate::event::{EventSink, LayerSummary, StepId};
 use crate::executor::{Choice, Helper};
+use crate::graph::Entitlement;
 use crate::image::ImageConfig;
 use crate::image::manifest::Document;
 use crate::output::Output;
@@ -138,6 +140,7 @@ pub struct Build {
     pub(crate) secrets: BTreeMap<String, Secret>,
     pub(crate) agents: BTreeMap<String, PathBuf>,
     pub(crate) cache_scope: String,
+    pub(crate) entitlements: BTreeSet<Entitlement>,
     #[cfg(feature = "git")]
     pub(crate) git_policy: crate::git::Policy,
     pub(crate) outputs: Vec<Output>,
@@ -146,6 +149,7 @@ pub struct Build {
     pub(crate) cache_to: Vec<CacheTarget>,
     pub(crate) explain: bool,
     pub(crate) limits: StoreLimits,
+    pub(crate) layer_policy: LayerPolicy,
     pub(crate) epoch: Option<i64>,
     pub(crate) now: SystemTime,
     pub(crate) threads: usize,
@@ -172,6 +176,7 @@ impl Build {
             secrets: BTreeMap::new(),
             agents: BTreeMap::new(),
             cache_scope: String::new(),
+            entitlements: BTreeSet::from([Entitlement::NetworkHost]),
             #[cfg(feature = "git")]
             git_policy: crate::git::Policy::default(),
             outputs: Vec::new(),
@@ -180,6 +185,7 @@ impl Build {
             cache_to: Vec::new(),
             explain: false,
             limits: StoreLimits::default(),
+            layer_policy: LayerPolicy::default(),
             epoch: None,
             now: SystemTime::now(),
             threads: std::thread::available_parallelism().map_or(1, usize::from),
@@ -266,6 +272,14 @@ impl Build {
         self
     }
 
+    /// Allows steps what they may ask for beyond the usual, and nothing else; without this
+    /// it is the network of the machine. `security.insecure` gives RUN the rights of root
+    /// on this machine, so it is for Dockerfiles that may have them.
+    pub fn entitlements(mut self, allowed: impl IntoIterator<Item = Entitlement>) -> Self {
+        self.entitlements = allowed.into_iter().collect();
+        self
+    }
+
     /// Separates this build from builds of other scopes: it finds no results of their RUN
     /// steps and gets none of their directories of `--mount=type=cache`, and they not its.
     /// Results of COPY and ADD hold nothing but what this build has anyway, and are shared.
@@ -314,6 +328,12 @@ impl Build {
     /// times a second.
     pub fn store_limits(mut self, limits: StoreLimits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Sets how the files of a COPY or ADD become layers.
+    pub fn layer_policy(mut self, policy: LayerPolicy) -> Self {
+        self.layer_policy = policy;
         self
     }
 

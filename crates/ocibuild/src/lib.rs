@@ -47,6 +47,7 @@ pub use build::{
 };
 pub use cache::shared::{CacheMode, CachePlace, CacheSource, CacheTarget};
 pub use cancel::Cancel;
+pub use copy::{Apart, LayerPolicy};
 pub use error::{Error, ErrorKind};
 pub use event::{CheckWarning, Event, EventSink, LayerSummary, StepId, Stream, TransferState};
 pub use ocibuild_registry as registry;

@@ -58,7 +58,11 @@ pub struct Descriptor {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
     /// Free texts.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "null_default",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
     pub annotations: BTreeMap<String, String>,
     /// What the described artifact is, where it is not an image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -84,6 +88,15 @@ impl Descriptor {
     }
 }
 
+/// Reads `null` as the default: Go writes empty lists and maps so.
+fn null_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
 /// An image manifest (image-spec, manifest.md), OCI or Docker schema 2.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -96,9 +109,14 @@ pub struct Manifest {
     /// The image configuration.
     pub config: Descriptor,
     /// The layers, lowest first.
+    #[serde(default, deserialize_with = "null_default")]
     pub layers: Vec<Descriptor>,
     /// Free texts.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "null_default",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
     pub annotations: BTreeMap<String, String>,
 }
 
@@ -112,9 +130,14 @@ pub struct Index {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub media_type: Option<String>,
     /// The manifests that it names.
+    #[serde(default, deserialize_with = "null_default")]
     pub manifests: Vec<Descriptor>,
     /// Free texts.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "null_default",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
     pub annotations: BTreeMap<String, String>,
 }
 

@@ -99,10 +99,6 @@ async fn build(
     if spec.no_cache {
         build = build.no_cache();
     }
-    if let Some(name) = spec.sandbox {
-        let choice = name.parse::<Choice>();
-        build = build.sandbox(choice.map_err(|error| failure(one_line(&error)))?);
-    }
     for name in &spec.cache_from {
         build = build.cache_from(CacheSource::Registry(reference(name)?));
     }
@@ -118,6 +114,10 @@ async fn build(
         max_bytes: spec.store_max,
         min_free: spec.store_min_free,
     });
+    if let Some(name) = spec.sandbox {
+        let choice = name.parse::<Choice>();
+        build = build.sandbox(choice.map_err(|error| failure(one_line(&error)))?);
+    }
     let platforms = spec.platforms.iter().map(|text| text.parse::<Platform>());
     let platforms = platforms.collect::<Result<Vec<_>, _>>();
     build = build.platforms(platforms.map_err(|error| user_failure(&error))?);

@@ -8,8 +8,9 @@ use std::process::ExitCode;
 
 use ocibuild::content::StoreLimits;
 use ocibuild::executor::UnknownSandbox;
+use ocibuild::graph::Entitlement;
 use ocibuild::registry::{Digest, Reference};
-use ocibuild::{Build, ContextSource, DockerfileSource, Image, Output};
+use ocibuild::{Apart, Build, ContextSource, DockerfileSource, Image, LayerPolicy, Output};
 
 use super::caches;
 use super::contexts;
@@ -19,6 +20,7 @@ use super::{secrets, ssh};
 use crate::args::{BuildArgs, RegistryArgs};
 use crate::error::Error;
 use crate::report;
+use crate::sizes;
 
 /// Runs the command.
 pub(crate) async fn run(args: BuildArgs) -> Result<ExitCode, Error> {
@@ -117,6 +119,8 @@ fn to_build(args: &BuildArgs) -> Result<Build, Error> {
         let (id, socket) = ssh::parse(agent)?;
         build = build.ssh(id, socket);
     }
+    let allowed = args.allow.iter().copied();
+    build = build.entitlements(allowed.chain([Entitlement::NetworkHost]));
     for output in outputs(args, &names)? {
         build = build.output(output);
     }
@@ -125,14 +129,6 @@ fn to_build(args: &BuildArgs) -> Result<Build, Error> {
     }
     if args.no_cache {
         build = build.no_cache();
-    }
-    if let Some(name) = sandbox(args) {
-        let choice = name.parse();
-        build =
-            build
-                .sandbox(choice.map_err(|error: UnknownSandbox| {
-                    Error::Usage(format!("--sandbox: {error}"))
-                })?);
     }
     for spec in &args.cache_from {
         build = build.cache_from(caches::source(spec)?);
@@ -143,11 +139,39 @@ fn to_build(args: &BuildArgs) -> Result<Build, Error> {
     if args.why {
         build = build.explain_misses();
     }
+    if let Some(policy) = &args.layer_policy {
+        build = build.layer_policy(layer_policy(policy)?);
+    }
     build = build.store_limits(StoreLimits {
         max_bytes: args.store_max,
         min_free: args.store_min_free,
     });
+    if let Some(name) = sandbox(args) {
+        let choice = name.parse();
+        build =
+            build
+                .sandbox(choice.map_err(|error: UnknownSandbox| {
+                    Error::Usage(format!("--sandbox: {error}"))
+                })?);
+    }
     Ok(build)
+}
+
+fn layer_policy(text: &str) -> Result<LayerPolicy, Error> {
+    let usage = |reason: String| Error::Usage(format!("--layer-policy {text:?}: {reason}"));
+    let mut parts = text.split(',');
+    if parts.next() != Some("ml") {
+        return Err(usage("the one policy is ml".to_owned()));
+    }
+    let mut apart = Apart::default();
+    for part in parts {
+        match part.split_once('=') {
+            Some(("min-size", size)) => apart.min_size = sizes::bytes(size).map_err(usage)?,
+            Some(("match", glob)) => apart.names.push(glob.to_owned()),
+            _ => return Err(usage(format!("unknown part {part:?}"))),
+        }
+    }
+    Ok(LayerPolicy::Apart(apart))
 }
 
 /// The sandbox that was named.

@@ -56,19 +56,14 @@ fn a_base_is_fetched_once_and_results_are_those_of_builds_alone() {
     registry.clear_requests();
     let together: Vec<Child> = (0..8).map(|n| start(build(n, "shared"))).collect();
     let together: Vec<Ended> = together.into_iter().map(wait).collect();
-    // One layer and one configuration, however many wanted them.
-    assert!(
-        registry.count("GET", "/blobs/") <= 9,
-        "one layer, a configuration each at most"
-    );
-    let layers = registry.requests();
-    let layers = layers
-        .iter()
-        .filter(|r| r.method == "GET" && r.path.contains("/blobs/"));
-    let mut paths: Vec<&str> = layers.map(|request| request.path.as_str()).collect();
-    paths.sort_unstable();
-    let most = paths.chunk_by(|a, b| a == b).map(<[&str]>::len).min();
-    assert_eq!(most, Some(1), "{paths:?}");
+    // However many wanted it, the layer came once.
+    let base = registry.reference("base:1").to_string();
+    let manifest = place.run(&["inspect", "--remote", &base]);
+    let manifest: serde_json::Value = serde_json::from_str(&manifest.out).unwrap();
+    let layer = manifest["manifest"]["layers"][0]["digest"]
+        .as_str()
+        .unwrap();
+    assert_eq!(registry.count("GET", layer), 1);
     for (n, ended) in together.iter().enumerate() {
         assert_eq!(ended.status, 0, "{}", ended.err);
         let alone = wait(start(build(n, &format!("alone{n}"))));
@@ -191,6 +186,7 @@ fn the_store_is_shown_and_explained() {
             "KIND",
             "blobs",
             "trees",
+            "merged trees",
             "tables",
             "steps",
             "cache mounts",
@@ -259,6 +255,38 @@ fn the_store_is_shown_and_explained() {
         let arguments = [&["cache", "prune", "--root", "store"][..], &wrong].concat();
         assert_eq!(place.run(&arguments).status, 2, "{wrong:?}");
     }
+}
+
+#[test]
+fn weights_have_layers_of_their_own() {
+    let place = Place::new();
+    context(&place, "c", "FROM scratch\nCOPY . /app/\n");
+    std::fs::write(place.path("c/model.bin"), vec![7; 300_000]).unwrap();
+    let build = |policy: &str| {
+        let arguments = [
+            "build",
+            "--root",
+            "s",
+            "--layer-policy",
+            policy,
+            "--metadata-file",
+            "m",
+            "c",
+        ];
+        let ended = place.run(&arguments);
+        let layers = (ended.status == 0).then(|| {
+            let metadata: serde_json::Value = serde_json::from_str(&place.text("m")).unwrap();
+            metadata["ocibuild.layers"].as_array().unwrap().len()
+        });
+        (ended.status, layers)
+    };
+    assert_eq!(build("ml"), (0, Some(1)));
+    assert_eq!(build("ml,min-size=100k"), (0, Some(2)));
+    assert_eq!(build("ml,match=*.bin,match=f"), (0, Some(3)));
+    for wrong in ["all", "ml,min-size=x", "ml,size=1"] {
+        assert_eq!(build(wrong).0, 2, "{wrong}");
+    }
+    assert_eq!(build("ml,match=[").0, 1);
 }
 
 #[test]

@@ -13,6 +13,7 @@
 //! downloads/<digest of URL>                      which blob a file of ADD is, and its validators (JSON)
 //! locks/<name>                                   one holder at a time, over processes
 //! tmp/<process>/                                 work in progress
+//! tmp/merged/                                    layers joined for RUN, for engines without mounts
 //! ```
 //!
 //! Invariant: everything outside `tmp` appears by an atomic rename and is complete.

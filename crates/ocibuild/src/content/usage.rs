@@ -9,6 +9,7 @@ use std::time::SystemTime;
 use serde::Serialize;
 
 use super::{ContentStore, used};
+use crate::snapshot::merge::POOL as MERGED;
 
 /// Kinds of things in a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -19,6 +20,8 @@ pub enum Kind {
     Blobs,
     /// Layers unpacked for RUN.
     Trees,
+    /// Layers joined for RUN where nothing can be mounted, waiting for the next step.
+    Merged,
     /// Tables of contents of layers.
     Tables,
     /// What steps gave, what their keys were made of, and the like.
@@ -33,9 +36,10 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Blobs,
         Self::Trees,
+        Self::Merged,
         Self::Tables,
         Self::Steps,
         Self::CacheMounts,
@@ -48,6 +52,7 @@ impl Kind {
         match self {
             Self::Blobs => "blobs",
             Self::Trees => "trees",
+            Self::Merged => "merged trees",
             Self::Tables => "tables",
             Self::Steps => "steps",
             Self::CacheMounts => "cache mounts",
@@ -100,7 +105,19 @@ impl ContentStore {
             items.extend(folders(Kind::CacheMounts, &identity));
         }
         items.extend(folders(Kind::Git, &root.join("git")));
-        items.extend(folders(Kind::Work, &root.join("tmp")));
+        let merged = root.join("tmp").join(MERGED);
+        items.extend(folders(Kind::Merged, &merged));
+        let work = folders(Kind::Work, &root.join("tmp")).into_iter();
+        items.extend(work.filter(|item| item.path != merged));
+        let others = children(root).into_iter();
+        for (path, found) in others.filter(|(path, found)| found.is_dir() && !is_known(path)) {
+            items.push(Item {
+                kind: Kind::Work,
+                bytes: below(&path, &found),
+                used: modified(&found),
+                path,
+            });
+        }
         items
     }
 
@@ -113,6 +130,21 @@ impl ContentStore {
     pub fn bytes_on_disk(&self) -> u64 {
         self.items().iter().map(|item| item.bytes).sum()
     }
+}
+
+/// Tells whether a folder of the store is counted thing by thing, or takes nothing.
+fn is_known(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let counted = [
+        "blobs",
+        "tocs",
+        "layers",
+        "cachemounts",
+        "git",
+        "locks",
+        "tmp",
+    ];
+    counted.contains(&&*name) || RECORDS.contains(&&*name)
 }
 
 fn children(folder: &Path) -> Vec<(PathBuf, Metadata)> {

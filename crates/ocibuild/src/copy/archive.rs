@@ -88,7 +88,7 @@ impl Extracting<'_, '_> {
             .join(meta.path.file_name())
             .map_err(|_| failed("it has no name"))?;
         let (kind, bytes, inode) = match &meta.kind {
-            Kind::Hardlink { target } => self.linked(target).map_err(failed)?,
+            Kind::Hardlink { target } => self.linked(number, meta, target).map_err(failed)?,
             kind => self.own_contents(number, kind),
         };
         self.clear(&at, &kind).map_err(failed)?;
@@ -103,10 +103,15 @@ impl Extracting<'_, '_> {
     }
 
     fn entry(&self, meta: &EntryMeta, at: TreePath, kind: Kind<Content>) -> Entry {
+        let kind_is_link = matches!(kind, Kind::Symlink { .. });
         let mut entry = Entry {
             path: at,
             kind,
-            mode: meta.mode,
+            // A symbolic link has all permissions, whatever the archive says.
+            mode: match kind_is_link {
+                true => 0o777,
+                false => meta.mode,
+            },
             uid: meta.uid,
             gid: meta.gid,
             // The reference builder extracts nothing that is older.
@@ -137,8 +142,15 @@ impl Extracting<'_, '_> {
         }
     }
 
-    /// Finds the file that a hard link names, in the archive or in the stage.
-    fn linked(&self, target: &TreePath) -> Result<Contents, &'static str> {
+    /// Finds the file that a hard link names, in the archive or in the stage. A layer cannot
+    /// link to a file of another layer, so one of the stage comes into this one, with the
+    /// metadata of its new name.
+    fn linked(
+        &mut self,
+        number: usize,
+        meta: &EntryMeta,
+        target: &TreePath,
+    ) -> Result<Contents, &'static str> {
         let missing = "it is a link to a file that is not there";
         let parent = target.parent().ok_or(missing)?;
         let path = self.resolve(&parent)?.join(target.file_name());
@@ -152,15 +164,24 @@ impl Extracting<'_, '_> {
                     placed.inode,
                 )),
             },
-            // A layer cannot link to a file of another layer, so it gets the bytes again.
-            None => match self.placing.base.content_of(&path) {
-                Some(place) => Ok((
-                    Kind::File(place.content),
-                    Bytes::Source(self.base_files, path),
-                    None,
-                )),
-                None => Err(missing),
-            },
+            None => {
+                let place = self.placing.base.content_of(&path).ok_or(missing)?;
+                let inode = Inode {
+                    group: self.placing.group,
+                    number,
+                };
+                let bytes = Bytes::Source(self.base_files, path.clone());
+                let contents = (Kind::File(place.content), bytes, Some(inode));
+                let (kind, bytes, inode) = contents.clone();
+                let placed = Placed {
+                    entry: self.entry(meta, path.clone(), kind),
+                    origin: PlacedFrom::Source,
+                    bytes,
+                    inode,
+                };
+                self.placing.placed.insert(path, placed);
+                Ok(contents)
+            }
         }
     }
 

@@ -5,6 +5,7 @@
 //! them over the root file system of the stage and gives the entries of the layer.
 //! What the reference builder does in the odd cases is pinned by the tests.
 
+mod apart;
 mod archive;
 mod mode;
 mod owner;
@@ -15,6 +16,7 @@ use std::collections::BTreeMap;
 
 use crate::layer::{Entry, TreePath};
 
+pub use apart::{Apart, LayerPolicy};
 pub use archive::{Archive, Member};
 pub use mode::{Change, Mode};
 pub use owner::{Owner, parse_owner};

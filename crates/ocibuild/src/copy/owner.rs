@@ -1,6 +1,7 @@
 //! `--chown`: names and numbers become ids.
 
 use super::Error;
+use crate::layer::TreePath;
 use crate::snapshot::{Accounts, RootView};
 
 /// User and group ids.
@@ -14,8 +15,9 @@ pub struct Owner {
 
 /// Reads `--chown`: `user[:group]`, each a name or a number. Names are looked up in the
 /// accounts of the stage; a number alone is user and group; an unknown name is 0, as the reference
-/// builder has it; without an account file a name is an error.
+/// builder has it; in an empty root a name is an error.
 pub fn parse_owner(text: &str, view: &RootView, accounts: &Accounts) -> Result<Owner, Error> {
+    let empty = || Error::Owner(text.to_owned(), "the stage is empty and names nobody");
     let (user, group) = match text.split_once(':') {
         Some((user, group)) => (user, Some(group)),
         None => (text, None),
@@ -25,13 +27,8 @@ pub fn parse_owner(text: &str, view: &RootView, accounts: &Accounts) -> Result<O
         (_, "" | "root") => (0, 0),
         (Err(_), name) => match accounts.user(name) {
             Some(user) => (user.uid, user.gid),
-            None if has_file(view, "etc/passwd") => (0, 0),
-            None => {
-                return Err(Error::Owner(
-                    text.to_owned(),
-                    "the stage has no /etc/passwd",
-                ));
-            }
+            None if is_empty(view) => return Err(empty()),
+            None => (0, 0),
         },
     };
     let gid = match group {
@@ -41,15 +38,14 @@ pub fn parse_owner(text: &str, view: &RootView, accounts: &Accounts) -> Result<O
             Err(_) if group == "root" => 0,
             Err(_) => match accounts.group(group) {
                 Some(group) => group.gid,
-                None if has_file(view, "etc/group") => primary,
-                None => return Err(Error::Owner(text.to_owned(), "the stage has no /etc/group")),
+                None if is_empty(view) => return Err(empty()),
+                None => primary,
             },
         },
     };
     Ok(Owner { uid, gid })
 }
 
-fn has_file(view: &RootView, path: &str) -> bool {
-    view.resolve(path, true)
-        .is_ok_and(|place| place.found.is_some())
+fn is_empty(view: &RootView) -> bool {
+    view.children(&TreePath::root()).is_empty()
 }

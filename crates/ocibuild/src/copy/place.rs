@@ -219,32 +219,27 @@ impl<'a> Placing<'a> {
         }
     }
 
-    /// Makes what is missing of a path, with the owner and the octal mode that were asked
-    /// for; changes of a mode mean nothing where there was none before.
+    /// Makes what is missing of a path, with the owner and the permission bits of the octal
+    /// mode that were asked for; changes of a mode mean nothing where there was none before.
     fn make_folders(&mut self, path: &TreePath) -> Result<(), Error> {
         let mode = match self.dest.mode {
-            Some(super::Mode::Octal(mode)) => mode,
+            Some(super::Mode::Octal(mode)) => mode & 0o777,
             _ => 0o755,
         };
         self.make_folders_with(path, mode)
     }
 
     pub(super) fn make_folders_with(&mut self, path: &TreePath, mode: u32) -> Result<(), Error> {
-        self.make_missing(path, mode, None)
+        self.make_missing(path, mode, false)
     }
 
-    /// Makes what is missing above a member of an archive: it belongs to root's group even
-    /// where the kernel would hand a group on.
+    /// Makes what is missing above a member of an archive: it is root's whatever `--chown`
+    /// says, and of what the kernel hands on it keeps the group and not the bit.
     pub(super) fn make_implied(&mut self, path: &TreePath) -> Result<(), Error> {
-        self.make_missing(path, 0o755, Some(0))
+        self.make_missing(path, 0o755, true)
     }
 
-    fn make_missing(
-        &mut self,
-        path: &TreePath,
-        mode: u32,
-        group: Option<u32>,
-    ) -> Result<(), Error> {
+    fn make_missing(&mut self, path: &TreePath, mode: u32, implied: bool) -> Result<(), Error> {
         for folder in path.ancestors().chain([path.clone()]) {
             match self.kind_at(&folder) {
                 Some(Kind::Dir) => continue,
@@ -254,8 +249,11 @@ impl<'a> Placing<'a> {
             let mut entry = Entry::dir(folder.clone());
             entry.mode = mode;
             self.inherit_group(&mut entry);
-            entry.gid = group.unwrap_or(entry.gid);
-            self.own(&mut entry);
+            if implied {
+                entry.mode = mode;
+            } else {
+                self.own(&mut entry);
+            }
             let placed = Placed {
                 entry,
                 origin: PlacedFrom::Made,

@@ -12,11 +12,13 @@ use super::remote;
 use super::{Shared, layers};
 use crate::cache::{self, StepResult};
 use crate::content::Layer;
-use crate::copy::{self, Destination, Mode, Owner, PlacedFrom, Placement, Selected};
+use crate::copy::{
+    self, Destination, InlineFile, LayerPolicy, Mode, Owner, PlacedFrom, Placement, Selected,
+};
 use crate::error::Error;
 use crate::graph::key::{KeyBuilder, StepKey};
 use crate::graph::{CopySource, CopyStep};
-use crate::layer::{Entry, Kind, TreePath, is_archive};
+use crate::layer::{Compression, Entry, Kind, TreePath, is_archive};
 use crate::registry::Digest;
 use crate::snapshot::RootView;
 
@@ -138,6 +140,14 @@ impl Prepared {
 }
 
 impl Prepared {
+    /// Tells whether something of it gets a layer of its own.
+    pub(super) fn has_apart(&self, policy: &LayerPolicy) -> bool {
+        self.found.iter().any(|found| {
+            let mut entries = found.selected.entries(self.files[found.files].view());
+            !found.is_archive && entries.any(|(_, entry)| policy.is_apart(entry))
+        })
+    }
+
     /// Adds to a key what decides over the step above a stack of layers.
     pub(crate) fn key(&self, begun: KeyBuilder, below: &str, epoch: Option<i64>) -> KeyBuilder {
         let below = if self.step.link { "" } else { below };
@@ -256,12 +266,45 @@ pub(crate) async fn made(
     Ok((false, made))
 }
 
+/// What is to become a layer.
+pub(super) struct Laid {
+    pub(super) placement: Placement,
+    pub(super) files: Vec<Files>,
+    pub(super) inline: Vec<InlineFile>,
+    pub(super) archives: Vec<Extracted>,
+    pub(super) folder_time: i64,
+    /// How it is compressed, if not as usual.
+    pub(super) compression: Option<Compression>,
+}
+
+impl Laid {
+    /// Writes the layer.
+    pub(super) async fn layer(self, session: &Shared) -> Result<StepResult, Error> {
+        let mut packing = Packing::new(session, self.placement, self.files, self.folder_time);
+        packing.inline = self.inline;
+        packing.archives = self.archives;
+        if let Some(compression) = self.compression {
+            packing.options.compression = compression;
+        }
+        packing.into_layer(session).await
+    }
+}
+
 /// Lays the files over the stage and writes the layer.
 pub(crate) async fn run(
     session: &Shared,
     prepared: Prepared,
     below: &[Layer],
 ) -> Result<StepResult, Error> {
+    lay(session, prepared, below).await?.layer(session).await
+}
+
+/// Lays the files over the stage.
+pub(super) async fn lay(
+    session: &Shared,
+    prepared: Prepared,
+    below: &[Layer],
+) -> Result<Laid, Error> {
     let below = if prepared.step.link { &[] } else { below };
     let base = layers::view(session, below).await?;
     let dest = destination(session, &prepared.step, below, &base).await?;
@@ -280,10 +323,14 @@ pub(crate) async fn run(
         layers: below.to_vec(),
         view: base,
     });
-    let mut packing = Packing::new(session, placement, files, folder_time);
-    packing.inline = prepared.step.inline;
-    packing.archives = extracted;
-    packing.into_layer(session).await
+    Ok(Laid {
+        placement,
+        files,
+        inline: prepared.step.inline,
+        archives: extracted,
+        folder_time,
+        compression: None,
+    })
 }
 
 /// Reads the archives among the sources, in their order.

@@ -37,6 +37,7 @@ mod session;
 pub(crate) mod stage;
 mod steps;
 mod supply;
+mod weights;
 
 /// What all parts share.
 pub(crate) type Shared = std::sync::Arc<session::Session>;

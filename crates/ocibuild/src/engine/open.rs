@@ -80,6 +80,10 @@ pub(crate) async fn sessions(
     queue: Option<UnboundedSender<StepResult>>,
 ) -> Result<Vec<Shared>, Error> {
     let several = several(&build)?;
+    if let Some(pattern) = build.layer_policy.wrong_pattern() {
+        let problem = format!("the pattern {pattern:?} of the layer policy is none");
+        return Err(Error::invalid(problem));
+    }
     hostname::check(&build.args)?;
     output::refuse_for_several(several, &build.outputs)?;
     let steps = Arc::new(Steps::new(build.events.clone()));
@@ -122,6 +126,7 @@ pub(crate) async fn sessions(
         use_cache: build.use_cache,
         cache_to: build.cache_to,
         limits: build.limits,
+        layer_policy: build.layer_policy,
         ledger: Ledger::new(began, build.explain, queue),
         now: build.now,
         threads: build.threads,
@@ -304,6 +309,7 @@ async fn plan(
         target: build.target.clone(),
         platform: platform.clone(),
         contexts: build.contexts.keys().cloned().collect(),
+        entitlements: build.entitlements.clone(),
     };
     let mut plan = make_plan(&prepared.text, request)?;
     let epoch = match build.epoch {

@@ -53,6 +53,7 @@ pub(crate) fn key(
         .part("cwd", &command.cwd)
         .part("user", &command.user)
         .part("network", format!("{:?}", command.network))
+        .list("security", command.privileged.then_some("insecure"))
         .list("script", script)
         .list("hostname", hostname::given(&session.plan.request.args))
 }
@@ -68,6 +69,13 @@ pub(crate) async fn run(
     let secrets = supply::secrets(session, &mounts)?;
     let sandbox = session.sandbox().await?;
     supply::check_owners(&mounts, sandbox.identity())?;
+    if command.privileged && !sandbox.is_privileged() {
+        return Err(Error::invalid(format!(
+            "RUN --security=insecure needs root on this machine, and commands run with the \
+             engine {} here",
+            sandbox.name()
+        )));
+    }
     let lowers = distinct(trees(session, &sandbox, below).await?);
     let folder = StepFolder::new(&session.store, sandbox)?;
     let supplies = supply::all(session, &folder, &mounts, secrets).await?;
@@ -193,6 +201,7 @@ impl RunJob {
             user: command.user.clone(),
             hostname: self.hostname.clone(),
             network: command.network,
+            privileged: command.privileged,
             mounts,
             ..RunSpec::new(rootfs, command.argv.clone())
         })

@@ -25,6 +25,7 @@ use crate::cache::shared::CacheTarget;
 use crate::content::{ContentStore, StoreLimits};
 use crate::context::Context;
 use crate::context::ignore::IgnoreMatcher;
+use crate::copy::LayerPolicy;
 use crate::dockerfile::lint::Settings;
 use crate::error::{Error, Location};
 use crate::executor::{Choice, Helper, Sandbox, probe};
@@ -97,6 +98,7 @@ pub(crate) struct Common {
     pub(crate) use_cache: bool,
     pub(crate) cache_to: Vec<CacheTarget>,
     pub(crate) limits: StoreLimits,
+    pub(crate) layer_policy: LayerPolicy,
     /// What became of the steps.
     pub(crate) ledger: Ledger,
     pub(crate) now: SystemTime,

@@ -9,10 +9,11 @@ use futures::future::{BoxFuture, FutureExt, try_join, try_join_all};
 use super::known::{self, Asked};
 use super::mounts::{Prepared, Source};
 use super::session::{Located, StageResult};
+use super::weights::{self, Weight};
 use super::{Shared, base, check, copy_step, files, foreign, layers, run_step};
 use crate::cache::StepResult;
 use crate::content::Layer;
-use crate::copy;
+use crate::copy::{self, LayerPolicy};
 use crate::dockerfile::ast::Instruction;
 use crate::dockerfile::{Mount, parse_trigger};
 use crate::error::Error;
@@ -21,6 +22,7 @@ use crate::graph::key::{KeyBuilder, StepKey};
 use crate::graph::{
     Applied, CopyStep, PlannedStage, RunStep, StageConfig, StageRef, Step, supported,
 };
+use crate::image::History;
 use crate::layer::ChainId;
 use crate::snapshot::RootView;
 
@@ -196,7 +198,7 @@ impl Work<'_> {
     async fn trigger(&mut self, text: &str) -> Result<(), Error> {
         let instruction = parse_trigger(text)
             .map_err(|error| Error::invalid(format!("ONBUILD {text:?} of the base: {error}")))?;
-        supported::check_one(&instruction)?;
+        supported::check_one(&instruction, &self.session.plan.request)?;
         if let Instruction::Run(_) = instruction {
             foreign::check_one(self.session.plan.platform_of(self.index))?;
         }
@@ -212,19 +214,23 @@ impl Work<'_> {
         let Applied { step, history } = applied;
         let line = &instruction.origin().line;
         let made = match step {
-            Step::Config => None,
-            Step::Run(run) => Some(self.run(line, run).await?),
-            Step::Copy(copy) => Some(self.copy(line, copy).await?),
-            Step::Workdir(path) => Some(self.workdir(line, &path).await?),
-        };
-        let mut history = history;
-        if let Some(result) = made {
-            if let Some(entry) = &mut history {
-                entry.created = Some(result.created.clone());
+            Step::Config => {
+                self.state.config.image.history.extend(history);
+                return Ok(());
             }
+            Step::Run(run) => vec![self.run(line, run).await?],
+            Step::Copy(copy) => self.copy(line, copy).await?,
+            Step::Workdir(path) => vec![self.workdir(line, &path).await?],
+        };
+        for result in made {
+            // Each layer has an entry of the history.
+            let entry = history.clone().map(|entry| History {
+                created: Some(result.created.clone()),
+                ..entry
+            });
+            self.state.config.image.history.extend(entry);
             self.push(result);
         }
-        self.state.config.image.history.extend(history);
         Ok(())
     }
 
@@ -235,6 +241,12 @@ impl Work<'_> {
 
     async fn run(&mut self, line: &str, run: RunStep) -> Result<StepResult, Error> {
         let session = self.session;
+        let name = self.name_of_run(&run).await?;
+        if let Some(name) = &name
+            && let Some(result) = self.by_name(line, name).await?
+        {
+            return Ok(result);
+        }
         let mounts = self.mounts(&run.mounts).await?;
         let platform = session.plan.platform_of(self.index);
         let (layers, chain) = (self.state.layers.clone(), self.state.chain());
@@ -244,10 +256,42 @@ impl Work<'_> {
             let key = KeyBuilder::of("run", keep);
             run_step::key(key, session, platform, &described, &chain).list("mounts", &seen)
         };
-        self.step(line, &key, None, async |step| {
+        self.step(line, &key, name, async |step| {
             run_step::run(session, step, &layers, run, mounts).await
         })
         .await
+    }
+
+    /// Names a command that sees files of layers by what is known before these are looked
+    /// into; none where it sees no such files, or others too.
+    async fn name_of_run(&self, run: &RunStep) -> Result<Option<StepKey>, Error> {
+        let mut seen = Vec::new();
+        for mount in &run.mounts {
+            let from = match mount {
+                Mount::Bind(_) => mount.from(),
+                Mount::Cache(cache) if cache.from.is_some() => mount.from(),
+                Mount::Cache(_) | Mount::Tmpfs(_) | Mount::Secret(_) | Mount::Ssh(_) => continue,
+            };
+            let found = match from {
+                None => self.main_source().await?,
+                Some(from) => match self.session.plan.resolve_mount(self.index, from)? {
+                    Some(found) => self.found(found).await?,
+                    None => return Ok(None),
+                },
+            };
+            match found {
+                Found::Layers(layers) => seen.push(chain_of(&layers)),
+                Found::Files(_) => return Ok(None),
+            }
+        }
+        if seen.is_empty() {
+            return Ok(None);
+        }
+        let platform = self.session.plan.platform_of(self.index);
+        let begun = KeyBuilder::new("name of run");
+        let key = run_step::key(begun, self.session, platform, run, &self.state.chain());
+        let mounts = run.mounts.iter().map(|mount| format!("{mount:?}"));
+        Ok(Some(key.list("mounts", mounts).list("seen", seen).finish()))
     }
 
     /// Finds the files of the mounts of a command.
@@ -303,7 +347,7 @@ impl Work<'_> {
         .await
     }
 
-    async fn copy(&mut self, line: &str, copy: CopyStep) -> Result<StepResult, Error> {
+    async fn copy(&mut self, line: &str, copy: CopyStep) -> Result<Vec<StepResult>, Error> {
         let session = self.session;
         let chain = self.state.chain();
         let source = self.source(&copy).await?;
@@ -316,20 +360,52 @@ impl Work<'_> {
             )),
             Found::Files(_) => None,
         };
+        // What may become several layers has no name that stands for one.
+        let name = name.filter(|_| session.layer_policy == LayerPolicy::Whole);
         if let Some(name) = &name
             && let Some(result) = self.by_name(line, name).await?
         {
-            return Ok(result);
+            return Ok(vec![result]);
         }
         let files = self.looked_into(source).await?;
         let prepared = copy_step::prepare(session, copy, files).await?;
+        if prepared.has_apart(&session.layer_policy) {
+            return self.copy_apart(line, prepared, &chain).await;
+        }
         let described = prepared.clone();
         let key = |keep| described.key(KeyBuilder::of("copy", keep), &chain, session.epoch);
         let layers = self.state.layers.clone();
-        self.step(line, &key, name, async |_| {
+        let made = self.step(line, &key, name, async |_| {
             copy_step::run(session, prepared, &layers).await
-        })
-        .await
+        });
+        Ok(vec![made.await?])
+    }
+
+    /// Copies large files into layers of their own.
+    async fn copy_apart(
+        &mut self,
+        line: &str,
+        prepared: copy_step::Prepared,
+        chain: &str,
+    ) -> Result<Vec<StepResult>, Error> {
+        let (session, layers) = (self.session, self.state.layers.clone());
+        let laid = copy_step::lay(session, prepared.clone(), &layers).await?;
+        let (rest, weights) = weights::split(session, laid).await?;
+        let names: Vec<String> = weights.iter().map(Weight::name).collect();
+        let key = |keep| {
+            let key = prepared.key(KeyBuilder::of("copy", keep), chain, session.epoch);
+            key.list("apart", &names)
+        };
+        let rest = self.step(line, &key, None, async |_| rest.layer(session).await);
+        let mut made = vec![rest.await?];
+        for weight in weights {
+            let line = format!("{line} ({})", weight.name());
+            let (laid, named) = weight.named();
+            let key = |keep| named.key(KeyBuilder::of("weight", keep), session.epoch);
+            let layer = self.step(&line, &key, None, async |_| laid.layer(session).await);
+            made.push(layer.await?);
+        }
+        Ok(made)
     }
 
     /// Finds what a copy is from.

@@ -20,6 +20,7 @@ use rustix::thread::{UnshareFlags, set_thread_groups, set_thread_res_gid, set_th
 
 use super::error::{Attempt, Failure};
 use super::ground::Ground;
+use super::listener;
 use super::supervise::Report;
 use super::supervisor::View;
 use super::tree::Tree;
@@ -79,14 +80,17 @@ fn prepare_and_exec(
     detach_from_builder()?;
     match ground {
         Ground::Mounted(_) => {
-            caps::limit_bounding_set()?;
+            if !spec.privileged {
+                caps::limit_bounding_set()?;
+            }
             keep_to_itself()?;
         }
         Ground::Plain(tree) => confine_to(tree)?,
     }
     if settings.supervised {
-        hand_over_calls(spec, ground, helper)?;
-    } else {
+        let rules = ground.plan(spec)?.rules();
+        listener::hand_over(spec.sync, rules, helper)?;
+    } else if !spec.privileged {
         // While there is still CAP_SYS_ADMIN: without it the kernel would want
         // `no_new_privs`, and sudo would break.
         seccomp::confine(spec.sync).attempt("seccomp", "SECCOMP_SET_MODE_FILTER")?;
@@ -95,7 +99,7 @@ fn prepare_and_exec(
         // Only now does a path mean what it means to the command.
         chdir(&*spec.cwd).attempt("chdir", &spec.cwd)?;
     }
-    become_user(&user, settings)?;
+    become_user(&user, settings, spec.privileged)?;
     // Changing ids has cleared it.
     die_with_helper()?;
     if settings.rehearsal {
@@ -218,15 +222,6 @@ fn record_owner(path: &Path, user: &User) -> Result<(), Failure> {
         .attempt("fsetxattr", path.display())
 }
 
-/// Lets the helper answer calls; there is nothing that this process may still have to do
-/// without it.
-fn hand_over_calls(spec: &RunSpec, ground: &Ground, helper: &UnixStream) -> Result<(), Failure> {
-    let rules = ground.plan(spec)?.rules();
-    let listener = seccomp::confine_supervised(spec.sync, &rules)
-        .attempt("seccomp", "SECCOMP_FILTER_FLAG_NEW_LISTENER")?;
-    wire::send(helper, &Report::Listening, Some(listener.as_fd())).attempt("write", "the listener")
-}
-
 /// Gives the command nothing to read, and its output pipes to its user, who may open
 /// them again by name.
 fn set_up_streams(user: &User, settings: Settings) -> Result<(), Failure> {
@@ -256,7 +251,7 @@ fn detach_from_builder() -> Result<(), Failure> {
 }
 
 /// Takes the user's ids and capabilities.
-fn become_user(user: &User, settings: Settings) -> Result<(), Failure> {
+fn become_user(user: &User, settings: Settings, privileged: bool) -> Result<(), Failure> {
     // With one id the kernel has been told that groups stay as they are.
     if settings.ids > 1 {
         let groups = user.groups.iter().filter(|id| **id < settings.ids);
@@ -266,7 +261,10 @@ fn become_user(user: &User, settings: Settings) -> Result<(), Failure> {
     let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
     set_thread_res_gid(gid, gid, gid).attempt("setresgid", user.gid)?;
     set_thread_res_uid(uid, uid, uid).attempt("setresuid", user.uid)?;
-    caps::keep(user.uid == 0)
+    match privileged && user.uid == 0 {
+        true => Ok(()),
+        false => caps::keep(user.uid == 0),
+    }
 }
 
 /// Gives up what a command in a plain tree has no use for, and locks it in there.

@@ -32,6 +32,7 @@ mod ground;
 mod helper;
 mod host;
 pub(crate) mod init;
+mod listener;
 mod mounts;
 mod namespaces;
 mod notes;
@@ -76,6 +77,11 @@ pub trait Sandbox: Send + Sync {
     /// Where overlay notes stand in the trees made for the commands.
     fn notes(&self) -> Notes {
         Notes::of(self.identity())
+    }
+
+    /// Whether commands can have all rights of root on this machine.
+    fn is_privileged(&self) -> bool {
+        false
     }
 
     /// Runs one command and gives what it prints to `output`, as it comes.
@@ -207,6 +213,10 @@ pub struct RunSpec {
     pub hostname: String,
     /// Network.
     pub network: Network,
+    /// Whether it keeps all capabilities, has no filter, and nothing of `/proc` and `/sys`
+    /// is hidden or fixed: what `RUN --security=insecure` means.
+    #[serde(default)]
+    pub privileged: bool,
     /// Further mounts, in the order in which they are made; `/etc/hosts` and
     /// `/etc/resolv.conf` are among them.
     pub mounts: Vec<Mount>,
@@ -230,6 +240,7 @@ impl RunSpec {
             user: String::new(),
             hostname: "buildkitsandbox".into(),
             network: Network::Host,
+            privileged: false,
             mounts: Vec::new(),
             sync: false,
         }

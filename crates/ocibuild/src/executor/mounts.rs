@@ -87,13 +87,15 @@ pub(super) fn mount_all(
         settings,
     };
     tree.mount_proc()?;
-    tree.mount_sys()?;
+    tree.mount_sys(spec.privileged)?;
     tree.mount_dev()?;
     for (number, mount) in spec.mounts.iter().enumerate() {
         tree.mount_extra(mount, number, root)?;
     }
     // Last, since a mount of the specification must not lead around them.
-    tree.protect()?;
+    if !spec.privileged {
+        tree.protect()?;
+    }
     Ok(tree.places.into_made())
 }
 
@@ -114,8 +116,13 @@ impl Tree {
 
     /// A fresh sysfs needs a network namespace of the same user namespace, and that
     /// none of the builder's own is hidden; else the builder's is shown.
-    fn mount_sys(&mut self) -> Result<(), Failure> {
-        let flags = NO_SUID_DEV_EXEC | MountFlags::RDONLY;
+    fn mount_sys(&mut self, writable: bool) -> Result<(), Failure> {
+        let fixed = if writable {
+            MountFlags::empty()
+        } else {
+            MountFlags::RDONLY
+        };
+        let flags = NO_SUID_DEV_EXEC | fixed;
         match self.mount("sysfs", "/sys", flags, "") {
             Err(failure) if failure.errno() == Some(libc::EPERM) => {
                 let flags = MountAttrFlags::MOUNT_ATTR_RDONLY

@@ -86,6 +86,10 @@ impl Sandbox for Namespaces {
         }
     }
 
+    fn is_privileged(&self) -> bool {
+        self.identity == Identity::Real
+    }
+
     fn run(
         &self,
         spec: &RunSpec,

@@ -70,7 +70,13 @@ impl Root {
         root.mount_sources(spec)?;
         root.make_stubs(spec)?;
         let stub = open_directory(&root.scratch.join("stub"))?;
-        mount_overlay(&root.merged(), &layers.options(&stub))?;
+        // Root keeps CAP_MKNOD for layers that hold device nodes, and there is no device
+        // control group here that would keep it from the machine's disks.
+        let devices = match spec.privileged {
+            true => MountFlags::empty(),
+            false => MountFlags::NODEV,
+        };
+        mount_overlay(&root.merged(), &layers.options(&stub), devices)?;
         Ok(root)
     }
 
@@ -138,7 +144,7 @@ impl Root {
             let layers = Layers::open_all(lowers, writes.as_ref())?;
             // The kernel wants two directories at least where nothing can be written.
             let empty = open_directory(&self.scratch.join("empty"))?;
-            mount_overlay(&place, &layers.options(&empty))?;
+            mount_overlay(&place, &layers.options(&empty), MountFlags::NODEV)?;
         }
         Ok(())
     }
@@ -237,12 +243,10 @@ impl Layers {
 }
 
 /// Mounts an overlay whose options name descriptors of this process.
-fn mount_overlay(place: &Path, options: &str) -> Result<(), Failure> {
+fn mount_overlay(place: &Path, options: &str, devices: MountFlags) -> Result<(), Failure> {
     let options = CString::new(options).unwrap_or_default();
     rustix::process::chdir("/proc/self/fd").attempt("chdir", "/proc/self/fd")?;
-    // NODEV: root keeps CAP_MKNOD for layers that hold device nodes, and there is no
-    // device control group here that would keep it from the machine's disks.
-    let mounted = mount("overlay", place, "overlay", MountFlags::NODEV, &*options);
+    let mounted = mount("overlay", place, "overlay", devices, &*options);
     rustix::process::chdir("/").attempt("chdir", "/")?;
     mounted.attempt("mount", "overlay")
 }

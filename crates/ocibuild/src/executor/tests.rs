@@ -129,6 +129,77 @@ fn privileged_no_network_is_loopback_alone() {
 }
 
 #[test]
+fn privileged_no_network_is_this_machine_alone_without_namespaces() {
+    for site in sites().into_iter().filter(|site| !site.has_namespaces()) {
+        let room = Room::new(site);
+        let script = "
+            busybox nc -w 1 192.0.2.1 80; echo $?; busybox nc -w 1 127.0.0.1 1; echo $?
+            busybox nslookup example.org 192.0.2.1 || echo unknown";
+        let spec = RunSpec {
+            network: Network::None,
+            ..room.script(script)
+        };
+        let outcome = room.run(&spec);
+        let text = outcome.text();
+        assert!(
+            text.starts_with("1\n1\n") && text.ends_with("unknown\n"),
+            "{text}"
+        );
+        let errors = &outcome.stderr;
+        assert!(
+            errors.contains("192.0.2.1): Network is unreachable"),
+            "{errors}"
+        );
+        assert!(
+            errors.contains("127.0.0.1): Connection refused"),
+            "{errors}"
+        );
+    }
+}
+
+/// What programs find in /proc and /dev where these are not mounts.
+#[test]
+fn privileged_proc_and_dev_are_the_commands_own_without_namespaces() {
+    for site in sites().into_iter().filter(|site| !site.has_namespaces()) {
+        let room = Room::new(site);
+        let script = "
+            cat /proc/1/environ 2>/dev/null && echo leaked; readlink /proc/self/exe /proc/self/cwd
+            ls /dev | sort | tr '\\n' ' '; echo; echo x > /dev/null; head -c 3 /dev/zero | wc -c
+            echo shared > /dev/shm/a; cat /dev/shm/a; echo via-fd | cat /dev/fd/0
+            awk '{ print $2 }' /proc/mounts | head -2; echo no > /proc/sys/kernel/hostname || echo locked
+            ln -s /dev/null /tmp/link; echo gone > /tmp/link; cat /tmp/link; set -- /proc/[0-9]*; echo $#
+            mknod /tmp/zero c 1 5; head -c 2 /tmp/zero | wc -c; mknod /tmp/disk b 254 0
+            cat /tmp/disk || echo refused; ls /proc/self/fd | wc -l; touch /dev/made /proc/made";
+        let outcome = room.run(&room.script(script));
+        let lines: Vec<&str> = outcome.stdout.lines().collect();
+        let expected = [
+            "/bin/busybox",
+            "/",
+            "fd full null ptmx pts random shm stderr stdin stdout tty urandom zero ",
+            "3",
+            "shared",
+            "via-fd",
+            "/",
+            "/proc",
+            "locked",
+            // The shell, and what lists them.
+            "1",
+            "2",
+            "refused",
+            "4",
+        ];
+        assert_eq!(lines, expected, "{site:?} {}", outcome.stderr);
+        let changes = room.changes();
+        assert!(
+            changes
+                .iter()
+                .all(|path| !path.starts_with("dev/") && !path.starts_with("proc/")),
+            "{changes:?}"
+        );
+    }
+}
+
+#[test]
 fn privileged_users_are_those_of_the_image() {
     for site in sites() {
         let room = Room::new(site);

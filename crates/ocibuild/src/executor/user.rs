@@ -101,8 +101,8 @@ fn groups_of(user: &str, group: &str) -> Vec<u32> {
 fn home_of(uid: u32, passwd: &str) -> String {
     let entry = passwd_entries(passwd).find(|entry| entry.uid == uid);
     match entry {
-        Some(entry) if !entry.home.is_empty() => entry.home.to_owned(),
-        _ => "/".to_owned(),
+        Some(entry) => entry.home.to_owned(),
+        None => "/".to_owned(),
     }
 }
 
@@ -112,7 +112,7 @@ fn passwd_entries(text: &str) -> impl Iterator<Item = PasswdEntry<'_>> {
         let name = fields
             .next()
             .filter(|name| !name.is_empty() && !name.starts_with('#'))?;
-        let (uid, gid) = (id(fields.nth(1)?)?, id(fields.next()?)?);
+        let (uid, gid) = (field_id(fields.nth(1))?, field_id(fields.next())?);
         Some(PasswdEntry {
             name,
             uid,
@@ -128,7 +128,7 @@ fn group_entries(text: &str) -> impl Iterator<Item = GroupEntry<'_>> {
         let name = fields
             .next()
             .filter(|name| !name.is_empty() && !name.starts_with('#'))?;
-        let gid = id(fields.nth(1)?)?;
+        let gid = field_id(fields.nth(1))?;
         Some(GroupEntry {
             name,
             gid,
@@ -139,6 +139,21 @@ fn group_entries(text: &str) -> impl Iterator<Item = GroupEntry<'_>> {
 
 fn id(text: &str) -> Option<u32> {
     text.parse().ok().filter(|id| *id <= MAX_ID)
+}
+
+/// The number in a field of a file: 0 where it is missing or none, nothing where it is
+/// out of range.
+fn field_id(field: Option<&str>) -> Option<u32> {
+    let text = field.unwrap_or_default();
+    let is_number = text
+        .strip_prefix(['-', '+'])
+        .unwrap_or(text)
+        .bytes()
+        .all(|byte| byte.is_ascii_digit());
+    match is_number && !text.is_empty() {
+        true => id(text),
+        false => Some(0),
+    }
 }
 
 #[cfg(test)]
@@ -153,6 +168,8 @@ broken line
 app:x:1000:1001:App:/home/app:/bin/sh
 app:x:2000:2000:later:/later:
 nohome:x:77:78::
+text:x:seven:5::/text:
+below:x:-1:5::/:
 ";
     const GROUP: &str = "\
 root:x:0:root
@@ -183,7 +200,9 @@ docker:x:999:other,app
             ("5555", (5555, 0, &[0], "/")),
             ("5555:wheel", (5555, 10, &[10], "/")),
             (":wheel", (0, 10, &[10], "/root")),
-            ("nohome", (77, 78, &[78], "/")),
+            ("nohome", (77, 78, &[78], "")),
+            ("broken line", (0, 0, &[0], "/root")),
+            ("text", (0, 5, &[5], "/root")),
         ];
         for (wanted, (uid, gid, groups, home)) in table {
             let expected = (*uid, *gid, groups.to_vec(), (*home).to_owned());
@@ -194,10 +213,7 @@ docker:x:999:other,app
     #[test]
     fn unknown_names_fail() {
         assert_eq!(ids("nobody"), Err(Failure::NoSuchUser("nobody".into())));
-        assert_eq!(
-            ids("broken line"),
-            Err(Failure::NoSuchUser("broken line".into()))
-        );
+        assert_eq!(ids("below"), Err(Failure::NoSuchUser("below".into())));
         assert_eq!(
             ids("app:nogroup"),
             Err(Failure::NoSuchGroup("nogroup".into()))

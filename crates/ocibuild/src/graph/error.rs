@@ -3,6 +3,8 @@
 use crate::dockerfile::mount::MountError;
 use crate::dockerfile::words::WordError;
 
+use super::Entitlement;
+
 /// Why a Dockerfile cannot be built.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -18,6 +20,9 @@ pub enum Error {
     /// Understood, and not done yet.
     #[error("{0} is not supported yet")]
     Unsupported(String),
+    /// A step asks for what its build has not been allowed.
+    #[error("this step needs the entitlement {0}, which this build does not have")]
+    NotEntitled(Entitlement),
     /// `FROM` names nothing.
     #[error("the base name {0:?} is empty once its arguments are expanded")]
     EmptyBase(String),
@@ -84,6 +89,12 @@ impl Error {
     pub fn hint(&self) -> Option<&str> {
         match self {
             Self::NoTarget(_, hint) | Self::EmptyPlatform { hint, .. } => hint.as_deref(),
+            Self::NotEntitled(Entitlement::SecurityInsecure) => Some(
+                "allow it with --allow security.insecure, if the Dockerfile may have all rights of root",
+            ),
+            Self::NotEntitled(Entitlement::NetworkHost) => {
+                Some("allow it with --allow network.host")
+            }
             Self::LaterStage(_) => Some("move the stage that is used above the one that uses it"),
             Self::VariableFrom(_) => {
                 Some("give the image a stage of its own: FROM ${IMAGE} AS name")

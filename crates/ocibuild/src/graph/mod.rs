@@ -6,6 +6,7 @@
 pub mod check;
 mod copy;
 mod cycle;
+pub mod entitlement;
 pub mod epoch;
 pub mod error;
 pub mod format;
@@ -22,6 +23,7 @@ pub mod supported;
 pub mod walk;
 
 pub use copy::{CopySource, CopyStep};
+pub use entitlement::Entitlement;
 pub use error::Error;
 pub use plan::{Base, Plan, PlannedStage, Request, StageRef, plan};
 pub use scope::Scope;

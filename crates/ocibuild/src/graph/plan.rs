@@ -12,7 +12,7 @@ use crate::dockerfile::{Dockerfile, LineStarts, suggest};
 use crate::error::Location;
 use crate::registry::{Platform, Reference};
 
-use super::{Error, Scope, cycle, supported};
+use super::{Entitlement, Error, Scope, cycle, supported};
 
 /// What the plan depends on beside the Dockerfile.
 #[derive(Debug, Clone)]
@@ -27,6 +27,8 @@ pub struct Request {
     pub platform: Platform,
     /// Names that stand for something else than an image of that name.
     pub contexts: BTreeSet<String>,
+    /// What steps may ask for beyond the usual.
+    pub entitlements: BTreeSet<Entitlement>,
 }
 
 /// What a stage begins with.
@@ -112,7 +114,7 @@ pub fn plan(dockerfile: Dockerfile, request: Request) -> Result<Plan, Located> {
         return Err((Some(plan.location(origin)), error));
     }
     for index in plan.reachable().map_err(some)? {
-        supported::check(&plan.dockerfile.stages[index])
+        supported::check(&plan.dockerfile.stages[index], &plan.request)
             .map_err(|(origin, error)| some((plan.location(origin), error)))?;
     }
     Ok(plan)
@@ -251,10 +253,7 @@ impl Plan {
         let Some(wanted) = &self.request.target else {
             return Ok(stages.len().saturating_sub(1));
         };
-        let by_name = self
-            .stage_named(wanted, stages.len())
-            .or_else(|| wanted.parse().ok().filter(|index| *index < stages.len()));
-        by_name.ok_or_else(|| {
+        self.stage_named(wanted, stages.len()).ok_or_else(|| {
             let names: Vec<&str> = stages
                 .iter()
                 .filter_map(|stage| Some(stage.name.as_ref()?.text.as_str()))

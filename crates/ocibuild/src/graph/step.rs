@@ -2,7 +2,9 @@
 //! the configuration, and perhaps a step that makes a layer.
 
 use crate::dockerfile::Mount;
-use crate::dockerfile::ast::{Arg, Command, Instruction, Invocation, Network, Run, Workdir};
+use crate::dockerfile::ast::{
+    Arg, Command, Instruction, Invocation, Network, Run, Security, Workdir,
+};
 use crate::executor;
 use crate::image::{History, ImageConfig};
 
@@ -39,6 +41,8 @@ pub struct RunStep {
     pub user: String,
     /// Network.
     pub network: executor::Network,
+    /// `--security=insecure`.
+    pub privileged: bool,
     /// Name and text of a script that is run as a program.
     pub script: Option<(String, String)>,
     /// What it sees beside its root, in the order in which that is mounted.
@@ -176,6 +180,7 @@ impl StageConfig {
                 Network::None => executor::Network::None,
                 Network::Default | Network::Host => executor::Network::Host,
             },
+            privileged: run.security == Security::Insecure,
             script,
             mounts,
         });
@@ -188,7 +193,8 @@ impl StageConfig {
             Invocation::Exec(words) => (words, None),
             Invocation::Shell(text) => (self.with_shell(text), None),
             Invocation::Script { name, content } => {
-                (vec![format!("{SCRIPTS}/{name}")], Some((name, content)))
+                let argv = self.with_shell(format!("{SCRIPTS}/{name}"));
+                (argv, Some((name, content)))
             }
         }
     }

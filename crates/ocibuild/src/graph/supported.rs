@@ -3,22 +3,22 @@
 
 use crate::copy::{self, Mode};
 use crate::dockerfile::Word;
-use crate::dockerfile::ast::{Add, Copy, Instruction, Origin, Run, Security, Stage};
+use crate::dockerfile::ast::{Add, Copy, Instruction, Network, Origin, Run, Security, Stage};
 
-use super::{CopySource, Error};
+use super::{CopySource, Entitlement, Error, Request};
 
 /// Looks at every instruction of a stage.
-pub(super) fn check(stage: &Stage) -> Result<(), (&Origin, Error)> {
+pub(super) fn check<'a>(stage: &'a Stage, request: &Request) -> Result<(), (&'a Origin, Error)> {
     for instruction in &stage.instructions {
-        check_one(instruction).map_err(|error| (instruction.origin(), error))?;
+        check_one(instruction, request).map_err(|error| (instruction.origin(), error))?;
     }
     Ok(())
 }
 
 /// Looks at one instruction.
-pub fn check_one(instruction: &Instruction) -> Result<(), Error> {
+pub fn check_one(instruction: &Instruction, request: &Request) -> Result<(), Error> {
     match instruction {
-        Instruction::Run(run) => check_run(run),
+        Instruction::Run(run) => check_run(run, request),
         Instruction::Copy(copy) => check_copy(copy),
         Instruction::Add(add) => check_add(add),
         _ => Ok(()),
@@ -32,11 +32,19 @@ fn refuse_if(refused: bool, what: impl Into<String>) -> Result<(), Error> {
     }
 }
 
-fn check_run(run: &Run) -> Result<(), Error> {
-    refuse_if(
-        run.security == Security::Insecure,
-        "RUN --security=insecure",
-    )?;
+fn check_run(run: &Run, request: &Request) -> Result<(), Error> {
+    let wanted = [
+        (
+            run.security == Security::Insecure,
+            Entitlement::SecurityInsecure,
+        ),
+        (run.network == Network::Host, Entitlement::NetworkHost),
+    ];
+    for (asked, entitlement) in wanted {
+        if asked && !request.entitlements.contains(&entitlement) {
+            return Err(Error::NotEntitled(entitlement));
+        }
+    }
     refuse_if(!run.devices.is_empty(), "RUN --device")
 }
 

@@ -23,7 +23,7 @@ pub struct ImageConfig {
     #[serde(flatten)]
     pub platform: Platform,
     /// What a container of the image runs with.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_default")]
     pub config: RunConfig,
     /// RFC 3339 time of the last change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -147,7 +147,11 @@ pub struct Empty {}
 #[serde(rename_all = "PascalCase")]
 pub struct Healthcheck {
     /// `["NONE"]`, `["CMD", …]` or `["CMD-SHELL", text]`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "null_default",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub test: Vec<String>,
     /// Time between checks.
     #[serde(default, skip_serializing_if = "is_zero")]

@@ -21,8 +21,9 @@ use serde::{Deserialize, Serialize};
 use super::beneath::{Tree, name_of};
 use super::error::At;
 use super::sparse_file::SparseFile;
+use super::unchanged::is_unchanged;
 use super::unpack::{load_view, store_toc};
-use super::whiteout::{OPAQUE, is_whiteout};
+use super::whiteout::{Opacity, is_hidden};
 use super::{Error, RootView, attributes, capability};
 use crate::causes::one_line;
 use crate::executor::{Identity, Notes};
@@ -103,7 +104,7 @@ impl<W: Write + Send + 'static> Walk<'_, W> {
                 None => drop(levels.pop()),
                 Some((path, Change::Removed)) => self.layer.whiteout(&path)?,
                 Some((path, Change::There(stat))) => {
-                    self.add(&path, &stat)?;
+                    self.add(&path, &stat, opaque)?;
                     if file_type(&stat) == FileType::Directory {
                         levels.push(self.enter(&path, opaque)?);
                     }
@@ -124,14 +125,18 @@ impl<W: Write + Send + 'static> Walk<'_, W> {
                 names.push(name);
             }
         }
-        let opaque = inside_opaque || is_opaque(dir, self.options.notes, path)?;
+        let notes = self.options.notes;
+        let opacity = opacity(dir, notes, path)?;
+        let opaque = inside_opaque || opacity == Opacity::Opaque;
         let mut children = BTreeMap::new();
         for name in names {
             let child = path.join(&name).map_err(layer::Error::from)?;
             if !self.options.exclude.contains(&child) {
                 let stat = statat(dir, name_of(&child), AtFlags::SYMLINK_NOFOLLOW)
                     .at("look at", &child)?;
-                children.insert(child, stat);
+                let is_hidden = is_hidden((dir, opacity), &name, &stat, notes);
+                let is_there = !is_hidden.at("look at", &child)?;
+                children.insert(child, is_there.then_some(stat));
             }
         }
         let children = self.changes(path, children, opaque);
@@ -144,7 +149,7 @@ impl<W: Write + Send + 'static> Walk<'_, W> {
     fn changes(
         &self,
         path: &TreePath,
-        upper: BTreeMap<TreePath, Stat>,
+        upper: BTreeMap<TreePath, Option<Stat>>,
         opaque: bool,
     ) -> Vec<(TreePath, Change)> {
         let mut changes = BTreeMap::new();
@@ -157,7 +162,7 @@ impl<W: Write + Send + 'static> Walk<'_, W> {
             }
         }
         for (child, stat) in upper {
-            if !is_whiteout(&stat) {
+            if let Some(stat) = stat {
                 changes.insert(child, Change::There(stat));
             } else if self.lowers.lookup(&child).is_some() {
                 // The kernel also hides what only the builder had put there.
@@ -167,9 +172,11 @@ impl<W: Write + Send + 'static> Walk<'_, W> {
         changes.into_iter().collect()
     }
 
-    fn add(&mut self, path: &TreePath, stat: &Stat) -> Result<(), Error> {
+    /// Adds what is at a path, unless the lower layers show the same there; `opaque` says
+    /// that they show nothing.
+    fn add(&mut self, path: &TreePath, stat: &Stat, opaque: bool) -> Result<(), Error> {
         let kind = match file_type(stat) {
-            FileType::RegularFile => return self.add_file(path, stat),
+            FileType::RegularFile => return self.add_file(path, stat, opaque),
             FileType::Directory => Kind::Dir,
             FileType::Symlink => Kind::Symlink {
                 target: self.read_link(path)?,
@@ -187,7 +194,11 @@ impl<W: Write + Send + 'static> Walk<'_, W> {
             _ => return Ok(()),
         };
         let record = self.record(path, stat)?;
-        self.append(path, stat, &record, kind)
+        let meta = meta(path, stat, &record, kind);
+        if !opaque && is_unchanged(self.lowers, &meta, None).at("compare", path)? {
+            return Ok(());
+        }
+        Ok(self.layer.append(&meta, None)?)
     }
 
     fn append(
@@ -201,12 +212,17 @@ impl<W: Write + Send + 'static> Walk<'_, W> {
         Ok(self.layer.append(&meta, None)?)
     }
 
-    fn add_file(&mut self, path: &TreePath, stat: &Stat) -> Result<(), Error> {
+    /// Of the names of one file the first holds the bytes, whichever of them is new.
+    fn add_file(&mut self, path: &TreePath, stat: &Stat, opaque: bool) -> Result<(), Error> {
         let inode = (stat.st_dev, stat.st_ino);
-        if stat.st_nlink > 1
-            && let Some((target, record)) = self.links.get(&inode).cloned()
-        {
-            return self.append(path, stat, &record, Kind::Hardlink { target });
+        let first = match stat.st_nlink {
+            1 => None,
+            _ => self.links.get(&inode).cloned(),
+        };
+        let shown = !opaque && self.lowers.lookup(path).is_some();
+        if let (Some((target, record)), false) = (&first, shown) {
+            let target = target.clone();
+            return self.append(path, stat, record, Kind::Hardlink { target });
         }
         let (file, stat) = self.open_file(path)?;
         let names = attributes::names(&file, path)?;
@@ -214,14 +230,20 @@ impl<W: Write + Send + 'static> Walk<'_, W> {
         if let Some(device) = record.device {
             return self.append(path, &stat, &record, device_kind(device));
         }
-        if stat.st_nlink > 1 {
-            self.links.insert(inode, (path.clone(), record));
-        }
         let size = stat.st_size as u64;
         let meta = EntryMeta {
             xattrs: self.capabilities(&file, &names, path)?,
             ..meta(path, &stat, &record, Kind::File(size))
         };
+        if shown && is_unchanged(self.lowers, &meta, Some(&file)).at("compare", path)? {
+            return Ok(());
+        }
+        if let Some((target, record)) = first {
+            return self.append(path, &stat, &record, Kind::Hardlink { target });
+        }
+        if stat.st_nlink > 1 {
+            self.links.insert(inode, (path.clone(), record));
+        }
         let has_holes = (stat.st_blocks as u64).saturating_mul(512) < size;
         if has_holes {
             let content: &mut dyn Read = &mut SparseFile::new(file, size);
@@ -346,16 +368,16 @@ fn file_type(stat: &Stat) -> FileType {
     FileType::from_raw_mode(stat.st_mode)
 }
 
-fn is_opaque(dir: impl AsFd, notes: Notes, path: &TreePath) -> Result<bool, Error> {
-    let mut opaque = false;
+fn opacity(dir: impl AsFd, notes: Notes, path: &TreePath) -> Result<Opacity, Error> {
+    let mut opacity = Opacity::Clear;
     for name in attributes::names(&dir, path)? {
         let note = notes.strip(&name);
         refuse_reference(note, path)?;
         if note == Some(b"opaque") {
-            opaque = attributes::value(&dir, &name, path)? == OPAQUE;
+            opacity = Opacity::of_value(&attributes::value(&dir, &name, path)?);
         }
     }
-    Ok(opaque)
+    Ok(opacity)
 }
 
 /// With these features the content is somewhere in a lower layer, not in the upper directory.

@@ -15,6 +15,7 @@ mod error;
 pub mod fill;
 pub mod merge;
 mod sparse_file;
+mod unchanged;
 pub mod unpack;
 pub mod view;
 mod whiteout;

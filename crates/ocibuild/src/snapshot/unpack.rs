@@ -29,7 +29,7 @@ pub use self::job::{Request, Response, job};
 pub(super) use self::job::{load_view, store_toc};
 use super::beneath::{Tree, name_of};
 use super::error::At;
-use super::whiteout::OPAQUE;
+use super::whiteout::{self, Opacity};
 use super::{Error, RootView};
 use crate::executor::{Identity, Notes};
 use crate::layer::{
@@ -303,11 +303,12 @@ impl Unpacker<'_> {
     /// Ends the tree: what it removes from lower layers, then its directories.
     fn complete(&mut self, toc: &Toc, stack: &RootView) -> Result<(), Error> {
         for path in toc.whiteouts() {
-            if toc.get(path).is_none() {
-                self.make(path, |dir, name| {
-                    let device = FileType::CharacterDevice;
-                    mknodat(dir, name, device, Mode::empty(), makedev(0, 0))
-                })?;
+            // In an opaque directory there is nothing to hide.
+            let parent = path.parent().unwrap_or_else(TreePath::root);
+            let is_needed = !(toc.is_opaque(&parent) || toc.removes(&parent));
+            if is_needed && toc.get(path).is_none() {
+                let notes = self.options.notes;
+                self.make(path, |dir, name| whiteout::hide(dir, name, notes))?;
             }
         }
         for entry in toc.entries().iter().rev() {
@@ -329,8 +330,8 @@ impl Unpacker<'_> {
         let dir = self.tree.dir(path).and_then(|dir| dir.try_clone_to_owned());
         let dir = dir.at("open", path)?;
         if is_opaque {
-            let name = self.options.notes.opaque();
-            fsetxattr(&dir, name, OPAQUE, XattrFlags::empty()).at("make opaque", path)?;
+            let set = Opacity::Opaque.set(&dir, self.options.notes);
+            set.at("make opaque", path)?;
         }
         self.set_all(&dir, &Attributes::of_entry(entry), path)
     }

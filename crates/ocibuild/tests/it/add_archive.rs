@@ -203,7 +203,7 @@ fn b52_nothing_is_older_than_1970() {
 }
 
 #[test]
-fn b52_made_directories_take_the_set_group_id_bit_only() {
+fn b52_implied_directories_take_the_group_of_a_set_group_id_directory() {
     let base = ContextDir::new()
         .dir("base/staff")
         .with_mode("base/staff", 0o2775)
@@ -216,9 +216,9 @@ fn b52_made_directories_take_the_set_group_id_bit_only() {
         "COPY --chown=5:6 base /\nADD a.tar /staff/\nADD a.tar /staff/new/",
     );
     assert_eq!(image.at("staff/d"), "0700 3:4 dir");
-    assert_eq!(image.at("staff/e"), "2755 0:0 dir");
+    assert_eq!(image.at("staff/e"), "0755 0:6 dir");
     assert_eq!(image.at("staff/new"), "2755 0:6 dir");
-    assert_eq!(image.at("staff/new/e"), "2755 0:0 dir");
+    assert_eq!(image.at("staff/new/e"), "0755 0:6 dir");
 }
 
 #[test]
@@ -234,7 +234,7 @@ fn b52_an_owner_is_overridden_and_a_mode_ignored() {
         "x 0755 8:9 dir",
         "x/d 0700 8:9 dir",
         "x/d/f 0640 8:9 file",
-        "x/e 0755 8:9 dir",
+        "x/e 0755 0:0 dir",
         "x/e/g 0640 8:9 file",
     ];
     assert_eq!(image.list(""), want);

@@ -40,7 +40,8 @@ fn a_dockerfile_that_cannot_be_built() {
     let cases = [
         (
             "RUN --security=insecure true",
-            "Dockerfile:2: RUN --security=insecure is not supported yet",
+            "Dockerfile:2: this step needs the entitlement security.insecure, which this build \
+             does not have",
         ),
         (
             "COPY https://example.org/f /",
@@ -87,12 +88,12 @@ fn a_dockerfile_that_cannot_be_built() {
 fn nothing_runs_before_everything_is_understood() {
     let registry = Registry::start().unwrap();
     let text = format!(
-        "FROM {}/base\nRUN echo first\nRUN --security=insecure true\n",
+        "FROM {}/base\nRUN echo first\nRUN --device=vendor.com/device true\n",
         registry.host()
     );
     assert_eq!(
         failure(&text).to_string(),
-        "Dockerfile:3: RUN --security=insecure is not supported yet"
+        "Dockerfile:3: RUN --device is not supported yet"
     );
     assert_eq!(registry.requests(), []);
 }

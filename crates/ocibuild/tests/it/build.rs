@@ -539,9 +539,14 @@ fn a_target_is_found_whatever_its_case() {
         "FROM scratch AS One\nLABEL s=1\nFROM scratch AS two\nLABEL s=2\nFROM one\nLABEL t=3\n";
     let workshop = Workshop::new();
     let context = ContextDir::new().file("Dockerfile", text);
-    for (target, want) in [("ONE", "1"), ("two", "2"), ("0", "1"), ("2", "1")] {
+    for (target, want) in [("ONE", "1"), ("two", "2"), ("TWO", "2")] {
         let image = workshop.built(workshop.build(&context).target(target));
         assert_eq!(image.config.config.labels["s"], want, "{target}");
+    }
+    for unknown in ["0", "three"] {
+        let error = workshop.fails(workshop.build(&context).target(unknown));
+        let want = format!("target stage \"{unknown}\" could not be found");
+        assert!(error.to_string().contains(&want), "{error}");
     }
 }
 

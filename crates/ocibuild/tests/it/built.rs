@@ -116,6 +116,19 @@ pub(crate) fn built(context: ContextDir, dockerfile: &str) -> Built {
     Workshop::new().dockerfile(context, dockerfile).detached()
 }
 
+/// The digest of the one image of a layout.
+pub(crate) fn only_image(layout: &Path) -> Digest {
+    let index = std::fs::read(layout.join("index.json")).unwrap();
+    let index: Index = serde_json::from_slice(&index).unwrap();
+    let digests: BTreeSet<_> = index.manifests.iter().map(|image| image.digest).collect();
+    assert_eq!(digests.len(), 1, "{index:?}");
+    *digests.first().unwrap()
+}
+
+fn blob_path(layout: &Path, digest: &Digest) -> PathBuf {
+    layout.join("blobs/sha256").join(digest.hex())
+}
+
 /// An image that was read back from its layout.
 pub(crate) struct Built {
     pub(crate) image: Option<Image>,
@@ -130,16 +143,25 @@ pub(crate) struct Built {
 impl Built {
     /// Reads an image of a layout, after `image::validate` has found nothing wrong with it.
     pub(crate) fn read(layout: &Path, digest: Digest) -> Self {
-        let blob = |digest: &Digest| layout.join("blobs/sha256").join(digest.hex());
-        let bytes = std::fs::read(blob(&digest)).unwrap();
-        let manifest: Manifest = serde_json::from_slice(&bytes).unwrap();
+        let bytes = std::fs::read(blob_path(layout, &digest)).unwrap();
         let descriptor = Descriptor {
             digest,
             ..Descriptor::of(ocibuild::registry::media_type::MANIFEST, &bytes)
         };
-        let open =
-            |digest: &Digest| Ok(Box::new(File::open(blob(digest))?) as Box<dyn Read + Send>);
-        let config = validate(&descriptor, &open).unwrap();
+        let open = |digest: &Digest| {
+            Ok(Box::new(File::open(blob_path(layout, digest))?) as Box<dyn Read + Send>)
+        };
+        validate(&descriptor, &open).unwrap();
+        Self::read_foreign(layout, digest)
+    }
+
+    /// Reads an image that another program wrote, however well.
+    pub(crate) fn read_foreign(layout: &Path, digest: Digest) -> Self {
+        let blob = |digest: &Digest| blob_path(layout, digest);
+        let manifest = std::fs::read(blob(&digest)).unwrap();
+        let manifest: Manifest = serde_json::from_slice(&manifest).unwrap();
+        let config = std::fs::read(blob(&manifest.config.digest)).unwrap();
+        let config = ImageConfig::parse(&config).unwrap();
         let layers: Vec<Arc<Toc>> = manifest
             .layers
             .iter()
@@ -153,10 +175,12 @@ impl Built {
         let tars = manifest.layers.iter().map(|layer| {
             let mut tar = Vec::new();
             // Read by others than those who wrote it.
-            let file = File::open(blob(&layer.digest)).unwrap();
-            flate2::read::MultiGzDecoder::new(file)
-                .read_to_end(&mut tar)
-                .unwrap();
+            let mut file = File::open(blob(&layer.digest)).unwrap();
+            let read = match layer.media_type.ends_with("gzip") {
+                true => flate2::read::MultiGzDecoder::new(file).read_to_end(&mut tar),
+                false => file.read_to_end(&mut tar),
+            };
+            read.unwrap();
             tar
         });
         Self {
@@ -171,11 +195,7 @@ impl Built {
 
     /// Reads the one image of a layout, as other tools find it.
     pub(crate) fn read_only(layout: &Path) -> Self {
-        let index = std::fs::read(layout.join("index.json")).unwrap();
-        let index: Index = serde_json::from_slice(&index).unwrap();
-        let digests: BTreeSet<_> = index.manifests.iter().map(|image| image.digest).collect();
-        assert_eq!(digests.len(), 1, "{index:?}");
-        Self::read(layout, *digests.first().unwrap())
+        Self::read(layout, only_image(layout))
     }
 
     /// Lets go of the folder: everything has been read.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use ocibuild::dockerfile::parse;
 use ocibuild::graph::walk::{WalkedStage, walk};
-use ocibuild::graph::{Error, Plan, Request, RunStep, Step, plan};
+use ocibuild::graph::{Entitlement, Error, Plan, Request, RunStep, Step, plan};
 use ocibuild::registry::Platform;
 use serde_json::{Value, json};
 
@@ -25,6 +25,7 @@ pub(crate) fn plan_of(text: &str, args: &str) -> Result<Plan, String> {
         target,
         platform: Platform::linux("amd64"),
         contexts: Default::default(),
+        entitlements: [Entitlement::NetworkHost].into(),
     };
     plan(dockerfile, request).map_err(|(_, error)| describe(&error))
 }

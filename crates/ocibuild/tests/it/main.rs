@@ -30,4 +30,5 @@ mod run_mounts;
 mod shared_cache;
 mod store;
 mod table;
+mod weights;
 mod words;

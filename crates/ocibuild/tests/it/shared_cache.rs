@@ -552,3 +552,26 @@ fn the_image_does_not_wait_for_its_cache() {
         .filter(|r| r.path.starts_with("/v2/cache/blobs/uploads/") && r.body_bytes > 100_000);
     assert_eq!(into_cache.count(), 1, "the noise of the other stage");
 }
+
+#[test]
+fn commands_that_see_other_stages_are_hit_without_their_bytes() {
+    let (workshop, registry) = (Workshop::new(), Registry::start().unwrap());
+    let base = registry.reference("base:1");
+    push_base(&workshop, base.clone());
+    let text = format!(
+        "FROM {base} AS made\nRUN date +%N > /when\nFROM {base}\n\
+         RUN --mount=type=bind,from=made,source=/when,target=/m cat /m > /seen\n"
+    );
+    let context = ContextDir::new().file("Dockerfile", text);
+    let cache = registry.reference("cache:app");
+    let first = workshop.build_in("one", &context);
+    let first = first.cache_to(to(CachePlace::Registry(cache.clone()), CacheMode::Max));
+    let first = wait(first.run()).unwrap();
+    registry.clear_requests();
+    let second = workshop.build_in("two", &context);
+    let second = wait(second.cache_from(CacheSource::Registry(cache)).run()).unwrap();
+    assert_eq!(layers(&second), [true, true]);
+    assert_eq!(second.digest, first.digest);
+    let (got, _) = moved(&registry, 0);
+    assert_eq!(got.len(), 2, "configurations only: {got:?}");
+}

@@ -8,7 +8,9 @@ use ocibuild::cache::why::{self, History, Outcome};
 use ocibuild::content::prune::{Prune, Pruned};
 use ocibuild::content::usage::Kind;
 use ocibuild::content::{ContentStore, StoreLimits};
+use ocibuild::executor::{Identity, Notes};
 use ocibuild::images::Images;
+use ocibuild::snapshot::merge::{self, Merged};
 use ocibuild::testing::ContextDir;
 use ocibuild::{Build, ErrorKind, Event, EventSink};
 use std::sync::{Arc, Mutex};
@@ -79,6 +81,33 @@ fn everything_is_counted_and_can_go() {
     let again = workshop.built(workshop.build(&context).source_date_epoch(0));
     assert_eq!(again.digest(), first.digest());
     workshop.assert_tidy();
+}
+
+/// Trees that wait for the next step of their chain are only there to save time.
+#[test]
+fn merged_trees_can_go() {
+    let workshop = Workshop::new();
+    let root = workshop.store();
+    drop(ContentStore::open(&root).unwrap());
+    let layer = tempfile::tempdir_in(&root).unwrap();
+    std::fs::write(layer.path().join("f"), "x").unwrap();
+    let options = merge::Options {
+        identity: Identity::Recorded,
+        notes: Notes::User,
+        pool: Some(root.join("tmp").join(merge::POOL)),
+    };
+    let lowers = [layer.path().to_owned()];
+    let take = || Merged::take(&root.join("place"), &lowers, &options).unwrap();
+    take().give_back().unwrap();
+    let waiting = take();
+    assert!(waiting.was_waiting());
+    // What somebody works with is nothing that waits.
+    assert!(!kinds(&root).contains_key(&Kind::Merged));
+    waiting.give_back().unwrap();
+    assert_eq!(kinds(&root).get(&Kind::Merged), Some(&1));
+    let gone = pruned(&root, &Prune::default());
+    assert_eq!(gone.kinds.keys().collect::<Vec<_>>(), [&Kind::Merged]);
+    assert!(!take().was_waiting());
 }
 
 #[test]

@@ -11,12 +11,23 @@ const ARM: (u32, usize) = (0x4000_0028, 3);
 enum Answer {
     Made,
     Fails(i32),
+    Waits,
+    Stops,
 }
-use Answer::{Fails, Made};
+use Answer::{Fails, Made, Stops, Waits};
 
 /// Runs a program as the kernel does, over the words of `struct seccomp_data`.
 fn ask(program: &[sys::Instruction], architecture: u32, number: u32, argument: u32) -> Answer {
-    let data = [number, architecture, 0, 0, argument, 0];
+    ask_all(program, architecture, number, [argument, 0, 0])
+}
+
+fn ask_all(
+    program: &[sys::Instruction],
+    architecture: u32,
+    number: u32,
+    [first, second, third]: [u32; 3],
+) -> Answer {
+    let data = [number, architecture, 0, 0, first, 0, second, 0, third, 0];
     let (mut at, mut word) = (0, 0);
     loop {
         let step = program[at];
@@ -38,6 +49,8 @@ fn ask(program: &[sys::Instruction], architecture: u32, number: u32, argument: u
                 });
             }
             0x06 if step.value == 0x7fff_0000 => return Made,
+            0x06 if step.value == 0x7fc0_0000 => return Waits,
+            0x06 if step.value == 0x7ff0_0000 => return Stops,
             0x06 => return Fails((step.value & 0xffff) as i32),
             code => panic!("instruction {code:#x}"),
         }
@@ -138,6 +151,44 @@ fn what_is_not_allowed_is_refused_or_unknown() {
         Fails(libc::ENOSYS),
         "s390x"
     );
+}
+
+#[test]
+fn calls_wait_or_stop_as_the_rules_say() {
+    const TESTS: &[Test] = &[
+        Test {
+            argument: 1,
+            mask: u32::MAX,
+            values: &[1, 6],
+        },
+        Test {
+            argument: 2,
+            mask: 0xf0,
+            values: &[0x10],
+        },
+    ];
+    let some = Action::When {
+        tests: TESTS,
+        met: Verdict::Notify,
+        otherwise: Verdict::Allow,
+    };
+    let rules = [
+        ("getsockopt", some),
+        ("execve", Action::Always(Verdict::Trace)),
+        // The first one for a name counts.
+        ("getuid", Action::Always(Verdict::Notify)),
+        ("getuid", Action::Always(Verdict::Allow)),
+    ];
+    let program = program(&[X86_64], false, &rules);
+    let ask = |name, arguments| ask_all(&program, X86_64.0, number(name, 0), arguments);
+    assert_eq!(ask("execve", [0; 3]), Stops);
+    assert_eq!(ask("getuid", [0; 3]), Waits);
+    assert_eq!(ask("geteuid", [0; 3]), Made);
+    assert_eq!(ask("getsockopt", [9, 1, 0x1f]), Waits);
+    assert_eq!(ask("getsockopt", [9, 6, 0x10]), Waits);
+    assert_eq!(ask("getsockopt", [9, 6, 0x20]), Made);
+    assert_eq!(ask("getsockopt", [9, 2, 0x10]), Made);
+    assert_eq!(ask("fsync", [0; 3]), Fails(0));
 }
 
 #[test]

@@ -102,7 +102,7 @@ impl Ids {
     fn set_two(self, real: u32, effective: u32, privileged: bool) -> Result<Self, Errno> {
         let may_real = real == SAME || real == self.real || real == self.effective;
         let may_effective = effective == SAME || self.has(effective);
-        if !privileged && !(may_real && may_effective) {
+        if !(privileged || may_real && may_effective) {
             return Err(Errno::PERM);
         }
         let mut new = self;

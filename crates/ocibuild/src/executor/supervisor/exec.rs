@@ -42,7 +42,7 @@ fn begin(call: &Call<'_>, found: &Found) -> Outcome {
 impl Guest<'_> {
     /// Makes the process who it is once it executes a file, if it may execute it. Comes
     /// before the kernel's own part, so that part should not fail any more.
-    pub(in super::super) fn begin_program(&self, found: &Found) -> Result<(), Fault> {
+    pub(super) fn begin_program(&self, found: &Found) -> Result<(), Fault> {
         let who = self.credentials();
         let seen = self.look(found)?;
         if kind(&seen) != FileType::RegularFile || seen.meant().mode & 0o111 == 0 {

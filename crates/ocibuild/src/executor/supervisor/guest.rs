@@ -1,7 +1,6 @@
 //! One thread of the step that waits for the answer to a call: its memory, its
 //! descriptors, its identity.
 
-use std::borrow::Cow;
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
@@ -234,9 +233,4 @@ pub(super) fn of_io(error: std::io::Error) -> Errno {
 /// Bytes as a path.
 pub(super) fn os(bytes: &[u8]) -> &OsStr {
     OsStr::from_bytes(bytes)
-}
-
-/// A path for people.
-pub(super) fn shown(bytes: &[u8]) -> Cow<'_, str> {
-    String::from_utf8_lossy(bytes)
 }

@@ -24,7 +24,7 @@ use rustix::process::Pid;
 
 use super::error::{Attempt, Failure};
 use super::seccomp::Action;
-use super::{Network, caps, seccomp, sys};
+use super::{Network, caps, sys};
 
 mod access;
 mod attributes;
@@ -56,9 +56,9 @@ mod walk;
 use call::{Answer, Call, Fault};
 use cookie::{Cookie, StepId};
 use credentials::Credentials;
-pub(super) use guest::Guest;
+use guest::Guest;
 use identities::Identities;
-pub(super) use resolve::{Follow, Found, Origin};
+use resolve::Origin;
 use roots::Roots;
 pub(super) use traced::Program;
 use tree::{Place, Tree};
@@ -272,11 +272,6 @@ impl Supervisor {
             .spawn(move || serve(&serving))
             .attempt("clone", "a thread of the supervisor")?;
         Ok(Self { shared })
-    }
-
-    /// Looks at a thread of the step that is stopped, by a call or by its tracer.
-    pub(super) fn guest(&self, pid: Pid) -> Result<Guest<'_>, Failure> {
-        Guest::of(&self.shared, pid.as_raw_nonzero().get()).attempt("prlimit", "RLIMIT_LOCKS")
     }
 }
 

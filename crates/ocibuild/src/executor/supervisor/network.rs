@@ -6,7 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use super::super::sys;
+use super::super::{Network, sys};
+use super::Supervisor;
 use super::call::{Answer, Call, DONE, Outcome};
 use super::guest::Guest;
 
@@ -92,6 +93,22 @@ fn check_message(guest: &Guest<'_>, address: u64) -> Result<(), Errno> {
     match u64::from_le_bytes(*name) {
         0 => Ok(()),
         name => check(guest, name, u32::from_le_bytes(*length)),
+    }
+}
+
+impl Supervisor {
+    /// Fails if a thread is to have no network and an address is not on this machine.
+    pub(in super::super) fn check_address(
+        &self,
+        thread: Pid,
+        address: u64,
+        length: u32,
+    ) -> Result<(), Errno> {
+        if self.shared.plan.network == Network::Host || address == 0 {
+            return Ok(());
+        }
+        let guest = Guest::of(&self.shared, thread.as_raw_nonzero().get())?;
+        check(&guest, address, length)
     }
 }
 

@@ -88,12 +88,7 @@ pub(in super::super) enum Follow {
 
 impl Guest<'_> {
     /// Finds what a path leads to, from a directory descriptor on or `AT_FDCWD`.
-    pub(in super::super) fn find(
-        &self,
-        directory: i32,
-        path: &[u8],
-        follow: Follow,
-    ) -> Result<Found, Fault> {
+    pub(super) fn find(&self, directory: i32, path: &[u8], follow: Follow) -> Result<Found, Fault> {
         if path.is_empty() {
             return Err(Errno::NOENT.into());
         }
@@ -107,7 +102,7 @@ impl Guest<'_> {
 
     /// Finds the directory that a path leads to but for its last name, and gives that
     /// name, with slashes after it if there are any.
-    pub(in super::super) fn find_parent<'p>(
+    pub(super) fn find_parent<'p>(
         &self,
         directory: i32,
         path: &'p [u8],
@@ -117,7 +112,7 @@ impl Guest<'_> {
     }
 
     /// Finds the file of a descriptor.
-    pub(in super::super) fn find_open(&self, descriptor: i32) -> Result<Found, Fault> {
+    pub(super) fn find_open(&self, descriptor: i32) -> Result<Found, Fault> {
         let file = match descriptor {
             libc::AT_FDCWD => self.own("cwd")?,
             number => self.descriptor(number)?,
@@ -129,12 +124,7 @@ impl Guest<'_> {
     }
 
     /// What the `*at` calls mean by a path that may be empty.
-    pub(in super::super) fn find_at(
-        &self,
-        directory: i32,
-        path: &[u8],
-        flags: i32,
-    ) -> Result<Found, Fault> {
+    pub(super) fn find_at(&self, directory: i32, path: &[u8], flags: i32) -> Result<Found, Fault> {
         if path.is_empty() && flags & libc::AT_EMPTY_PATH != 0 {
             return self.find_open(directory);
         }
@@ -153,6 +143,12 @@ impl Guest<'_> {
         path: &[u8],
         follow: Follow,
     ) -> Result<Found, Errno> {
+        if follow == Follow::Yes
+            && let Some(number) = own_descriptor(path)
+        {
+            // C libraries that change the mode of a file and not of what it links to.
+            return self.descriptor(number).map(Found::in_step);
+        }
         if path.starts_with(b"/") {
             return self.find_below_root(path, follow);
         }
@@ -208,6 +204,16 @@ pub(super) fn look_up(
     }
 }
 
+/// The number of the descriptor that a path names, which only the caller's /proc could
+/// resolve.
+fn own_descriptor(path: &[u8]) -> Option<i32> {
+    let directories: [&[u8]; 3] = [b"/proc/self/fd/", b"/proc/thread-self/fd/", b"/dev/fd/"];
+    let number = directories
+        .iter()
+        .find_map(|directory| path.strip_prefix(*directory))?;
+    str::from_utf8(number).ok()?.parse().ok()
+}
+
 /// A path without its last name, and that name with the slashes after it.
 fn split(path: &[u8]) -> Result<(&[u8], &[u8]), Errno> {
     if path.is_empty() {
@@ -231,6 +237,20 @@ fn split(path: &[u8]) -> Result<(&[u8], &[u8]), Errno> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn descriptors_are_known_by_their_paths() {
+        assert_eq!(own_descriptor(b"/proc/self/fd/17"), Some(17));
+        assert_eq!(own_descriptor(b"/dev/fd/3"), Some(3));
+        for other in [
+            "/proc/self/fd/",
+            "/proc/self/fd/3/x",
+            "/proc/1/fd/3",
+            "fd/3",
+        ] {
+            assert_eq!(own_descriptor(other.as_bytes()), None, "{other}");
+        }
+    }
 
     #[test]
     fn paths_are_split_before_the_last_name() {

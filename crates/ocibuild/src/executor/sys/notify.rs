@@ -19,8 +19,6 @@ pub(in super::super) struct Notification {
     pub(in super::super) pid: i32,
     /// The number of the call.
     pub(in super::super) number: u32,
-    /// The `AUDIT_ARCH` of the calling program.
-    pub(in super::super) architecture: u32,
     /// Its arguments.
     pub(in super::super) arguments: [u64; 6],
 }
@@ -70,7 +68,6 @@ pub(in super::super) fn receive(listener: BorrowedFd<'_>) -> rustix::io::Result<
         id: received.id,
         pid: received.pid as i32,
         number: received.data.nr as u32,
-        architecture: received.data.arch,
         arguments: received.data.args,
     })
 }

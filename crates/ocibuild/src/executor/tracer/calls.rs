@@ -7,11 +7,12 @@ use std::path::Path;
 use rustix::io::Errno;
 use rustix::process::Pid;
 
+use super::exec;
 use super::memory::Memory;
 use super::programs::Programs;
 use super::rewrite::{Rewrite, Value};
 use super::socket::{self, Use};
-use super::{After, exec};
+use super::state::After;
 use crate::executor::supervisor::Supervisor;
 use crate::executor::sys::Registers;
 

@@ -13,7 +13,7 @@ use super::elf::{self, Program};
 use super::memory::Memory;
 use super::programs::Programs;
 use super::rewrite::{Pointer, Rewrite, Value};
-use super::{After, Executed};
+use super::state::{After, Executed};
 use crate::executor::supervisor::Supervisor;
 use crate::executor::sys::Registers;
 

@@ -18,11 +18,13 @@
 mod calls;
 mod elf;
 mod exec;
+mod filter;
 mod memory;
 mod programs;
 mod rewrite;
 mod socket;
 mod start;
+mod state;
 mod supervised;
 
 use std::collections::{HashMap, HashSet};
@@ -32,15 +34,16 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::error::{Attempt, Failure};
-use super::seccomp::{Action, Test, Verdict};
 use super::supervise::Ended;
-use super::supervisor::Program;
 use super::sys::{self, Registers, Resume, Stop};
 use calls::Decision;
+pub(super) use filter::RULES;
 use memory::{Lease, Memory, Room};
 pub(super) use programs::Originals;
 use programs::Programs;
 use rewrite::Rewrite;
+use socket::LongName;
+use state::{After, Executed, Phase, Thread};
 pub(super) use supervised::Supervised;
 
 /// A part of a thread's memory that is mapped for arguments is a multiple of this.
@@ -53,115 +56,6 @@ const MAX_THREADS: usize = 16 << 10;
 /// The kernel's own ERESTARTSYS and ERESTARTNOINTR, as results of a call.
 const RESTART_IF_WANTED: i64 = -512;
 const RESTART_ALWAYS: i64 = -513;
-
-/// What the filter of a traced command does with the calls that are attended to here,
-/// in addition to what a supervisor answers.
-pub(super) const RULES: &[(&str, Action)] = &[
-    ("execve", Action::Always(Verdict::Trace)),
-    ("execveat", Action::Always(Verdict::Trace)),
-    ("chdir", Action::Always(Verdict::Trace)),
-    ("open", opening_path(1)),
-    ("openat", opening_path(2)),
-    ("inotify_add_watch", Action::Always(Verdict::Trace)),
-    ("bind", Action::Always(Verdict::Trace)),
-    ("connect", Action::Always(Verdict::Trace)),
-    ("sendto", unless(&[has(4, u32::MAX, &[0])])),
-    ("getsockname", Action::Always(Verdict::Trace)),
-    ("getpeername", Action::Always(Verdict::Trace)),
-    (
-        "getsockopt",
-        Action::When {
-            tests: &[
-                has(1, u32::MAX, &[libc::SOL_SOCKET as u32]),
-                has(2, u32::MAX, &[libc::SO_PEERCRED as u32]),
-            ],
-            met: Verdict::Trace,
-            otherwise: Verdict::Allow,
-        },
-    ),
-];
-
-const O_PATH: u32 = libc::O_PATH as u32;
-
-const fn has(argument: u8, mask: u32, values: &'static [u32]) -> Test {
-    Test {
-        argument,
-        mask,
-        values,
-    }
-}
-
-const fn unless(tests: &'static [Test]) -> Action {
-    Action::When {
-        tests,
-        met: Verdict::Allow,
-        otherwise: Verdict::Trace,
-    }
-}
-
-/// Nobody can hand over a descriptor of this kind, so the thread has to open it itself.
-const fn opening_path(flags: u8) -> Action {
-    const OF_OPEN: &[Test] = &[has(1, O_PATH, &[O_PATH])];
-    const OF_OPENAT: &[Test] = &[has(2, O_PATH, &[O_PATH])];
-    Action::When {
-        tests: if flags == 1 { OF_OPEN } else { OF_OPENAT },
-        met: Verdict::Trace,
-        otherwise: Verdict::Notify,
-    }
-}
-
-/// A program that a thread is about to become.
-struct Executed {
-    /// The name by which it was called.
-    name: Vec<u8>,
-    /// The file, which is not the script.
-    program: Program,
-}
-
-/// What there is to do when a call is done.
-enum After {
-    /// Nothing.
-    Nothing,
-    /// The thread is another program.
-    Program(Executed),
-    /// There is a new socket at this path.
-    Socket(Vec<u8>),
-    /// The call has told who is at the other end of a socket.
-    Peer,
-    /// The call has told the name of a socket.
-    Name,
-}
-
-/// A traced thread.
-struct Thread {
-    room: Room,
-    phase: Phase,
-}
-
-impl Thread {
-    fn new(room: Room) -> Self {
-        let phase = Phase::Idle;
-        Self { room, phase }
-    }
-}
-
-/// What of ours is going on in a thread. The registers are those that it came with.
-enum Phase {
-    /// Nothing.
-    Idle,
-    /// Memory is being mapped for the arguments of a call, which comes after that.
-    Mapping(Registers, Rewrite, After),
-    /// The call after that is about to be made.
-    Again(Registers, Lease, After),
-    /// A call is made with other arguments.
-    Rewritten(
-        Registers,
-        #[expect(dead_code, reason = "held to the end of the call")] Lease,
-        After,
-    ),
-    /// A call is made as it is, and what it tells is looked at.
-    Asked(Registers, After),
-}
 
 /// Attends to the stops of a command's threads.
 pub(super) struct Tracer {
@@ -359,13 +253,25 @@ impl Tracer {
         let registers = sys::registers(thread)?;
         let result = registers.result();
         match self.set_phase(thread, Phase::Idle) {
+            Phase::Rewritten(saved, _, After::Open(long)) if result >= 0 => {
+                return self.opened(thread, saved, &long, result);
+            }
             Phase::Rewritten(mut saved, _, after) => {
                 saved.set_result(result);
-                sys::set_registers(thread, &saved)?;
                 if result == 0 {
                     self.look_after(thread, &saved, &after);
                 }
+                if let After::Close(descriptor, _) = after {
+                    return self.close(thread, saved, descriptor);
+                }
+                sys::set_registers(thread, &saved)?;
             }
+            // The thread goes into the call now, and stops at its end again.
+            Phase::Closing(saved, false) => {
+                self.set_phase(thread, Phase::Closing(saved, true));
+                return sys::resume(thread, Resume::ToEndOfCall);
+            }
+            Phase::Closing(saved, true) => sys::set_registers(thread, &saved)?,
             Phase::Mapping(saved, rewrite, after) => {
                 return self.mapped(thread, saved, rewrite, after, result);
             }
@@ -407,6 +313,36 @@ impl Tracer {
         sys::resume(thread, Resume::Run(None))
     }
 
+    /// Goes back to make the call for which a directory was opened.
+    fn opened(
+        &mut self,
+        thread: Pid,
+        mut saved: Registers,
+        long: &LongName,
+        directory: i64,
+    ) -> Result<(), Errno> {
+        let Some(rewrite) = long.call(saved.number(), directory) else {
+            saved.set_result(-i64::from(Errno::NAMETOOLONG.raw_os_error()));
+            return self.close(thread, saved, directory);
+        };
+        let after = match &*long.after {
+            After::Socket(path) => After::Socket(path.clone()),
+            _ => After::Nothing,
+        };
+        let after = After::Close(directory, Box::new(after));
+        self.mapped(thread, saved, rewrite, after, 0)
+    }
+
+    /// Lets a thread close a descriptor before it goes on with what it has got.
+    fn close(&mut self, thread: Pid, saved: Registers, descriptor: i64) -> Result<(), Errno> {
+        let mut registers = saved;
+        registers.rewind(libc::SYS_close);
+        registers.set_argument(0, descriptor.cast_unsigned());
+        self.set_phase(thread, Phase::Closing(saved, false));
+        sys::set_registers(thread, &registers)?;
+        sys::resume(thread, Resume::ToEndOfCall)
+    }
+
     /// Delivers a signal. Its handler must not see a call half made: the thread comes
     /// back to the call as it was.
     fn signal(&mut self, thread: Pid, signal: i32) -> Result<(), Errno> {
@@ -414,6 +350,12 @@ impl Tracer {
             && let Phase::Again(saved, ..) = &mut state.phase
         {
             saved.rewind(saved.number());
+            sys::set_registers(thread, saved)?;
+            state.phase = Phase::Idle;
+        } else if let Some(state) = self.threads.get_mut(&thread)
+            && let Phase::Closing(saved, _) = &state.phase
+        {
+            // The descriptor stays open until the next program.
             sys::set_registers(thread, saved)?;
             state.phase = Phase::Idle;
         } else {
@@ -470,7 +412,11 @@ impl Tracer {
             return;
         };
         let _: Result<(), Errno> = match after {
-            After::Nothing | After::Program(_) => Ok(()),
+            After::Nothing | After::Program(_) | After::Open(_) => Ok(()),
+            After::Close(_, after) => {
+                self.look_after(thread, call, after);
+                Ok(())
+            }
             After::Socket(path) => supervisor.made_socket(thread, path),
             After::Peer => socket::name_peer(thread, call, supervisor),
             After::Name => socket::correct_name(thread, call, supervisor),

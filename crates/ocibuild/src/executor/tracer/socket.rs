@@ -1,13 +1,16 @@
 //! Sockets that are named by paths, and what the kernel tells of the other end of one.
 //! See unix(7).
 
+use std::ffi::OsString;
+use std::path::Path;
+
 use rustix::io::Errno;
 use rustix::process::Pid;
 
-use super::After;
 use super::calls::{Decision, c_string};
 use super::memory::Memory;
 use super::rewrite::{Rewrite, Value};
+use super::state::After;
 use crate::executor::supervisor::Supervisor;
 use crate::executor::sys::Registers;
 
@@ -38,6 +41,9 @@ pub(super) fn decide(
         registers.argument(argument),
         registers.argument(argument + 1),
     );
+    if purpose == Use::Reach {
+        supervisor.check_address(thread, address, length as u32)?;
+    }
     let memory = Memory::of(thread).map_err(|_| Errno::SRCH)?;
     let Some(path) = read_path(&memory, address, length as u32 as usize)? else {
         return Ok(Decision::Pass);
@@ -52,20 +58,58 @@ pub(super) fn decide(
             (host, After::Socket(path))
         }
     };
-    let mut name = family().to_vec();
-    name.extend(c_string(&host));
-    let length = name.len() as u64;
-    if name.len() > FAMILY + MAX_PATH {
-        return Err(Errno::NAMETOOLONG);
+    if let Some(rewrite) = with_name(registers.number(), argument, &host) {
+        return Ok(Decision::Rewrite(rewrite, after));
     }
-    let rewrite = Rewrite {
-        number: registers.number(),
+    // Too long for the kernel, but not with a descriptor in front of it.
+    let (Some(directory), Some(name)) = (host.parent(), host.file_name()) else {
+        return Err(Errno::NAMETOOLONG);
+    };
+    let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
+    let open = Rewrite {
+        number: libc::SYS_openat,
         arguments: vec![
-            (argument, Value::Bytes(name)),
-            (argument + 1, Value::Number(length)),
+            (0, Value::Number(libc::AT_FDCWD as u64)),
+            (1, Value::Bytes(c_string(directory))),
+            (2, Value::Number(flags as u64)),
         ],
     };
-    Ok(Decision::Rewrite(rewrite, after))
+    let long = LongName {
+        argument,
+        name: name.to_owned(),
+        after: Box::new(after),
+    };
+    Ok(Decision::Rewrite(open, After::Open(long)))
+}
+
+/// The name of a socket that is reached by a descriptor of its directory.
+pub(super) struct LongName {
+    argument: usize,
+    name: OsString,
+    /// What there is to do when the call with it is done.
+    pub(super) after: Box<After>,
+}
+
+impl LongName {
+    /// The call that is made once the directory is open.
+    pub(super) fn call(&self, number: i64, directory: i64) -> Option<Rewrite> {
+        let path = Path::new("/proc/self/fd").join(directory.to_string());
+        with_name(number, self.argument, &path.join(&self.name))
+    }
+}
+
+/// A call with another name of a socket, if that is not too long for one.
+fn with_name(number: i64, argument: usize, path: &Path) -> Option<Rewrite> {
+    let mut name = family().to_vec();
+    name.extend(c_string(path));
+    let length = name.len();
+    (length <= FAMILY + MAX_PATH).then(|| Rewrite {
+        number,
+        arguments: vec![
+            (argument, Value::Bytes(name)),
+            (argument + 1, Value::Number(length as u64)),
+        ],
+    })
 }
 
 /// Corrects user and group in an answer to SO_PEERCRED (`struct ucred`).

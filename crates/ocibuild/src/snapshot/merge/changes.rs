@@ -1,7 +1,7 @@
 //! What became of a plain tree, as an upper directory of overlayfs would show it.
 //!
 //! Two tables are compared, name by name. What is new or not the same inode in the same
-//! state is copied with the directories above it; what is gone becomes a device 0:0. A
+//! state is copied with the directories above it; what is gone becomes a whiteout. A
 //! directory that was replaced needs no opaque note: each of its names that is gone is
 //! hidden for itself.
 
@@ -10,17 +10,18 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, Mode, fstat, mkdirat, mknodat, statat};
+use rustix::fs::{AtFlags, Mode, fstat, mkdirat, statat};
 
 use super::copy::Copier;
 use super::parallel::each;
 use super::pristine::Pristine;
 use super::table::{Entry, Table};
-use crate::executor::Identity;
+use crate::executor::{Identity, Notes};
 use crate::layer::{self, TreePath};
 use crate::snapshot::Error;
 use crate::snapshot::beneath::{Beneath, Links, name_of};
 use crate::snapshot::error::At;
+use crate::snapshot::whiteout::hide;
 
 /// How many changes a thread takes at once; they lie side by side.
 const CHUNK: usize = 64;
@@ -148,10 +149,11 @@ pub(super) fn fill(
     tree: &Beneath,
     upper: &Path,
     changes: &Changes,
-    identity: &Identity,
+    (identity, notes): (&Identity, Notes),
 ) -> Result<(), Error> {
     let filler = Filler {
         tree,
+        notes,
         upper: Beneath::open(upper).at_host("open", upper)?,
         copier: Copier::new(identity),
     };
@@ -179,6 +181,7 @@ pub(super) fn fill(
 
 struct Filler<'a> {
     tree: &'a Beneath,
+    notes: Notes,
     upper: Beneath,
     copier: Copier,
 }
@@ -206,8 +209,7 @@ impl Filler<'_> {
             };
             let name = name_of(path);
             if *change == Change::Whiteout {
-                let (device, none) = (FileType::CharacterDevice, Mode::empty());
-                mknodat(to.as_fd(), name, device, none, 0).at("hide", path)?;
+                hide(to.as_fd(), name, self.notes).at("hide", path)?;
                 continue;
             }
             let stat = statat(from.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW).at("look at", path)?;

@@ -61,6 +61,11 @@ impl Copier {
         path: &TreePath,
         stat: &Stat,
     ) -> Result<(), Error> {
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        if kind == FileType::Socket {
+            // Nobody listens at it any more.
+            return Ok(());
+        }
         if stat.st_nlink > 1 {
             let mut links = lock(&self.links);
             if let Some(first) = links.first.get(&(tree, stat.st_ino)).cloned() {
@@ -69,7 +74,7 @@ impl Copier {
             }
             links.first.insert((tree, stat.st_ino), path.clone());
         }
-        match FileType::from_raw_mode(stat.st_mode) {
+        match kind {
             FileType::RegularFile => self.copy_file(from, to, path, stat),
             FileType::Symlink => {
                 let name = name_of(path);
@@ -77,13 +82,11 @@ impl Copier {
                 symlinkat(&target, to, name).at("create", path)?;
                 self.finish_special(to, path, stat)
             }
-            kind @ (FileType::Fifo | FileType::CharacterDevice | FileType::BlockDevice) => {
+            _ => {
                 let (name, mode) = (name_of(path), Mode::from_raw_mode(0o600));
                 mknodat(to, name, kind, mode, stat.st_rdev).at("create", path)?;
                 self.finish_special(to, path, stat)
             }
-            // A socket: nobody listens at it any more.
-            _ => Ok(()),
         }
     }
 

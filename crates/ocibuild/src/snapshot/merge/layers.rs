@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, Stat, fgetxattr, fstat, mkdirat, statat};
+use rustix::fs::{AtFlags, FileType, Mode, Stat, fstat, mkdirat, statat};
 
 use super::copy::Copier;
 use super::parallel::each;
@@ -19,7 +19,7 @@ use crate::layer::{self, TreePath};
 use crate::snapshot::Error;
 use crate::snapshot::beneath::{Beneath, Links, name_of};
 use crate::snapshot::error::At;
-use crate::snapshot::whiteout::{OPAQUE, is_whiteout};
+use crate::snapshot::whiteout::{Opacity, is_hidden};
 
 /// Copies what is visible of `lowers`, lowest first, into an empty directory.
 pub(super) fn merge(
@@ -52,9 +52,18 @@ struct Merger {
 /// A directory, and the lowers that have one there, highest first.
 type Job = (TreePath, Vec<usize>);
 
+/// A directory of one layer.
+struct Opened {
+    lower: usize,
+    dir: OwnedFd,
+    opacity: Opacity,
+}
+
 /// A name in a directory.
 struct Found {
     stat: Stat,
+    /// Whether it says that there is nothing.
+    is_hidden: bool,
     lower: usize,
     /// The lowers that have a directory of this name, if the highest one has.
     dirs: Vec<usize>,
@@ -73,37 +82,37 @@ impl Merger {
             if !found.dirs.is_empty() {
                 mkdirat(&dest, name_of(&child), Mode::RWXU).at("create", &child)?;
                 more.push((child, found.dirs));
-            } else if !is_whiteout(&found.stat)
-                && let Some((_, from)) = opened.iter().find(|(lower, _)| *lower == found.lower)
+            } else if !found.is_hidden
+                && let Some(from) = opened.iter().find(|opened| opened.lower == found.lower)
             {
-                let from = (found.lower, from.as_fd());
+                let from = (found.lower, from.dir.as_fd());
                 self.copier.copy(from, dest.as_fd(), &child, &found.stat)?;
             }
         }
         match opened.first() {
-            Some((_, like)) => {
-                let stat = fstat(like).at("look at", path)?;
-                self.copier.finish(like, &dest, path, &stat)
+            Some(like) => {
+                let stat = fstat(&like.dir).at("look at", path)?;
+                self.copier.finish(&like.dir, &dest, path, &stat)
             }
             None => Ok(()),
         }
     }
 
     /// Opens the directory in each lower, down to the first opaque one.
-    fn open(&self, path: &TreePath, live: Vec<usize>) -> Result<Vec<(usize, OwnedFd)>, Error> {
+    fn open(&self, path: &TreePath, live: Vec<usize>) -> Result<Vec<Opened>, Error> {
         let mut opened = Vec::with_capacity(live.len());
-        let count = live.len();
         for lower in live {
             let Some(tree) = self.lowers.get(lower) else {
                 continue;
             };
             let dir = tree.dir(path, Links::Refuse).at("open", path)?;
-            let mut value = [0; 2];
-            let note = self.notes.opaque();
-            let is_opaque = count > 1
-                && fgetxattr(&dir, note, &mut value).is_ok_and(|size| value[..size] == *OPAQUE);
-            opened.push((lower, dir));
-            if is_opaque {
+            let opacity = Opacity::of(&dir, self.notes).at("read the notes of", path)?;
+            opened.push(Opened {
+                lower,
+                dir,
+                opacity,
+            });
+            if opacity == Opacity::Opaque {
                 break;
             }
         }
@@ -113,10 +122,15 @@ impl Merger {
     fn find(
         &self,
         path: &TreePath,
-        opened: &[(usize, OwnedFd)],
+        opened: &[Opened],
     ) -> Result<BTreeMap<Box<[u8]>, Found>, Error> {
         let mut all: BTreeMap<Box<[u8]>, Found> = BTreeMap::new();
-        for (lower, dir) in opened {
+        for Opened {
+            lower,
+            dir,
+            opacity,
+        } in opened
+        {
             names(dir, path, |name| {
                 let known = all.get_mut(name);
                 if known.as_ref().is_some_and(|known| known.is_closed) {
@@ -129,7 +143,10 @@ impl Merger {
                     Some(known) if is_dir => known.dirs.push(*lower),
                     Some(known) => known.is_closed = true,
                     None => {
+                        let place = (dir.as_fd(), *opacity);
+                        let is_hidden = is_hidden(place, name, &stat, self.notes);
                         let found = Found {
+                            is_hidden: is_hidden.at("look at an entry of", path)?,
                             stat,
                             lower: *lower,
                             dirs: is_dir.then_some(*lower).into_iter().collect(),

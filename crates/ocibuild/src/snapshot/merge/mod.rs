@@ -32,6 +32,9 @@ use super::{Beneath, Error};
 use crate::executor::{Identity, Notes};
 use crate::layer::TreePath;
 
+/// The usual name of a pool, in the folder for work in progress of a store.
+pub const POOL: &str = "merged";
+
 /// What trees are made of and where they wait.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -132,7 +135,8 @@ impl Merged {
             lowers: &self.lowers,
         };
         let changes = changes::compare(&self.table, &after, exclude, &pristine)?;
-        changes::fill(&tree, upper, &changes, &self.options.identity)?;
+        let kind = (&self.options.identity, self.options.notes);
+        changes::fill(&tree, upper, &changes, kind)?;
         self.table = after;
         self.lowers.push(upper.to_owned());
         self.chain = self.chain.take().and_then(|chain| chain.with(upper));

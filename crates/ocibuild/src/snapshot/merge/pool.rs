@@ -32,8 +32,8 @@ const LIMIT: usize = 4;
 /// The file beside a tree.
 const TABLE: &str = "table";
 
-/// The beginning of the names of what is being removed.
-const GONE: &str = ".gone-";
+/// What the names of entries that are being removed end with; no other has an extension.
+const GONE: &str = "gone";
 
 /// Which trees a step can go on with.
 #[derive(Debug, Clone)]
@@ -94,7 +94,8 @@ impl LayerId {
 pub(super) fn claim(pool: &Path, chain: &Chain, place: &Path) -> Option<Table> {
     let key = chain.key();
     for entry in fs::read_dir(pool).ok()?.flatten() {
-        let is_ours = entry.file_name().as_bytes().starts_with(key.as_bytes());
+        let is_ours = entry.file_name().as_bytes().starts_with(key.as_bytes())
+            && entry.path().extension().is_none();
         // Another process may be faster.
         if !is_ours || fs::rename(entry.path(), place).is_err() {
             continue;
@@ -132,15 +133,14 @@ fn trim(pool: &Path) {
     let Ok(entries) = fs::read_dir(pool) else {
         return;
     };
-    let is_gone = |entry: &DirEntry| entry.file_name().as_bytes().starts_with(GONE.as_bytes());
+    let is_gone = |entry: &DirEntry| entry.path().extension().is_some();
     let (gone, waiting): (Vec<_>, Vec<_>) = entries.flatten().partition(is_gone);
     let since = |entry: &DirEntry| entry.metadata().and_then(|it| it.modified()).ok();
     let mut waiting: Vec<_> = waiting.iter().map(|it| (since(it), it.path())).collect();
     waiting.sort();
     let surplus = waiting.len().saturating_sub(LIMIT);
     for (_, path) in waiting.drain(..surplus) {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let hidden = pool.join(format!("{GONE}{name}"));
+        let hidden = path.with_extension(GONE);
         if fs::rename(&path, &hidden).is_ok() {
             remove(&hidden);
         }

@@ -407,6 +407,44 @@ fn privileged_an_ordinary_user_can_merge() {
     }
 }
 
+/// A container's own file system is an overlay, in which there are no whiteouts that are
+/// devices.
+#[test]
+fn privileged_on_the_file_system_of_a_container() {
+    if !is_root() {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    let tests = [
+        "merge::a_tree_goes_on_with_its_chain",
+        "merge::privileged_root_without_administration",
+        "merge::records_go_along",
+        "merge::what_is_excluded_is_not_there",
+        "recorded::any_tree_says_what_its_layer_says",
+        "recorded::the_layer_is_the_one_that_was_unpacked",
+        "recorded::whiteouts_and_opaque_directories",
+    ];
+    let script = format!(
+        "cd {} && mkdir lower upper work merged && mount -t overlay overlay \
+         -o lowerdir=lower,upperdir=upper,workdir=work merged && touch mounted && \
+         export TMPDIR=$PWD/merged && for test in {}; do \
+         /proc/{}/exe --exact snapshot::tests::$test || exit; done",
+        dir.path().display(),
+        tests.join(" "),
+        std::process::id()
+    );
+    let mut command = Command::new("unshare");
+    command.args(["-m", "--propagation", "private", "sh", "-c", &script]);
+    let output = command.output().expect("unshare");
+    if !dir.path().join("mounted").exists() {
+        let _ = std::io::Write::write_all(&mut std::io::stderr(), b"skipped: no overlayfs here\n");
+        return;
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}");
+    assert_eq!(text.matches("1 passed").count(), tests.len(), "{text}");
+}
+
 /// A chain of steps with a pool beside it.
 struct Chain {
     stack: Stack,

@@ -93,7 +93,7 @@ fn mounts_that_cannot_be_are_refused_with_their_place() {
         ),
         (
             "from=0,source=/x,target=/n",
-            "Dockerfile:2: circular dependency detected on stage \"stage-0\"",
+            "Dockerfile:2: circular dependency detected on stage \"tried\"",
         ),
         (
             "from=later,target=/n",
@@ -116,8 +116,11 @@ fn mounts_that_cannot_be_are_refused_with_their_place() {
              unknown option \"sice\", did you mean \"size\"?",
         ),
     ] {
-        let text = format!("RUN --mount={options} true\nFROM busybox AS later");
-        let build = build(&workshop, &text).target("0");
+        let text =
+            format!("FROM busybox AS tried\nRUN --mount={options} true\nFROM busybox AS later\n");
+        let context = ContextDir::new().file("Dockerfile", text);
+        let build = workshop.build(&context).target("tried");
+        workshop.keep(context);
         assert_eq!(message(&workshop, build), want, "{options}");
     }
 }
