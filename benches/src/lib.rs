@@ -1,11 +1,12 @@
-//! Two programs that measure, with one line of JSON on standard output per result.
+//! Three programs that measure, with one line of JSON on standard output per result.
 //!
 //! The first measures whole builds: from a folder and a base in a registry to an image whose
 //! push the registry has confirmed, a line per workload, builder and mode. `workload` makes
 //! the folders, `builder` knows how each builder is called, `measure` runs a command and says
 //! what it cost, `schedule` decides what runs when, and `report` makes the lines.
 //!
-//! The second measures the build service, a line per figure and database: see `service`.
+//! The second measures the build service, a line per figure and database: see `service`. The
+//! third measures RUN in every engine, a line per figure and engine: see `sandbox`.
 //!
 //! Everything that is needed is made here: a clone and a static busybox are enough, and
 //! MariaDB for the figures that have it.
@@ -20,6 +21,7 @@ mod builder;
 mod measure;
 mod options;
 mod report;
+mod sandbox;
 mod schedule;
 mod service;
 mod spread;
@@ -50,6 +52,17 @@ pub fn service_main() -> ExitCode {
     // The base is pushed by a build in this process.
     ocibuild::init();
     ended(service::run(&service::Options::parse()))
+}
+
+/// Measures RUN in every engine; the bench target is nothing but this call.
+pub fn sandbox_main() -> ExitCode {
+    ocibuild::init();
+    // A chroot is timed by this program again, behind what is mounted for it.
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    ended(match arguments.split_first() {
+        Some((verb, rest)) if verb == sandbox::NATIVE => sandbox::time_native(rest),
+        _ => sandbox::run(&sandbox::Options::parse()),
+    })
 }
 
 fn ended(result: Result<()>) -> ExitCode {

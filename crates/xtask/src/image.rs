@@ -111,6 +111,17 @@ fn build(request: &Request) -> Result<(), String> {
     verify(&program, &place, &name)
 }
 
+/// Makes the unoptimized program that tests take into containers; gives the status.
+pub(crate) fn static_command() -> u8 {
+    match compile(true).and_then(|program| check_static(&program)) {
+        Ok(()) => 0,
+        Err(problem) => {
+            eprintln!("error: {problem}");
+            1
+        }
+    }
+}
+
 fn default_name() -> String {
     format!("ocibuild:{}", env!("CARGO_PKG_VERSION"))
 }

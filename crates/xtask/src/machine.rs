@@ -10,15 +10,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::checks::run_command;
-use crate::target_folder;
+use crate::{debian, target_folder};
 
 /// Programs that tests run, and the Debian packages that have them.
 const PROGRAMS: &[(&str, &str)] = &[
     ("chromedriver", "chromium-driver"),
     ("chromium", "chromium"),
     ("docker-registry", "docker-registry"),
+    ("dockerd", "docker.io"),
     ("git", "git"),
     ("mariadbd", "mariadb-server"),
+    ("mmdebstrap", "mmdebstrap"),
     ("newuidmap", "uidmap"),
     ("nginx", "nginx-light"),
     ("skopeo", "skopeo"),
@@ -64,10 +66,9 @@ struct PythonTool {
 pub(crate) fn prepare() -> u8 {
     println!("==> machine");
     let missing = missing_packages();
-    let root = is_root();
     if !missing.is_empty() {
         println!("    missing: {}", missing.join(" "));
-        if !root || find_program("apt-get").is_none() {
+        if !can_install() {
             println!(
                 "    not installed: that takes root on Debian or Ubuntu; some tests will fail"
             );
@@ -79,7 +80,17 @@ pub(crate) fn prepare() -> u8 {
         }
     }
     PYTHON_TOOLS.iter().for_each(make_python_tool);
-    if root { make_test_user() } else { 0 }
+    let status = if is_root() { make_test_user() } else { 0 };
+    if status == 0 {
+        debian::prepare()
+    } else {
+        status
+    }
+}
+
+/// Whether nothing that the tests need has to be missing.
+pub(crate) fn can_install() -> bool {
+    is_root() && find_program("apt-get").is_some()
 }
 
 fn missing_packages() -> Vec<&'static str> {
@@ -144,7 +155,7 @@ fn make_python_tool(tool: &PythonTool) {
     }
 }
 
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     // The owner of our own entry in /proc is our effective user.
     fs::metadata("/proc/self").is_ok_and(|entry| entry.uid() == 0)
 }
@@ -252,7 +263,7 @@ fn free_range(file: &str) -> String {
     format!("{first}-{}", first + COUNT - 1)
 }
 
-fn run_shown(command: &mut Command) -> u8 {
+pub(crate) fn run_shown(command: &mut Command) -> u8 {
     let arguments: Vec<_> = command
         .get_args()
         .map(|part| part.to_string_lossy())

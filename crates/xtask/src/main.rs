@@ -9,6 +9,7 @@
 )]
 
 mod checks;
+mod debian;
 mod image;
 mod machine;
 
