@@ -3,7 +3,7 @@
 //! be had.
 //!
 //! [`shared`] is where records and layers go so that other machines find them,
-//! [`document`] how they are written there; [`why`] tells what a miss missed by.
+//! `document` how they are written there; [`why`] tells what a miss missed by.
 
 pub(crate) mod document;
 pub(crate) mod local;
