@@ -14,8 +14,8 @@ use super::seccomp::{self, Action, Test, Verdict};
 use super::supervise::Report;
 use super::wire;
 
-/// The call by which a descriptor is sent.
-const SEND: &str = "sendmsg";
+/// The calls by which a descriptor and what belongs to it are sent.
+const SEND: &[&str] = &["sendmsg", "sendto"];
 /// As many descriptors as a command can have whose sending is supervised.
 const MAX_DESCRIPTORS: u64 = 1 << 16;
 
@@ -25,12 +25,17 @@ pub(super) fn hand_over(
     mut rules: Vec<(&'static str, Action)>,
     helper: &UnixStream,
 ) -> Result<(), Failure> {
+    let wait = Action::Always(Verdict::Notify);
+    let waits = |(name, action): &(&str, Action)| SEND.contains(name) && *action == wait;
     let reserved;
     let mut socket = helper;
-    if let Some((_, action)) = rules.iter_mut().find(|(name, _)| *name == SEND) {
+    if rules.iter().any(waits) {
         reserved = reserve(helper)?;
-        *action = unless_by(&reserved);
         socket = &reserved;
+        let exempt = unless_by(&reserved);
+        for rule in rules.iter_mut().filter(|rule| waits(rule)) {
+            rule.1 = exempt;
+        }
     }
     let listener = seccomp::confine_supervised(sync, &rules)
         .attempt("seccomp", "SECCOMP_FILTER_FLAG_NEW_LISTENER")?;

@@ -2,16 +2,19 @@
 //! program's file, which the kernel does not see.
 
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 
 use rustix::fs::{FileType, Mode, OFlags};
+use rustix::io::Errno;
 
-use super::Owners;
 use super::access::{EXECUTE, SET_GROUP, SET_USER};
 use super::call::{Answer, Call, Fault, Outcome};
 use super::credentials::{FileCapabilities, ProgramBits};
-use super::guest::{Guest, name_of};
+use super::guest::{Guest, name_of, path_of};
 use super::owners::kind;
 use super::resolve::{Follow, Found};
+use super::tree::is_below;
+use super::{Owners, View};
 use crate::ownership::{self, Seen};
 
 const CAPABILITIES: &str = "security.capability";
@@ -20,22 +23,23 @@ const MAX_VALUE: usize = 24;
 
 /// execve(2).
 pub(super) fn execve(call: &Call<'_>) -> Outcome {
-    let found = call
-        .guest
-        .find(libc::AT_FDCWD, &call.path(0)?, Follow::Yes)?;
-    begin(call, &found)
+    let path = call.path(0)?;
+    let found = call.guest.find(libc::AT_FDCWD, &path, Follow::Yes)?;
+    begin(call, &found, &path, call.long(0))
 }
 
 /// execveat(2).
 pub(super) fn execveat(call: &Call<'_>) -> Outcome {
-    let found = call
-        .guest
-        .find_at(call.int(0), &call.path(1)?, call.int(4))?;
-    begin(call, &found)
+    let path = call.path(1)?;
+    let found = call.guest.find_at(call.int(0), &path, call.int(4))?;
+    begin(call, &found, &path, call.long(1))
 }
 
-fn begin(call: &Call<'_>, found: &Found) -> Outcome {
+fn begin(call: &Call<'_>, found: &Found, path: &[u8], address: u64) -> Outcome {
     call.guest.begin_program(found)?;
+    if call.guest.shared.plan.view == View::Chroot && is_below(path, b"/proc") {
+        call.guest.name_program(found, path, address)?;
+    }
     Ok(Answer::Continue)
 }
 
@@ -55,6 +59,17 @@ impl Guest<'_> {
         let bits = self.program_bits(found, &seen);
         self.become_other(who.after_exec(&bits))?;
         Ok(())
+    }
+
+    /// Says in the caller's own memory where a program is that the kernel, which has no
+    /// /proc there, would not find: the memory ends with exec. A longer name has no room.
+    fn name_program(&self, found: &Found, path: &[u8], address: u64) -> Result<(), Fault> {
+        let mut inside = self.inside(path_of(&found.file)?.as_bytes());
+        if inside.len() > path.len() || !self.shared.tree()?.is_plain(&inside) {
+            return Err(Errno::NOENT.into());
+        }
+        inside.push(0);
+        Ok(self.overwrite(address, &inside)?)
     }
 
     fn program_bits(&self, found: &Found, seen: &Seen) -> ProgramBits {

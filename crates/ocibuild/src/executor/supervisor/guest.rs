@@ -126,6 +126,14 @@ impl<'a> Guest<'a> {
             .map_err(of_io)
     }
 
+    /// Writes to its memory even where it could not itself.
+    pub(super) fn overwrite(&self, address: u64, bytes: &[u8]) -> Result<(), Errno> {
+        self.check_there()?;
+        self.memory_file()?
+            .write_all_at(bytes, address)
+            .map_err(of_io)
+    }
+
     fn memory_file(&self) -> Result<File, Errno> {
         let path = format!("{}/mem", self.pid);
         openat(

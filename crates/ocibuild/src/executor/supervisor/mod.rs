@@ -47,6 +47,7 @@ mod reach;
 mod remove;
 mod resolve;
 mod roots;
+mod seen;
 mod signals;
 mod status;
 mod traced;
