@@ -24,6 +24,9 @@ enum Keeper {
     Record,
     /// Nobody: it is one of the records.
     Hidden,
+    /// Nobody: it is a list of who may do what, which would change the mode on the disk
+    /// behind the record, and which no layer keeps. Programs set the mode then.
+    AccessList,
 }
 
 fn keeper(call: &Call<'_>, name: &[u8]) -> Keeper {
@@ -32,6 +35,9 @@ fn keeper(call: &Call<'_>, name: &[u8]) -> Keeper {
     }
     if ownership::is_ours(name) {
         return Keeper::Hidden;
+    }
+    if name.starts_with(b"system.posix_acl_") {
+        return Keeper::AccessList;
     }
     if name.starts_with(b"security.") || name.starts_with(b"trusted.") {
         return Keeper::Record;
@@ -133,6 +139,7 @@ fn get(call: &Call<'_>, find: Find) -> Outcome {
     }
     let value = match keeper {
         Keeper::Hidden => return Err(Errno::NODATA.into()),
+        Keeper::AccessList => return Err(Errno::OPNOTSUPP.into()),
         Keeper::Record => ownership::attribute(&found.file, &name)?.ok_or(Errno::NODATA)?,
         Keeper::Kernel => {
             let mut value = vec![0; MAX_VALUE];
@@ -162,7 +169,7 @@ fn give(call: &Call<'_>, address: usize, size: usize, value: &[u8]) -> Outcome {
 fn set(call: &Call<'_>, find: Find) -> Outcome {
     let name = name(call)?;
     let keeper = keeper(call, &name);
-    if keeper == Keeper::Hidden {
+    if matches!(keeper, Keeper::Hidden | Keeper::AccessList) {
         return Err(Errno::OPNOTSUPP.into());
     }
     if keeper == Keeper::Kernel && call.guest.needs_no_check() {
@@ -236,11 +243,11 @@ fn list(call: &Call<'_>, find: Find) -> Outcome {
 fn remove(call: &Call<'_>, find: Find) -> Outcome {
     let name = name(call)?;
     let keeper = keeper(call, &name);
-    if keeper == Keeper::Hidden {
-        return Err(Errno::NODATA.into());
-    }
-    if keeper == Keeper::Kernel && call.guest.needs_no_check() {
-        return Ok(Answer::Continue);
+    match keeper {
+        Keeper::Hidden => return Err(Errno::NODATA.into()),
+        Keeper::AccessList => return Err(Errno::OPNOTSUPP.into()),
+        Keeper::Kernel if call.guest.needs_no_check() => return Ok(Answer::Continue),
+        _ => {}
     }
     let found = find(call)?;
     check_change(call, &found, keeper, &name)?;

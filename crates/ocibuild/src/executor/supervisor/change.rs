@@ -6,10 +6,10 @@ use rustix::io::Errno;
 use super::Owners;
 use super::access::{SET_GROUP, SET_USER, WRITE, owns};
 use super::call::{Answer, Call, DONE, Outcome};
-use super::credentials::cap;
+use super::credentials::{Credentials, cap};
 use super::owners::kind;
 use super::resolve::{Follow, Found};
-use crate::ownership::{self, Record};
+use crate::ownership::{self, Record, Seen};
 
 /// The id that leaves things as they are.
 const SAME: u32 = u32::MAX;
@@ -50,7 +50,7 @@ fn give_away(call: &Call<'_>, found: &Found, uid: u32, gid: u32) -> Outcome {
     let who = guest.credentials();
     let seen = guest.look(found)?;
     guest.check_way(&who, found)?;
-    let old = seen.meant();
+    let old = meant(&seen, &who);
     if guest.shared.plan.owners == Owners::Real && guest.kernel_takes(found) {
         return Ok(Answer::Continue);
     }
@@ -89,6 +89,20 @@ fn give_away(call: &Call<'_>, found: &Found, uid: u32, gid: u32) -> Outcome {
             DONE
         }
         other => other.and(DONE),
+    }
+}
+
+/// What a file is meant to be. A socket that the kernel made for bind(2) has no record; who
+/// asks about one is taken for its owner, and the kernel has the last word.
+fn meant(seen: &Seen, who: &Credentials) -> Record {
+    let meant = seen.meant();
+    match (kind(seen), seen.record) {
+        (FileType::Socket, None) => Record {
+            uid: who.uid.files,
+            gid: who.gid.files,
+            ..meant
+        },
+        _ => meant,
     }
 }
 
@@ -134,7 +148,7 @@ fn set_mode(call: &Call<'_>, found: &Found, mode: u32) -> Outcome {
     let who = guest.credentials();
     let seen = guest.look(found)?;
     guest.check_way(&who, found)?;
-    let old = seen.meant();
+    let old = meant(&seen, &who);
     let file_type = kind(&seen);
     if file_type == FileType::Symlink {
         return Err(Errno::OPNOTSUPP.into());
