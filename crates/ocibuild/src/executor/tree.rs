@@ -31,6 +31,7 @@ use super::sys::Access;
 use super::tracer::Originals;
 use super::wire::Settings;
 use super::{Identity, Mount, MountSource, Notes, RunSpec};
+use crate::layer::TreePath;
 use crate::ownership::{self, Record};
 use crate::snapshot::merge::{self, Merged};
 
@@ -91,6 +92,10 @@ impl Tree {
         check_execution(&tree.work)?;
         make_directory(&tree.devices())?;
         tree.show_mounts(spec, &options)?;
+        let dirs = tree.dirs_of_made();
+        tree.merged
+            .settle(&dirs)
+            .map_err(|error| not_merged(&error))?;
         Ok(tree)
     }
 
@@ -189,10 +194,33 @@ impl Tree {
         Ok(())
     }
 
+    /// The directories in which something was made that the image does not have.
+    fn dirs_of_made(&self) -> Vec<TreePath> {
+        let paths = self.made.iter().filter_map(|made| made.path().parent());
+        let dirs: BTreeSet<TreePath> = paths
+            .filter_map(|path| TreePath::parse(path.as_os_str().as_encoded_bytes()).ok())
+            .filter(|path| !path.is_root())
+            .collect();
+        dirs.into_iter().collect()
+    }
+
     /// Takes away what was made for the command, and leaves what it changed in the upper
     /// directory.
     pub(super) fn finish(mut self) -> Result<(), Failure> {
+        let mut untouched = Vec::new();
+        for dir in self.dirs_of_made() {
+            if self
+                .merged
+                .is_settled(&dir)
+                .map_err(|error| not_merged(&error))?
+            {
+                untouched.push(dir);
+            }
+        }
         place::remove(self.path(), &self.made)?;
+        self.merged
+            .settle(&untouched)
+            .map_err(|error| not_merged(&error))?;
         self.merged
             .changes_into(&self.upper, &BTreeSet::new())
             .map_err(|error| not_merged(&error))?;

@@ -26,7 +26,8 @@ mod table;
 
 use self::pool::Chain;
 use self::pristine::Pristine;
-use self::table::Table;
+use self::table::{Fact, Table};
+use super::beneath::Links;
 use super::error::At;
 use super::{Beneath, Error};
 use crate::executor::{Identity, Notes};
@@ -120,6 +121,24 @@ impl Merged {
         self.table.len()
     }
 
+    /// Takes note of directories in which the caller itself has made or removed something:
+    /// as they are now they have not changed. What is new or not there is passed over.
+    pub fn settle(&mut self, dirs: &[TreePath]) -> Result<(), Error> {
+        let tree = self.open()?;
+        for dir in dirs {
+            if let (Some(known), Some(now)) = (self.table.fact(dir), fact(&tree, dir)?) {
+                *known = now;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells whether nobody has changed a directory itself since it was noted.
+    pub fn is_settled(&mut self, dir: &TreePath) -> Result<bool, Error> {
+        let now = fact(&self.open()?, dir)?;
+        Ok(self.table.fact(dir).map(|known| *known) == now)
+    }
+
     /// Puts what has changed in the tree into the empty directory `upper`, as overlayfs
     /// would have left it there, but for the excluded paths and what is below them. The
     /// tree is not being used any more. Gives the number of changes.
@@ -150,6 +169,18 @@ impl Merged {
             pool::put(pool, chain, &self.place, &self.table).at_host("keep", &self.tree)?;
         }
         Ok(())
+    }
+}
+
+/// What there is to know of a directory; none where there is no such directory.
+fn fact(tree: &Beneath, path: &TreePath) -> Result<Option<Fact>, Error> {
+    match tree.dir(path, Links::Refuse) {
+        Ok(dir) => {
+            let stat = rustix::fs::fstat(&dir).at("look at", path)?;
+            Ok(Some(Fact::of(&stat)))
+        }
+        // The command may have made anything of it.
+        Err(_) => Ok(None),
     }
 }
 

@@ -115,6 +115,24 @@ impl Table {
             .map_or(&[], |entries| entries)
     }
 
+    /// Gives what is known of one path, but the root.
+    pub(super) fn fact(&mut self, path: &TreePath) -> Option<&mut Fact> {
+        let mut number = 0;
+        let mut found: Option<(usize, usize)> = None;
+        for name in path.as_bytes().split(|byte| *byte == b'/') {
+            if let Some((dir, index)) = found {
+                number = self.dirs.get(dir)?.get(index)?.below? as usize;
+            }
+            let entries = self.dirs.get(number)?;
+            let index = entries
+                .binary_search_by(|entry| (*entry.name).cmp(name))
+                .ok()?;
+            found = Some((number, index));
+        }
+        let (dir, index) = found?;
+        Some(&mut self.dirs.get_mut(dir)?.get_mut(index)?.fact)
+    }
+
     /// Gives the number of entries.
     pub(super) fn len(&self) -> usize {
         self.dirs.iter().map(Vec::len).sum()

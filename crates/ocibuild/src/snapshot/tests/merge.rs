@@ -305,6 +305,40 @@ fn what_is_excluded_is_not_there() {
     assert!(toc.whiteouts().is_empty());
 }
 
+/// What is made for a command and taken away afterwards is no change, a change of the
+/// command beside it is one.
+#[test]
+fn what_is_settled_has_not_changed() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let lower = dir.path().join("lower");
+    for name in ["quiet/below", "busy"] {
+        fs::create_dir_all(lower.join(name)).expect("a directory");
+    }
+    let place = dir.path().join("place");
+    let mut merged =
+        Merged::take(&place, &[lower], &options(Identity::Real, Notes::User)).expect("a tree");
+    let dirs = ["quiet/below", "busy", "none"].map(|path| TreePath::parse(path).expect("a path"));
+    let tree = merged.path().to_owned();
+    for name in ["quiet/below/stub", "busy/stub"] {
+        fs::write(tree.join(name), "").expect("a stub");
+    }
+    merged.settle(&dirs).expect("settled");
+    fs::write(tree.join("busy/own"), "").expect("a change");
+    for (path, want) in dirs.iter().zip([true, false, true]) {
+        assert_eq!(merged.is_settled(path).expect("an answer"), want, "{path}");
+    }
+    for name in ["quiet/below/stub", "busy/stub"] {
+        fs::remove_file(tree.join(name)).expect("no stub");
+    }
+    merged.settle(&dirs[..1]).expect("settled");
+    let upper = dir.path().join("upper");
+    fs::create_dir(&upper).expect("a directory");
+    merged
+        .changes_into(&upper, &BTreeSet::new())
+        .expect("changes");
+    assert!(upper.join("busy/own").exists() && !upper.join("quiet").exists());
+}
+
 #[test]
 fn ten_of_fifty_thousand() {
     let dir = tempfile::tempdir().expect("a directory");
