@@ -9,6 +9,8 @@
 //! varies PATH                   its content may differ between two builds; `*` at the end
 //! says text                     a part of the log
 //! fails text                    the build fails, and says this
+//! long REASON                   it takes so long that it is built as root and in a restricted
+//!                               pod only, unless OCIBUILD_TEST_LONG is set
 //! ```
 
 use crate::case::{Outcome, why};
@@ -21,6 +23,8 @@ pub(crate) struct Expectation {
     /// Files whose content may differ.
     pub(crate) varying: Vec<String>,
     fails: Vec<String>,
+    /// Whether it takes long.
+    pub(crate) is_long: bool,
 }
 
 #[derive(Debug)]
@@ -50,6 +54,7 @@ impl Expectation {
             match word {
                 "varies" => all.varying.push(rest.to_owned()),
                 "fails" => all.fails.push(rest.to_owned()),
+                "long" => all.is_long = true,
                 _ => all.lines.push(match word {
                     "at" => Line::At(pair().0, pair().1),
                     "text" => Line::Text(pair().0, pair().1),
