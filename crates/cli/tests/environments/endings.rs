@@ -116,6 +116,11 @@ fn ended_by(place: &Place, environment: Environment, signal: &str, name: &str) -
         child.wait().unwrap();
         return vec![format!("it did not begin: {}", why(&log))];
     }
+    // The shell has forked them; they become what is looked for in a moment.
+    let begun = Instant::now();
+    while processes(&nap).is_empty() && begun.elapsed() < Duration::from_secs(10) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
     let mut problems = match processes(&nap).is_empty() {
         true => vec!["its processes cannot be seen".to_owned()],
         false => Vec::new(),
@@ -226,10 +231,12 @@ fn left(nap: &str) -> Vec<String> {
     left.iter().map(|line| format!("it left {line}")).collect()
 }
 
-/// What lies half-done in a store.
+/// What lies half-done in a store; merged trees wait there for the next step.
 fn untidy(volume: &Path) -> Vec<String> {
     let left = fs::read_dir(volume.join("store/tmp")).into_iter().flatten();
-    left.map(|entry| format!("{} is left", entry.unwrap().path().display()))
+    left.map(|entry| entry.unwrap().path())
+        .filter(|path| !path.ends_with("merged"))
+        .map(|path| format!("{} is left", path.display()))
         .collect()
 }
 
