@@ -3,12 +3,14 @@
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
-use crate::{image, machine};
+use crate::{debian, image, machine};
 
 /// One check.
 pub(crate) struct Step {
     pub(crate) name: &'static str,
     pub(crate) summary: &'static str,
+    /// Whether it runs only where it is named: it takes long.
+    pub(crate) on_demand: bool,
     work: Work,
 }
 
@@ -34,16 +36,19 @@ pub(crate) const STEPS: &[Step] = &[
     Step {
         name: "machine",
         summary: "find or install what the tests need",
+        on_demand: false,
         work: Work::Task(machine::prepare),
     },
     Step {
         name: "fmt",
         summary: "formatting",
+        on_demand: false,
         work: Work::cargo(&["fmt", "--all", "--check"]),
     },
     Step {
         name: "clippy",
         summary: "lints, warnings denied",
+        on_demand: false,
         work: Work::cargo(&[
             "clippy",
             "--workspace",
@@ -56,6 +61,7 @@ pub(crate) const STEPS: &[Step] = &[
     Step {
         name: "doc",
         summary: "documentation, warnings denied",
+        on_demand: false,
         work: Work::Cargo {
             // The command has the name of the library, and its pages would overwrite them.
             arguments: &[
@@ -71,24 +77,51 @@ pub(crate) const STEPS: &[Step] = &[
     Step {
         name: "build",
         summary: "the command that some tests run",
+        on_demand: false,
         work: Work::cargo(&["build", "--package", "ocibuild-cli"]),
-    },
-    Step {
-        name: "static",
-        summary: "the same command without libraries, for the tests in containers",
-        work: Work::Task(image::static_command),
     },
     Step {
         name: "test",
         summary: "unit, integration and doc tests, and the examples",
+        on_demand: false,
         work: Work::cargo(&["test", "--workspace"]),
+    },
+    Step {
+        name: "packages",
+        summary: "Debian packages that the environments install (on demand)",
+        on_demand: true,
+        work: Work::Task(debian::prepare),
+    },
+    Step {
+        name: "static",
+        summary: "the same command without libraries, for the environments (on demand)",
+        on_demand: true,
+        work: Work::Task(image::static_command),
+    },
+    Step {
+        name: "environments",
+        summary: "RUN in seven environments, after packages and static (on demand)",
+        on_demand: true,
+        work: Work::cargo(&[
+            "test",
+            "--package",
+            "ocibuild-cli",
+            "--test",
+            "environments",
+            "--",
+            "--ignored",
+            "--test-threads=2",
+        ]),
     },
 ];
 
-/// Runs the named steps, or all of them, until one fails.
+/// Runs the named steps, or all but those on demand, until one fails.
 pub(crate) fn run(only: &[String]) -> ExitCode {
     let start = Instant::now();
-    let wanted = |step: &&Step| only.is_empty() || only.iter().any(|name| name == step.name);
+    let wanted = |step: &&Step| match only.is_empty() {
+        true => !step.on_demand,
+        false => only.iter().any(|name| name == step.name),
+    };
     for step in STEPS.iter().filter(wanted) {
         let step_start = Instant::now();
         let status = match &step.work {

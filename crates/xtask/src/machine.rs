@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::checks::run_command;
-use crate::{debian, target_folder};
+use crate::target_folder;
 
 /// Programs that tests run, and the Debian packages that have them.
 const PROGRAMS: &[(&str, &str)] = &[
@@ -80,12 +80,7 @@ pub(crate) fn prepare() -> u8 {
         }
     }
     PYTHON_TOOLS.iter().for_each(make_python_tool);
-    let status = if is_root() { make_test_user() } else { 0 };
-    if status == 0 {
-        debian::prepare()
-    } else {
-        status
-    }
+    if is_root() { make_test_user() } else { 0 }
 }
 
 /// Whether nothing that the tests need has to be missing.

@@ -20,6 +20,7 @@ const CROWDED: &str = "ending-crowded";
 const FULL: &str = "ending-full";
 
 #[test]
+#[ignore = "it takes minutes; cargo xtask test --only packages --only static --only environments"]
 fn privileged_an_interrupted_build_leaves_nothing() {
     everywhere(INTERRUPTED, |place, environment| {
         ended_by(place, environment, "INT", INTERRUPTED)
@@ -27,6 +28,7 @@ fn privileged_an_interrupted_build_leaves_nothing() {
 }
 
 #[test]
+#[ignore = "it takes minutes; cargo xtask test --only packages --only static --only environments"]
 fn privileged_a_killed_builder_leaves_no_process() {
     everywhere(KILLED, |place, environment| {
         ended_by(place, environment, "KILL", KILLED)
@@ -34,6 +36,7 @@ fn privileged_a_killed_builder_leaves_no_process() {
 }
 
 #[test]
+#[ignore = "it takes minutes; cargo xtask test --only packages --only static --only environments"]
 fn privileged_too_many_processes_are_refused() {
     everywhere(CROWDED, |place, environment| {
         // Nothing limits the processes of root but a control group.
@@ -56,6 +59,7 @@ fn privileged_too_many_processes_are_refused() {
 }
 
 #[test]
+#[ignore = "it takes minutes; cargo xtask test --only packages --only static --only environments"]
 fn privileged_a_full_disk_is_said() {
     everywhere(FULL, |place, environment| {
         let volume = SmallVolume::new(place, environment);

@@ -398,6 +398,10 @@ fn privileged_mount_points_follow_links_inside_the_root_only() {
         spec.rootfs.lowers.push(room.path("higher"));
         spec.mounts = vec![file("/etc/hosts", "over a whiteout")];
         assert_eq!(room.run(&spec).text(), "over a whiteout", "{site:?}");
+        if !site.has_namespaces() {
+            assert!(room.changes().is_empty(), "{site:?}");
+            continue;
+        }
         let (before, after) = (
             fs::metadata(etc).unwrap(),
             fs::metadata(room.path("upper/etc")).unwrap(),
