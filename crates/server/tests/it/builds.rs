@@ -263,8 +263,15 @@ async fn a_build_is_told_what_was_asked_for() {
             "plain_http": true,
             "auth": {"kind": "configured"},
         }],
-        "registries": {"docker_config": null, "plain_http": [], "aliases": []},
+        "registries": {
+            "docker_config": null,
+            "settings": null,
+            "cloud": {},
+            "plain_http": [],
+            "aliases": [],
+        },
         "git": {"http_hosts": [], "hosts": [], "deny": "metadata"},
+        "sandbox": null,
         "store": data.join("store"),
         "scratch": data.join("build_artifacts").join(&id),
     });

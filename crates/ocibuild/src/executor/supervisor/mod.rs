@@ -322,6 +322,23 @@ fn has_hung_up(listener: BorrowedFd<'_>) -> bool {
     done.is_ok() && listener.revents().contains(PollFlags::HUP)
 }
 
+/// Gives the caller an open file as the value of its call. One that can be written to is
+/// closed here before the caller goes on, who could not execute it else (ETXTBSY).
+fn hand_over(
+    listener: BorrowedFd<'_>,
+    id: u64,
+    file: OwnedFd,
+    close_on_exec: bool,
+) -> rustix::io::Result<()> {
+    let access = rustix::fs::fcntl_getfl(&file)? & OFlags::RWMODE;
+    if access == OFlags::RDONLY {
+        return sys::give_descriptor(listener, id, file, close_on_exec, true).map(drop);
+    }
+    let number = sys::give_descriptor(listener, id, &file, close_on_exec, false)?;
+    drop(file);
+    sys::answer(listener, id, Ok(i64::from(number)))
+}
+
 /// Answers one call. A caller that is gone needs no answer.
 fn answer(shared: &Arc<Shared>, notification: sys::Notification) {
     let (listener, id) = (shared.listener.as_fd(), notification.id);
@@ -346,9 +363,9 @@ fn answer(shared: &Arc<Shared>, notification: sys::Notification) {
         Ok(Answer::Descriptor {
             file,
             close_on_exec,
-        }) => match sys::give_descriptor(listener, id, file, close_on_exec, true) {
+        }) => match hand_over(listener, id, file, close_on_exec) {
             Err(errno) if !sys::is_gone(errno) => sys::answer(listener, id, Err(errno)),
-            other => other.map(drop),
+            other => other,
         },
         Ok(Answer::Later) => Ok(()),
     };
