@@ -19,8 +19,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{
-    CWD, FileType, Gid, MemfdFlags, Mode, OFlags, ResolveFlags, StatVfsMountFlags, Uid, fstat,
-    memfd_create, openat, openat2, statvfs,
+    CWD, FileType, Gid, MemfdFlags, Mode, OFlags, ResolveFlags, SealFlags, StatVfsMountFlags, Uid,
+    fcntl_add_seals, fstat, memfd_create, openat, openat2, statvfs,
 };
 
 use super::error::{Attempt, Failure};
@@ -363,11 +363,16 @@ impl Tree {
     }
 }
 
-/// A file that is nowhere on a disk.
+/// A file that is nowhere on a disk, and that nobody can write to who opens it again by
+/// the name of a descriptor.
 fn memory_file(content: &[u8]) -> std::io::Result<OwnedFd> {
-    let file = memfd_create("file", MemfdFlags::CLOEXEC)?;
-    let mut file = File::from(file);
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let mut file = File::from(memfd_create("file", flags)?);
     file.write_all(content)?;
+    fcntl_add_seals(
+        &file,
+        SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL,
+    )?;
     Ok(file.into())
 }
 
