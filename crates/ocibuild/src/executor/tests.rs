@@ -47,9 +47,9 @@ fn privileged_a_command_sees_what_dockers_would() {
             outcome.stderr
         );
         let kind = match outcome.identity {
-            Identity::Real => [Site::Real, Site::Chroot],
-            Identity::Range { .. } => [Site::Range, Site::Range],
-            Identity::Recorded => [Site::Recorded, Site::Emulation],
+            Identity::Real => &[Site::Real, Site::Chroot][..],
+            Identity::Range { .. } => &[Site::Range],
+            Identity::Recorded => &[Site::Recorded, Site::MappedChroot, Site::Emulation],
             Identity::Single => panic!("owners could be recorded"),
         };
         assert!(kind.contains(&site), "{site:?}");

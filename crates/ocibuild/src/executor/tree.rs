@@ -62,7 +62,7 @@ impl Tree {
         settings: Settings,
         pool: Option<&Path>,
     ) -> Result<Self, Failure> {
-        let owners = settings.owners();
+        let owners = settings.owners;
         let options = merge::Options {
             identity: match owners {
                 Owners::Recorded => Identity::Recorded,

@@ -21,6 +21,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::process::Pid;
+use serde::{Deserialize, Serialize};
 
 use super::error::{Attempt, Failure};
 use super::seccomp::Action;
@@ -76,7 +77,7 @@ pub(super) enum View {
 }
 
 /// Where owners of files are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Owners {
     /// Beside the file, as `crate::ownership` keeps them.
     Recorded,
