@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use super::*;
 use site::{Room, Site, file, owner_of, sites, sites_and_pod};
 
+mod alike;
 mod lifetime;
 mod site;
 

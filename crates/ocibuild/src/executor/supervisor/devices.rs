@@ -4,12 +4,12 @@ use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
 
 use super::super::error::{Attempt, Failure};
-use super::Owners;
 use super::resolve::Origin;
 use super::tree::Place;
+use super::{Bind, Owners};
 use crate::ownership::{self, Record};
 
 /// Devices that every step may use.
@@ -56,6 +56,29 @@ pub(super) fn places(folder: &Path, owners: Owners) -> Result<Vec<Place>, Failur
         }
     }
     Ok(places)
+}
+
+/// Makes the place where something of the step's is seen in /dev, as its here-documents are:
+/// what is there in the tree is not seen.
+pub(super) fn make_target(folder: &Path, bind: &Bind) -> Result<(), Failure> {
+    if !bind.target.starts_with("/dev") || bind.target == Path::new("/dev") {
+        return Ok(());
+    }
+    let target = folder.join(bind.target.strip_prefix("/").unwrap_or(&bind.target));
+    let stat = fstat(&bind.source).attempt("fstat", bind.target.display())?;
+    let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+    let directory = if is_directory {
+        Some(&*target)
+    } else {
+        target.parent()
+    };
+    if let Some(directory) = directory {
+        fs::create_dir_all(directory).attempt("mkdir", directory.display())?;
+    }
+    if !is_directory && !target.exists() {
+        File::create_new(&target).attempt("open", target.display())?;
+    }
+    Ok(())
 }
 
 fn make(directory: &Path) -> Result<(), Failure> {

@@ -289,6 +289,9 @@ fn tree(plan: &mut Plan, root: &OwnedFd) -> Result<Option<Tree>, Failure> {
     for bind in plan.binds.drain(..) {
         let writable = bind.writable;
         let shown = bind.target.display().to_string();
+        if let Some(folder) = &plan.folder {
+            devices::make_target(folder, &bind)?;
+        }
         let place = Place::new(bind.target, bind.source, Origin::Bind { writable });
         places.push(place.attempt("readlink", shown)?);
     }
