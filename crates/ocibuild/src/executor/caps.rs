@@ -6,6 +6,7 @@ use rustix::thread::{
     remove_capability_from_bounding_set, set_capabilities,
 };
 
+use super::Network;
 use super::error::{Attempt, Failure};
 use super::supervisor::Owners;
 
@@ -50,9 +51,13 @@ fn limit_bounding_set_to(kept: CapabilitySet) -> Result<(), Failure> {
 /// what it may do to users and files its supervisor decides.
 ///
 /// Without SYS_CHROOT it cannot leave the tree, without SETUID it stays a process that the
-/// supervisor can reach, and without SETPCAP what it has is all that it gets.
-pub(super) fn keep_for(owners: Owners) -> Result<(), Failure> {
-    let mut wanted = CapabilitySet::NET_BIND_SERVICE | CapabilitySet::NET_RAW;
+/// supervisor can reach, and without SETPCAP what it has is all that it gets. Without
+/// NET_RAW its sockets stay on the interface that they were given.
+pub(super) fn keep_for(owners: Owners, network: Network) -> Result<(), Failure> {
+    let mut wanted = CapabilitySet::NET_BIND_SERVICE;
+    if network == Network::Host {
+        wanted |= CapabilitySet::NET_RAW;
+    }
     if owners == Owners::Real {
         // Files belong to users that its processes are not.
         wanted |= CapabilitySet::CHOWN

@@ -85,11 +85,11 @@ fn prepare_and_exec(
             }
             keep_to_itself()?;
         }
-        Ground::Plain(tree) => confine_to(tree)?,
+        Ground::Plain(tree) => confine_to(tree, spec.network)?,
     }
     if settings.supervised {
         let rules = ground.plan(spec)?.rules();
-        listener::hand_over(spec.sync, rules, helper)?;
+        listener::hand_over(spec.sync, &rules, helper)?;
     } else if !spec.privileged {
         // While there is still CAP_SYS_ADMIN: without it the kernel would want
         // `no_new_privs`, and sudo would break.
@@ -268,14 +268,14 @@ fn become_user(user: &User, settings: Settings, privileged: bool) -> Result<(), 
 }
 
 /// Gives up what a command in a plain tree has no use for, and locks it in there.
-fn confine_to(tree: &Tree) -> Result<(), Failure> {
+fn confine_to(tree: &Tree, network: Network) -> Result<(), Failure> {
     let reachable = tree.reachable()?;
     if tree.view() == View::Chroot {
         chroot(tree.path()).attempt("chroot", "the root")?;
         chdir("/").attempt("chdir", "/")?;
     }
-    caps::keep_for(tree.owners())?;
-    confine::to_files(&confine::rules(&reachable))
+    caps::keep_for(tree.owners(), network)?;
+    confine::to_files(&confine::rules(&reachable), network)
 }
 
 fn open_root(path: &str) -> Result<OwnedFd, Failure> {

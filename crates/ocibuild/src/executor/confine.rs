@@ -11,26 +11,39 @@ use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use rustix::thread::set_no_new_privs;
 
+use super::Network;
 use super::error::{Attempt, Failure};
 use super::sys::{self, Access};
 
 /// From this version on, files can be moved between directories inside of a domain.
 const ABI_WITH_MOVES: u32 = 2;
+/// From this version on, TCP can be forbidden.
+const ABI_WITH_TCP: u32 = 4;
 /// From this version on, signals stay in a domain.
 const ABI_WITH_SIGNALS: u32 = 6;
 
 /// Confines this process to files and to itself, for good; whatever the kernel offers of it.
-pub(super) fn to_files(files: &[(BorrowedFd<'_>, Access)]) -> Result<(), Failure> {
+pub(super) fn to_files(
+    files: &[(BorrowedFd<'_>, Access)],
+    network: Network,
+) -> Result<(), Failure> {
     set_no_new_privs(true).attempt("prctl", "PR_SET_NO_NEW_PRIVS")?;
     match sys::landlock_version() {
         Ok(version) if version >= ABI_WITH_MOVES => {
-            sys::confine_to(files, version).attempt("landlock_restrict_self", "the command's files")
+            let tcp = network == Network::Host || version < ABI_WITH_TCP;
+            sys::confine_to(files, version, tcp)
+                .attempt("landlock_restrict_self", "the command's files")
         }
         // Moving files between directories would fail, and nothing works without that.
         Ok(_) => Ok(()),
         Err(Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM) => Ok(()),
         Err(errno) => Err(errno).attempt("landlock_create_ruleset", "version"),
     }
+}
+
+/// Whether the kernel keeps a confined process from binding and connecting sockets of TCP.
+pub(super) fn forbids_tcp() -> bool {
+    sys::landlock_version().is_ok_and(|version| version >= ABI_WITH_TCP)
 }
 
 /// Says what of it the kernel does not offer; for a report.

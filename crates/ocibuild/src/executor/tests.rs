@@ -11,6 +11,7 @@ use site::{Room, Site, file, owner_of, sites, sites_and_pod};
 
 mod alike;
 mod lifetime;
+mod network;
 mod site;
 
 #[test]
@@ -109,51 +110,6 @@ fn privileged_the_usual_file_systems_are_there() {
             expected,
             "{site:?} {}",
             outcome.stderr
-        );
-    }
-}
-
-#[test]
-fn privileged_no_network_is_loopback_alone() {
-    for site in sites().into_iter().filter(|site| site.has_namespaces()) {
-        let room = Room::new(site);
-        let script = "ip -o link | cut -d: -f2; ip -o addr show dev lo up | grep -c 127.0.0.1";
-        let spec = RunSpec {
-            network: Network::None,
-            ..room.script(script)
-        };
-        assert_eq!(room.run(&spec).text(), " lo\n1\n", "{site:?}");
-        let count = fs::read_dir("/sys/class/net").unwrap().count();
-        let outcome = room.run(&room.script("ip -o link | wc -l"));
-        assert_eq!(outcome.text().trim(), count.to_string(), "{site:?}");
-    }
-}
-
-#[test]
-fn privileged_no_network_is_this_machine_alone_without_namespaces() {
-    for site in sites().into_iter().filter(|site| !site.has_namespaces()) {
-        let room = Room::new(site);
-        let script = "
-            busybox nc -w 1 192.0.2.1 80; echo $?; busybox nc -w 1 127.0.0.1 1; echo $?
-            busybox nslookup example.org 192.0.2.1 || echo unknown";
-        let spec = RunSpec {
-            network: Network::None,
-            ..room.script(script)
-        };
-        let outcome = room.run(&spec);
-        let text = outcome.text();
-        assert!(
-            text.starts_with("1\n1\n") && text.ends_with("unknown\n"),
-            "{text}"
-        );
-        let errors = &outcome.stderr;
-        assert!(
-            errors.contains("192.0.2.1): Network is unreachable"),
-            "{errors}"
-        );
-        assert!(
-            errors.contains("127.0.0.1): Connection refused"),
-            "{errors}"
         );
     }
 }

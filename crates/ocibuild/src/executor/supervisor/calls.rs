@@ -204,13 +204,75 @@ const ROWS: &[Row] = &[
     },
 ];
 
-/// Calls that reach the network.
+/// A flag that lets the kernel connect in sending.
+const FAST_OPEN: u32 = libc::MSG_FASTOPEN as u32;
+
+/// Refused if an argument has [`FAST_OPEN`].
+const fn without_fast_open(name: &'static str, tests: &'static [Test]) -> Row {
+    Row {
+        action: Action::When {
+            tests,
+            met: Verdict::Errno(libc::EOPNOTSUPP as u16),
+            otherwise: Verdict::Allow,
+        },
+        ..tree_row(name, leave)
+    }
+}
+
+const fn flag(argument: u8, flag: &'static [u32; 1]) -> Test {
+    Test {
+        argument,
+        mask: flag[0],
+        values: flag,
+    }
+}
+
+/// Calls about sockets where there is no network. See [`super::loopback`].
 const NETWORK: &[Row] = &[
+    Row {
+        action: Action::When {
+            tests: &[is(0, &[libc::AF_UNIX as u32])],
+            met: Verdict::Allow,
+            otherwise: Verdict::Notify,
+        },
+        ..tree_row("socket", network::socket)
+    },
+    Row {
+        action: Action::When {
+            tests: &[is(0, &[libc::AF_UNIX as u32])],
+            met: Verdict::Allow,
+            otherwise: Verdict::Errno(libc::EOPNOTSUPP as u16),
+        },
+        ..tree_row("socketpair", leave)
+    },
+    tree_row("bind", network::bind),
     tree_row("connect", network::connect),
-    tree_row("sendto", network::send_to),
-    tree_row("sendmsg", network::send_message),
-    tree_row("sendmmsg", network::send_messages),
+    tree_row("listen", network::listen),
+    without_fast_open("sendto", &[flag(3, &[FAST_OPEN])]),
+    without_fast_open("sendmsg", &[flag(2, &[FAST_OPEN])]),
+    without_fast_open("sendmmsg", &[flag(3, &[FAST_OPEN])]),
+    Row {
+        // SO_REUSEPORT, by which somebody else might share a port, and
+        // TCP_FASTOPEN_CONNECT, by which connections are made later.
+        action: Action::When {
+            tests: &[
+                is(1, &[libc::SOL_SOCKET as u32, libc::IPPROTO_TCP as u32]),
+                is(
+                    2,
+                    &[libc::SO_REUSEPORT as u32, libc::TCP_FASTOPEN_CONNECT as u32],
+                ),
+            ],
+            met: Verdict::Errno(libc::ENOPROTOOPT as u16),
+            otherwise: Verdict::Allow,
+        },
+        ..tree_row("setsockopt", leave)
+    },
 ];
+
+/// For calls that the filter decides about.
+fn leave(_: &Call<'_>) -> Outcome {
+    Ok(super::call::Answer::Continue)
+}
 
 /// What the filter of a step does with which call, where that is not the usual.
 pub(super) fn rules(view: View, owners: Owners, network: Network) -> Vec<(&'static str, Action)> {

@@ -29,6 +29,8 @@ pub(in super::super) mod cap {
     pub(in super::super::super) const SETPCAP: u64 = C::SETPCAP.bits();
     /// May change its root directory.
     pub(in super::super::super) const SYS_CHROOT: u64 = C::SYS_CHROOT.bits();
+    /// May take the ports of services.
+    pub(in super::super::super) const NET_BIND_SERVICE: u64 = C::NET_BIND_SERVICE.bits();
     /// May make devices.
     pub(in super::super::super) const MKNOD: u64 = C::MKNOD.bits();
     /// May give capabilities to files.

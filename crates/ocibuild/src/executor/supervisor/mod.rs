@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{Attempt, Failure};
 use super::seccomp::Action;
-use super::{Network, caps, sys};
+use super::{Network, caps, confine, sys};
 
 mod access;
 mod attributes;
@@ -39,6 +39,7 @@ mod exec;
 mod guest;
 mod identities;
 mod ids;
+mod loopback;
 mod make;
 mod network;
 mod open;
@@ -60,6 +61,7 @@ use cookie::{Cookie, StepId};
 use credentials::Credentials;
 use guest::Guest;
 use identities::Identities;
+pub(super) use loopback::Served;
 use resolve::Origin;
 use roots::Roots;
 pub(super) use traced::Program;
@@ -152,6 +154,8 @@ struct Shared {
     /// Whether the step has made files that stand for devices.
     devices: AtomicBool,
     identities: Identities,
+    /// Sockets of the internet, where the step has no network.
+    sockets: Option<loopback::Sockets>,
     memory: Memory,
     /// Which call is answered how, by number.
     handlers: HashMap<u32, calls::Serve>,
@@ -260,6 +264,8 @@ impl Supervisor {
             devices: AtomicBool::new(false),
             handlers: calls::handlers(),
             identities: Identities::new(Credentials::root(caps::DEFAULT.bits())),
+            sockets: (plan.network == Network::None && confine::forbids_tcp())
+                .then(loopback::Sockets::default),
             memory: Memory {
                 direct: AtomicBool::new(true),
             },

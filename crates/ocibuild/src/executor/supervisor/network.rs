@@ -1,7 +1,5 @@
-//! Connections where a step is to have no network and no namespace could be made: only
-//! the machine's own loopback addresses and Unix sockets can be reached.
-
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+//! The calls about sockets: who is at the other end, and where a step is to have no network
+//! and no namespace could be made, which sockets there are at all.
 
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -10,47 +8,86 @@ use super::super::{Network, sys};
 use super::Supervisor;
 use super::call::{Answer, Call, DONE, Outcome};
 use super::guest::Guest;
+use super::loopback::{self, Served};
 
-const MAX_ADDRESS: usize = 128;
-const INET: u16 = libc::AF_INET as u16;
-const INET6: u16 = libc::AF_INET6 as u16;
-const UNIX: u16 = libc::AF_UNIX as u16;
-const UNSPECIFIED: u16 = libc::AF_UNSPEC as u16;
-/// Size of `struct msghdr` and of `struct mmsghdr` on 64-bit machines.
-const MESSAGE: u64 = 56;
-const COUNTED_MESSAGE: u64 = 64;
-/// As many messages as the kernel takes at once.
-const MAX_MESSAGES: u32 = 1024;
+/// socket(2), where there is no network and it is not one of Unix.
+pub(super) fn socket(call: &Call<'_>) -> Outcome {
+    let family = call.int(0);
+    match family {
+        // What interfaces there are; changing them takes more rights than a step has.
+        libc::AF_NETLINK if call.int(2) == libc::NETLINK_ROUTE => Ok(Answer::Continue),
+        libc::AF_INET | libc::AF_INET6 => {
+            let Some(sockets) = &call.guest.shared.sockets else {
+                return Err(Errno::AFNOSUPPORT.into());
+            };
+            let kind = call.int(1);
+            Ok(Answer::Descriptor {
+                file: sockets.make(&call.guest, family, kind, call.int(2))?,
+                close_on_exec: kind & libc::SOCK_CLOEXEC != 0,
+            })
+        }
+        _ => Err(Errno::AFNOSUPPORT.into()),
+    }
+}
+
+/// bind(2).
+pub(super) fn bind(call: &Call<'_>) -> Outcome {
+    let served = loopback::bind(&call.guest, call.int(0), call.long(1), call.word(2))?;
+    Ok(answer(served))
+}
 
 /// connect(2).
 pub(super) fn connect(call: &Call<'_>) -> Outcome {
-    check(&call.guest, call.long(1), call.word(2))?;
-    Ok(Answer::Continue)
+    let served = loopback::connect(&call.guest, call.int(0), call.long(1), call.word(2))?;
+    Ok(answer(served))
 }
 
-/// sendto(2).
-pub(super) fn send_to(call: &Call<'_>) -> Outcome {
-    if call.long(4) != 0 {
-        check(&call.guest, call.long(4), call.word(5))?;
+/// listen(2).
+pub(super) fn listen(call: &Call<'_>) -> Outcome {
+    Ok(answer(loopback::listen(
+        &call.guest,
+        call.int(0),
+        call.int(1),
+    )?))
+}
+
+fn answer(served: Served) -> Answer {
+    match served {
+        Served::Done => Answer::Value(0),
+        Served::NotOurs => Answer::Continue,
     }
-    Ok(Answer::Continue)
 }
 
-/// sendmsg(2).
-pub(super) fn send_message(call: &Call<'_>) -> Outcome {
-    check_message(&call.guest, call.long(1))?;
-    Ok(Answer::Continue)
-}
-
-/// sendmmsg(2).
-pub(super) fn send_messages(call: &Call<'_>) -> Outcome {
-    for number in 0..call.word(2).min(MAX_MESSAGES) {
-        let address = call
-            .long(1)
-            .wrapping_add(u64::from(number) * COUNTED_MESSAGE);
-        check_message(&call.guest, address)?;
+impl Supervisor {
+    /// Serves connect(2) of a thread as far as it is about the internet and there is no
+    /// network.
+    pub(in super::super) fn connect(
+        &self,
+        thread: Pid,
+        descriptor: i32,
+        address: u64,
+        length: u32,
+    ) -> Result<Served, Errno> {
+        let guest = Guest::of(&self.shared, thread.as_raw_nonzero().get())?;
+        loopback::connect(&guest, descriptor, address, length)
     }
-    Ok(Answer::Continue)
+
+    /// The same for bind(2).
+    pub(in super::super) fn bind(
+        &self,
+        thread: Pid,
+        descriptor: i32,
+        address: u64,
+        length: u32,
+    ) -> Result<Served, Errno> {
+        let guest = Guest::of(&self.shared, thread.as_raw_nonzero().get())?;
+        loopback::bind(&guest, descriptor, address, length)
+    }
+
+    /// Whether the step is to have a network.
+    pub(in super::super) fn has_network(&self) -> bool {
+        self.shared.plan.network == Network::Host
+    }
 }
 
 /// getsockopt(2) that asks who is at the other end of a Unix socket: a process that believes
@@ -83,98 +120,4 @@ pub(super) fn peer(call: &Call<'_>) -> Outcome {
     guest.write(call.long(3), bytes.get(..length).unwrap_or_default())?;
     guest.write(call.long(4), &(length as u32).to_ne_bytes())?;
     DONE
-}
-
-fn check_message(guest: &Guest<'_>, address: u64) -> Result<(), Errno> {
-    let mut message = [0; MESSAGE as usize];
-    guest.read(address, &mut message)?;
-    let (name, rest) = message.split_first_chunk().ok_or(Errno::FAULT)?;
-    let length = rest.first_chunk().ok_or(Errno::FAULT)?;
-    match u64::from_le_bytes(*name) {
-        0 => Ok(()),
-        name => check(guest, name, u32::from_le_bytes(*length)),
-    }
-}
-
-impl Supervisor {
-    /// Fails if a thread is to have no network and an address is not on this machine.
-    pub(in super::super) fn check_address(
-        &self,
-        thread: Pid,
-        address: u64,
-        length: u32,
-    ) -> Result<(), Errno> {
-        if self.shared.plan.network == Network::Host || address == 0 {
-            return Ok(());
-        }
-        let guest = Guest::of(&self.shared, thread.as_raw_nonzero().get())?;
-        check(&guest, address, length)
-    }
-}
-
-fn check(guest: &Guest<'_>, address: u64, length: u32) -> Result<(), Errno> {
-    let mut bytes = vec![0; (length as usize).min(MAX_ADDRESS)];
-    guest.read(address, &mut bytes)?;
-    if is_near(&bytes) {
-        Ok(())
-    } else {
-        Err(Errno::NETUNREACH)
-    }
-}
-
-/// Whether an address is on this machine.
-fn is_near(address: &[u8]) -> bool {
-    let Some((family, rest)) = address.split_first_chunk() else {
-        // The kernel says what is wrong with it.
-        return true;
-    };
-    let ip: Option<IpAddr> = match u16::from_ne_bytes(*family) {
-        UNIX | UNSPECIFIED => return true,
-        // After the port.
-        INET => rest
-            .get(2..)
-            .and_then(|rest| rest.first_chunk::<4>())
-            .map(|bytes| Ipv4Addr::from(*bytes).into()),
-        // After the port and the flow.
-        INET6 => rest
-            .get(6..)
-            .and_then(|rest| rest.first_chunk::<16>())
-            .map(|bytes| Ipv6Addr::from(*bytes).into()),
-        family => return family == libc::AF_NETLINK as u16,
-    };
-    // None: too short, which the kernel refuses. The unspecified address is this machine.
-    ip.is_none_or(|ip| {
-        let ip = ip.to_canonical();
-        ip.is_loopback() || ip.is_unspecified()
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn v4(ip: [u8; 4]) -> Vec<u8> {
-        [&INET.to_ne_bytes()[..], &[0, 80], &ip, &[0; 8]].concat()
-    }
-
-    fn v6(ip: &str) -> Vec<u8> {
-        let ip: Ipv6Addr = ip.parse().expect("an address");
-        [
-            &INET6.to_ne_bytes()[..],
-            &[0, 80, 0, 0, 0, 0],
-            &ip.octets(),
-            &[0; 4],
-        ]
-        .concat()
-    }
-
-    #[test]
-    fn only_this_machine_is_near() {
-        assert!(is_near(&v4([127, 0, 0, 53])) && is_near(&v4([0, 0, 0, 0])));
-        assert!(!is_near(&v4([10, 0, 0, 1])) && !is_near(&v4([224, 0, 0, 1])));
-        assert!(is_near(&v6("::1")) && is_near(&v6("::ffff:127.0.0.1")));
-        assert!(!is_near(&v6("2001:db8::1")) && !is_near(&v6("::ffff:10.0.0.1")));
-        assert!(is_near(b"\x01\x00/run/socket") && is_near(b"\x02"));
-        assert!(!is_near(&[17, 0, 0, 0]), "packets to the wire");
-    }
 }

@@ -154,7 +154,7 @@ impl Guest<'_> {
     }
 
     /// All processes of the step.
-    fn processes(&self) -> Result<Vec<i32>, Errno> {
+    pub(super) fn processes(&self) -> Result<Vec<i32>, Errno> {
         let names = std::fs::read_dir("/proc").map_err(of_io)?;
         let pids = names.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
         Ok(pids.filter(|pid| self.shared.step.has(*pid)).collect())

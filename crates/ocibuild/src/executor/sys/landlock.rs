@@ -37,6 +37,8 @@ const OF_ABI_1: u64 = (1 << 13) - 1;
 const REFER: u64 = 1 << 13;
 const TRUNCATE: u64 = 1 << 14;
 const IOCTL_DEV: u64 = 1 << 15;
+/// Binding to a port of TCP, and connecting to one (ABI 4).
+const TCP: u64 = 3;
 /// Those that can be given for a file; the others are for directories.
 const OF_FILES: u64 = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV;
 
@@ -76,11 +78,13 @@ pub(in super::super) fn scope_to_descendants() -> rustix::io::Result<()> {
 }
 
 /// Lets this process and all that it starts reach these files only, trace only each other,
-/// and where the kernel can, signal only each other. Needs `no_new_privs`, or
-/// CAP_SYS_ADMIN in the user namespace.
+/// and where the kernel can, signal only each other. Without `tcp` no socket of that is
+/// bound or connected any more, by them. Needs `no_new_privs`, or CAP_SYS_ADMIN in the user
+/// namespace.
 pub(in super::super) fn confine_to(
     files: &[(BorrowedFd<'_>, Access)],
     version: u32,
+    tcp: bool,
 ) -> rustix::io::Result<()> {
     let mut handled = OF_ABI_1;
     for (first, right) in [(2, REFER), (3, TRUNCATE), (5, IOCTL_DEV)] {
@@ -95,7 +99,7 @@ pub(in super::super) fn confine_to(
     };
     let ruleset = create(&RulesetAttributes {
         handled_access_fs: handled,
-        handled_access_net: 0,
+        handled_access_net: if tcp { 0 } else { TCP },
         scoped,
     })?;
     for (file, access) in files {

@@ -18,7 +18,7 @@ mod users;
 pub(super) use filter::{Instruction, install};
 pub(super) use landlock::{Access, confine_to, landlock_version, scope_to_descendants};
 pub(super) use mount::set_mount_attributes;
-pub(super) use net::bring_up_loopback;
+pub(super) use net::{bind_without_port, bring_up_loopback, keep_on_loopback};
 pub(super) use notify::{
     Notification, answer, give_descriptor, install_listened, is_gone, let_continue, receive,
     still_waits, wake_synchronously,

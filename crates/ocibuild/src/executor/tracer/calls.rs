@@ -20,6 +20,8 @@ use crate::executor::sys::Registers;
 pub(super) enum Decision {
     /// It is made as it is.
     Pass,
+    /// It was made in place of the thread, and succeeded.
+    Made,
     /// It is made as it is, and there is something to do then.
     Ask(After),
     /// It is made with other arguments.

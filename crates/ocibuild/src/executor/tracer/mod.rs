@@ -177,22 +177,19 @@ impl Tracer {
         if state.is_some_and(|state| matches!(state.phase, Phase::Again(..))) {
             return self.call_again(thread);
         }
-        let mut registers = sys::registers(thread)?;
+        let registers = sys::registers(thread)?;
         let decided = self.supervised.get().and_then(|supervisor| {
             calls::decide(thread, &registers, supervisor, &mut self.programs)
         });
         match decided {
             Ok(Decision::Pass) => sys::resume(thread, Resume::Run(None)),
+            Ok(Decision::Made) => answer(thread, registers, 0),
             Ok(Decision::Ask(after)) => {
                 self.set_phase(thread, Phase::Asked(registers, after));
                 sys::resume(thread, Resume::ToEndOfCall)
             }
             Ok(Decision::Rewrite(rewrite, after)) => self.apply(thread, registers, rewrite, after),
-            Err(errno) => {
-                registers.skip(-i64::from(errno.raw_os_error()));
-                sys::set_registers(thread, &registers)?;
-                sys::resume(thread, Resume::Run(None))
-            }
+            Err(errno) => answer(thread, registers, -i64::from(errno.raw_os_error())),
         }
     }
 
@@ -429,6 +426,13 @@ impl Tracer {
             None => Phase::Idle,
         }
     }
+}
+
+/// Lets a thread go on as if its call had given this.
+fn answer(thread: Pid, mut registers: Registers, result: i64) -> Result<(), Errno> {
+    registers.skip(result);
+    sys::set_registers(thread, &registers)?;
+    sys::resume(thread, Resume::Run(None))
 }
 
 /// Arguments of the call that maps memory for those of another.

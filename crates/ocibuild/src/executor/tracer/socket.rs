@@ -7,11 +7,11 @@ use std::path::Path;
 use rustix::io::Errno;
 use rustix::process::Pid;
 
-use super::calls::{Decision, c_string};
+use super::calls::{Decision, c_string, directory};
 use super::memory::Memory;
 use super::rewrite::{Rewrite, Value};
 use super::state::After;
-use crate::executor::supervisor::Supervisor;
+use crate::executor::supervisor::{Served, Supervisor};
 use crate::executor::sys::Registers;
 
 /// The longest path of a socket (`struct sockaddr_un`).
@@ -41,8 +41,10 @@ pub(super) fn decide(
         registers.argument(argument),
         registers.argument(argument + 1),
     );
-    if purpose == Use::Reach {
-        supervisor.check_address(thread, address, length as u32)?;
+    if !supervisor.has_network()
+        && let Some(decision) = without_network(thread, registers, supervisor)?
+    {
+        return Ok(decision);
     }
     let memory = Memory::of(thread).map_err(|_| Errno::SRCH)?;
     let Some(path) = read_path(&memory, address, length as u32 as usize)? else {
@@ -80,6 +82,25 @@ pub(super) fn decide(
         after: Box::new(after),
     };
     Ok(Decision::Rewrite(open, After::Open(long)))
+}
+
+/// Serves what is about the internet.
+fn without_network(
+    thread: Pid,
+    registers: &Registers,
+    supervisor: &Supervisor,
+) -> Result<Option<Decision>, Errno> {
+    let descriptor = directory(registers.argument(0));
+    let (address, length) = (registers.argument(1), registers.argument(2) as u32);
+    let served = match registers.number() {
+        libc::SYS_connect => supervisor.connect(thread, descriptor, address, length)?,
+        libc::SYS_bind => supervisor.bind(thread, descriptor, address, length)?,
+        _ if registers.argument(3) & libc::MSG_FASTOPEN as u64 != 0 => {
+            return Err(Errno::OPNOTSUPP);
+        }
+        _ => Served::NotOurs,
+    };
+    Ok((served == Served::Done).then_some(Decision::Made))
 }
 
 /// The name of a socket that is reached by a descriptor of its directory.
