@@ -139,6 +139,16 @@ pub enum GitError {
         /// Names that look like it.
         near: Vec<String>,
     },
+    /// Several commits begin with what was asked for.
+    #[error("{prefix:?} is the begin of more than one commit of {url}: {}", .commits.join(", "))]
+    AmbiguousCommit {
+        /// The repository.
+        url: String,
+        /// What was asked for.
+        prefix: String,
+        /// The commits.
+        commits: Vec<String>,
+    },
     /// The references could not be listed.
     #[error("cannot list the references of {url}")]
     ListReferences {
@@ -210,6 +220,9 @@ pub enum GitError {
     /// The build was cancelled.
     #[error("cancelled")]
     Cancelled,
+    /// The store, in which mirrors are, failed.
+    #[error(transparent)]
+    Store(#[from] crate::content::Error),
     /// A file operation failed.
     #[error("{}", path.display())]
     Io {
@@ -242,9 +255,19 @@ impl GitError {
             Self::InvalidUrl { .. }
                 | Self::UnsupportedTransport { .. }
                 | Self::InvalidReference { .. }
+                | Self::AmbiguousCommit { .. }
                 | Self::Checksum { .. }
         );
         is_wrong || self.is_forbidden()
+    }
+
+    /// Tells whether objects could not be read that should be there.
+    pub(super) fn is_unreadable(&self) -> bool {
+        let source = match self {
+            Self::Checkout { source, .. } => source.as_ref(),
+            _ => None,
+        };
+        source.is_some()
     }
 
     /// Tells whether trying again may help: the network failed, or the server said that it is busy.

@@ -7,13 +7,15 @@
 //! would go into an image as if it were the file, so one whose content cannot be had is an
 //! error.
 
+mod pointer;
+
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::io::Read;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use ocibuild_registry::{Hasher, Secret};
+use ocibuild_registry::Secret;
 use reqwest::blocking::{Client, RequestBuilder, Response};
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
@@ -21,13 +23,11 @@ use url::Url;
 
 use super::Session;
 use super::error::{GitError, host_and_port, public_url};
+use super::mirror::Mirror;
 use super::remote::{Endpoint, configure};
-use super::tree::for_each_entry;
 use crate::net::redirect_target;
+use pointer::{Object, Pointer};
 
-const VERSION: &[u8] = b"version https://git-lfs.github.com/spec/v1\n";
-/// Larger files are no pointers.
-const LARGEST_POINTER: u64 = 1024;
 const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/vnd.git-lfs+json");
 const CONFIG: &str = ".lfsconfig";
 const LARGEST_CONFIG: u64 = 64 * 1024;
@@ -36,21 +36,6 @@ const BATCH: usize = 100;
 const AT_ONCE: usize = 4;
 const LARGEST_ANSWER: u64 = 4 << 20;
 const MAX_REDIRECTS: usize = 5;
-const BUFFER: usize = 256 * 1024;
-
-/// A file in whose place a pointer stands.
-struct Pointer {
-    file: PathBuf,
-    /// How an error names it.
-    shown: String,
-    object: Object,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-struct Object {
-    oid: String,
-    size: u64,
-}
 
 #[derive(Serialize)]
 struct Question<'a> {
@@ -95,55 +80,44 @@ struct Refused {
 pub(super) fn replace_pointers(
     session: &Session<'_>,
     endpoint: &Endpoint,
+    mirror: Option<&Mirror>,
     root: &Path,
 ) -> Result<(), GitError> {
-    let pointers = find(root)?;
+    let mut pointers = Pointer::all_in(root)?;
+    if let Some(mirror) = mirror {
+        pointers = without_kept(pointers, mirror, session)?;
+    }
     if pointers.is_empty() {
         return Ok(());
     }
     let url = server(endpoint, root)?;
     session.policy.check(&url)?;
-    let client = Lfs { session, url };
+    let client = Lfs {
+        session,
+        mirror,
+        url,
+    };
     for batch in pointers.chunks(BATCH) {
         session.retry(&client.url, || client.load(batch))?;
     }
     Ok(())
 }
 
-/// Finds the files that are pointers.
-fn find(root: &Path) -> Result<Vec<Pointer>, GitError> {
-    let mut pointers = Vec::new();
-    for_each_entry(root, &mut |path, metadata| {
-        if !metadata.is_file() || metadata.len() >= LARGEST_POINTER {
-            return Ok(());
+/// Replaces the pointers whose contents are in the mirror, and gives the others.
+fn without_kept(
+    pointers: Vec<Pointer>,
+    mirror: &Mirror,
+    session: &Session<'_>,
+) -> Result<Vec<Pointer>, GitError> {
+    let mut left = Vec::new();
+    for pointer in pointers {
+        let kept = mirror.large_file(&pointer.object.oid);
+        match pointer.fill_from(&kept, session)? {
+            true => {}
+            false => left.push(pointer),
         }
-        let bytes = fs::read(path).map_err(GitError::io(path))?;
-        if let Some(object) = parse(&bytes) {
-            let shown = path.strip_prefix(root).unwrap_or(path);
-            pointers.push(Pointer {
-                shown: shown.display().to_string(),
-                file: path.to_owned(),
-                object,
-            });
-        }
-        Ok(())
-    })?;
-    Ok(pointers)
-}
-
-fn parse(bytes: &[u8]) -> Option<Object> {
-    let text = std::str::from_utf8(bytes.strip_prefix(VERSION)?).ok()?;
-    let field = |name: &str| {
-        let mut lines = text.lines();
-        lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
-    };
-    let oid = field("oid")?.strip_prefix("sha256:")?;
-    let is_hex = oid.len() == 64 && oid.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    is_hex.then_some(())?;
-    Some(Object {
-        oid: oid.to_owned(),
-        size: field("size")?.parse().ok()?,
-    })
+    }
+    Ok(left)
 }
 
 /// Finds the server: the one that the repository names, else the repository's own.
@@ -197,6 +171,7 @@ fn configured(root: &Path) -> Result<Option<String>, GitError> {
 
 struct Lfs<'a> {
     session: &'a Session<'a>,
+    mirror: Option<&'a Mirror>,
     url: Url,
 }
 
@@ -304,41 +279,14 @@ impl Lfs<'_> {
         Ok(actions)
     }
 
-    /// Puts the content into the place of a pointer; it keeps the mode of the file.
+    /// Puts the content into the place of a pointer, and keeps it in the mirror.
     fn replace(&self, pointer: &Pointer, action: &Action) -> Result<(), GitError> {
-        let folder = pointer.file.parent().unwrap_or(Path::new("."));
-        let at = |error: std::io::Error| GitError::io(&pointer.file)(error);
-        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(at)?;
         let mut response = self.open(pointer, action)?;
-        let mut hasher = Hasher::sha256();
-        let (mut length, mut buffer) = (0, vec![0; BUFFER]);
-        loop {
-            self.session.watch.check()?;
-            let count = response.read(&mut buffer).map_err(|_| pointer.broken())?;
-            if count == 0 {
-                break;
-            }
-            length += count as u64;
-            self.session.budget.receive(count as u64);
-            let excess = self.session.budget.check();
-            excess.map_err(|_| pointer.missing("it is too large"))?;
-            if length > pointer.object.size {
-                return Err(pointer.missing("it is larger than its pointer says"));
-            }
-            hasher.update(&buffer[..count]);
-            file.write_all(&buffer[..count]).map_err(at)?;
+        pointer.fill(&mut response, self.session)?;
+        match self.mirror {
+            Some(mirror) => mirror.keep_large_file(&pointer.object.oid, &pointer.file),
+            None => Ok(()),
         }
-        if length < pointer.object.size {
-            return Err(pointer.broken());
-        }
-        if hasher.finish().hex() != pointer.object.oid {
-            return Err(pointer.missing("what its server sends has another digest"));
-        }
-        let mode = fs::metadata(&pointer.file).map_err(at)?.permissions();
-        file.as_file().set_permissions(mode).map_err(at)?;
-        file.persist(&pointer.file)
-            .map_err(|failed| at(failed.error))?;
-        Ok(())
     }
 
     /// Asks for a content, along redirects. The headers that the server wants to see are
@@ -419,53 +367,4 @@ fn headers(named: &BTreeMap<String, String>) -> HeaderMap {
         Some((HeaderName::try_from(name).ok()?, value))
     };
     named.iter().filter_map(pair).collect()
-}
-
-impl Pointer {
-    /// Tells whether the pointer is still there.
-    fn stands(&self) -> bool {
-        let bytes = fs::read(&self.file).unwrap_or_default();
-        parse(&bytes).as_ref() == Some(&self.object)
-    }
-
-    fn missing(&self, reason: &'static str) -> GitError {
-        GitError::Lfs {
-            path: self.shown.clone(),
-            reason,
-            is_transient: false,
-        }
-    }
-
-    fn broken(&self) -> GitError {
-        GitError::Lfs {
-            path: self.shown.clone(),
-            reason: "the connection broke off",
-            is_transient: true,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pointers_are_told_from_files() {
-        let oid = "4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393";
-        let pointer =
-            format!("version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize 12345\n");
-        let object = parse(pointer.as_bytes()).unwrap();
-        assert_eq!((object.oid.as_str(), object.size), (oid, 12345));
-        for other in [
-            "",
-            "version https://git-lfs.github.com/spec/v1\n",
-            &pointer.replace("v1", "v2"),
-            &pointer.replace("4d7a", "4D7A"),
-            &pointer.replace("sha256", "md5"),
-            &pointer.replace("12345", "-1"),
-            &format!("# {pointer}"),
-        ] {
-            assert_eq!(parse(other.as_bytes()), None, "{other}");
-        }
-    }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use gix::protocol::transport::client::blocking_io::http;
+use gix::protocol::transport::client::blocking_io::{Transport, http};
 use ocibuild_registry::Secret;
 use reqwest::header;
 use rustls::{ClientConfig, RootCertStore};
@@ -112,14 +112,7 @@ impl Endpoint {
     ) -> Result<Self, GitError> {
         let mut base = without_trailing_slash(url);
         for _ in 0..=MAX_REDIRECTS {
-            policy.check(&base)?;
-            let endpoint = Self {
-                addresses: policy.addresses,
-                budget: budget.clone(),
-                authorization: credentials.and_then(|c| c.header_for(&base)).cloned(),
-                tls: tls.for_url(&base).map_err(GitError::Tls)?,
-                url: base,
-            };
+            let endpoint = Self::known(&base, tls, credentials, policy, budget)?;
             let response = endpoint.ask()?;
             if !response.status().is_redirection() {
                 endpoint.check(&response)?;
@@ -171,6 +164,35 @@ impl Endpoint {
             404 | 410 => Err(GitError::RepositoryNotFound { url }),
             status => Err(GitError::Status { url, status }),
         }
+    }
+
+    /// Gives the settings of a server that has shown earlier to be one.
+    pub(super) fn known(
+        url: &Url,
+        tls: &Tls,
+        credentials: Option<&Credentials>,
+        policy: &Policy,
+        budget: &Arc<Budget>,
+    ) -> Result<Self, GitError> {
+        policy.check(url)?;
+        Ok(Self {
+            addresses: policy.addresses,
+            budget: budget.clone(),
+            authorization: credentials.and_then(|c| c.header_for(url)).cloned(),
+            tls: tls.for_url(url).map_err(GitError::Tls)?,
+            url: url.clone(),
+        })
+    }
+
+    /// Sets how gix fetches over a connection to this server.
+    pub(super) fn configure_connection<T: Transport>(
+        &self,
+        connection: &mut gix::remote::Connection<'_, '_, '_, T>,
+    ) {
+        // Otherwise gix sets options of its own.
+        connection.set_transport_options(Box::new(self.transport_options()));
+        // Otherwise a server that asks for a password makes gix run credential helpers.
+        connection.set_credentials(|_| Ok(None));
     }
 
     /// Gives the settings with which gix talks to this server: the same client, no
