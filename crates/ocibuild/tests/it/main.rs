@@ -20,6 +20,7 @@ mod file_server;
 mod git;
 mod git_context;
 mod git_lfs;
+mod git_mirror;
 mod git_policy;
 mod ignore;
 mod ignored;
