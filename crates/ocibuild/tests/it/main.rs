@@ -21,6 +21,7 @@ mod git;
 mod git_context;
 mod git_lfs;
 mod git_mirror;
+mod git_names;
 mod git_policy;
 mod ignore;
 mod ignored;
