@@ -22,13 +22,21 @@ pub enum GitError {
     },
     /// The URL names a transport that is not offered.
     #[error(
-        "repository URL {url:?} is not supported: {transport} is not available, use https:// or http://"
+        "repository URL {url:?} is not supported: {}", unsupported(.transport)
     )]
     UnsupportedTransport {
         /// The URL without its secrets.
         url: String,
         /// The transport, such as `ssh`.
         transport: &'static str,
+    },
+    /// The connection over ssh failed.
+    #[error("cannot read {url} over ssh: {said}")]
+    Ssh {
+        /// The repository.
+        url: String,
+        /// What `ssh` or the server said.
+        said: String,
     },
     /// The name of the branch, tag or commit cannot be one.
     #[error("invalid branch, tag or commit {reference:?}")]
@@ -274,6 +282,7 @@ impl GitError {
     pub(super) fn is_transient(&self) -> bool {
         match self {
             Self::Unreachable { .. } => true,
+            Self::Ssh { said, .. } => !PERMANENT.iter().any(|text| said.contains(text)),
             Self::Lfs { is_transient, .. } => *is_transient,
             Self::Status { status, .. } => *status == 429 || *status >= 500,
             Self::ListReferences { source, .. } | Self::Fetch { source, .. } => {
@@ -281,6 +290,26 @@ impl GitError {
             }
             _ => false,
         }
+    }
+}
+
+/// What `ssh` and servers behind it say when trying again does not help.
+const PERMANENT: [&str; 9] = [
+    "Host key verification failed",
+    "host key is known",
+    "Permission denied",
+    "does not appear to be a git repository",
+    "not found",
+    "No such file or directory",
+    "not exist",
+    "access denied",
+    "not allowed",
+];
+
+fn unsupported(transport: &str) -> String {
+    match transport {
+        "ssh" => "there is no ssh to reach it with; use https://".to_owned(),
+        other => format!("{other} is not available, use https://, http:// or ssh://"),
     }
 }
 

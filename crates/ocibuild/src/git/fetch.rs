@@ -114,7 +114,7 @@ impl Run<'_> {
         depth: Shallow,
     ) -> gix::Result {
         let remote = repository
-            .remote_at(self.endpoint.url.as_str())?
+            .remote_at(address_of(self.endpoint).as_str())?
             .with_fetch_tags(Tags::None)
             .with_refspecs(refspecs.iter().copied(), Direction::Fetch)?;
         let transport = super::transport::connect(self.endpoint)?;
@@ -221,9 +221,15 @@ pub(super) fn open_options(largest_object: u64) -> gix::open::Options {
         .with(gix::sec::Trust::Full)
 }
 
+/// Gives the URL of a repository as git reads it.
+fn address_of(endpoint: &Endpoint) -> String {
+    let url = &endpoint.url;
+    super::address::text_of(url, super::address::counts_from_home(url))
+}
+
 fn prepare(endpoint: &Endpoint, dest: &Path) -> gix::Result<PrepareFetch> {
     let clone = PrepareFetch::new(
-        endpoint.url.as_str(),
+        address_of(endpoint).as_str(),
         dest,
         gix::create::Kind::WithWorktree,
         gix::create::Options::default(),

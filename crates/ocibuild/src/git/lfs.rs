@@ -8,9 +8,9 @@
 //! error.
 
 mod pointer;
+mod server;
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io::Read;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -27,10 +27,9 @@ use super::mirror::Mirror;
 use super::remote::{Endpoint, configure};
 use crate::net::redirect_target;
 use pointer::{Object, Pointer};
+use server::Server;
 
 const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/vnd.git-lfs+json");
-const CONFIG: &str = ".lfsconfig";
-const LARGEST_CONFIG: u64 = 64 * 1024;
 /// Files that are asked for at once, and that are loaded at once.
 const BATCH: usize = 100;
 const AT_ONCE: usize = 4;
@@ -90,12 +89,14 @@ pub(super) fn replace_pointers(
     if pointers.is_empty() {
         return Ok(());
     }
-    let url = server(endpoint, root)?;
-    session.policy.check(&url)?;
+    let find = || Server::of(endpoint, root);
+    let server = session.retry(&endpoint.url, find)?;
+    session.means.policy.check(&server.url)?;
     let client = Lfs {
         session,
         mirror,
-        url,
+        url: server.url,
+        headers: server.headers,
     };
     for batch in pointers.chunks(BATCH) {
         session.retry(&client.url, || client.load(batch))?;
@@ -120,59 +121,12 @@ fn without_kept(
     Ok(left)
 }
 
-/// Finds the server: the one that the repository names, else the repository's own.
-fn server(endpoint: &Endpoint, root: &Path) -> Result<Url, GitError> {
-    let invalid = |url: &str| GitError::InvalidUrl {
-        url: url.to_owned(),
-        reason: "it is not the address of a Git LFS server".to_owned(),
-    };
-    if let Some(text) = configured(root)? {
-        let url = super::source::parse_http_url(&text)?;
-        return match public_url(&url) == url.as_str() {
-            true => Ok(url),
-            false => Err(invalid(&public_url(&url))),
-        };
-    }
-    let mut url = endpoint.url.clone();
-    let path = url.path().trim_end_matches('/').to_owned();
-    let path = match path.ends_with(".git") {
-        true => path,
-        false => format!("{path}.git"),
-    };
-    url.set_path(&format!("{path}/info/lfs"));
-    Ok(url)
-}
-
-/// Reads `lfs.url` of `.lfsconfig`, which has the form of Git's configuration.
-fn configured(root: &Path) -> Result<Option<String>, GitError> {
-    let path = root.join(CONFIG);
-    let is_file = path
-        .symlink_metadata()
-        .is_ok_and(|m| m.is_file() && m.len() < LARGEST_CONFIG);
-    if !is_file {
-        return Ok(None);
-    }
-    let text = fs::read_to_string(&path).map_err(GitError::io(&path))?;
-    let mut in_section = false;
-    for line in text.lines().map(str::trim) {
-        if let Some(section) = line.strip_prefix('[') {
-            in_section = section
-                .trim_end_matches(']')
-                .trim()
-                .eq_ignore_ascii_case("lfs");
-        } else if let (true, Some((name, value))) = (in_section, line.split_once('='))
-            && name.trim().eq_ignore_ascii_case("url")
-        {
-            return Ok(Some(value.trim().trim_matches('"').to_owned()));
-        }
-    }
-    Ok(None)
-}
-
 struct Lfs<'a> {
     session: &'a Session<'a>,
     mirror: Option<&'a Mirror>,
     url: Url,
+    /// What the server is shown besides.
+    headers: BTreeMap<String, String>,
 }
 
 impl Lfs<'_> {
@@ -219,8 +173,8 @@ impl Lfs<'_> {
         });
         let url = format!("{}/objects/batch", self.url);
         let request = self.client(&self.url)?.post(url);
-        let request = self.authorized(request, &self.url);
-        let request = request
+        let request = self
+            .authorized(request, &self.url)
             .header(ACCEPT, MEDIA_TYPE)
             .header(CONTENT_TYPE, MEDIA_TYPE);
         let response = send(request.body(body.unwrap_or_default()), &self.url)?;
@@ -296,16 +250,13 @@ impl Lfs<'_> {
         let first = first.map_err(|_| pointer.missing("the server names no URL for it"))?;
         let mut url = first.clone();
         for _ in 0..=MAX_REDIRECTS {
-            self.session.policy.check(&url)?;
+            self.session.means.policy.check(&url)?;
             let mut request = self.client(&url)?.get(url.clone());
             if url.origin() == first.origin() {
                 request = request.headers(headers(&action.header));
             }
-            if !action
-                .header
-                .keys()
-                .any(|name| name.eq_ignore_ascii_case("authorization"))
-            {
+            let names_login = |name: &String| name.eq_ignore_ascii_case("authorization");
+            if !action.header.keys().any(names_login) {
                 request = self.authorized(request, &url);
             }
             let response = send(request, &url)?;
@@ -331,20 +282,28 @@ impl Lfs<'_> {
     }
 
     fn client(&self, url: &Url) -> Result<Client, GitError> {
-        let tls = self.session.tls.for_url(url).map_err(GitError::Tls)?;
-        let addresses = self.session.policy.permitted_addresses();
-        configure(Client::builder(), tls, addresses, &self.session.budget)
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .map_err(GitError::Client)
+        let tls = self.session.means.tls.for_url(url).map_err(GitError::Tls)?;
+        let addresses = self.session.means.policy.permitted_addresses();
+        configure(
+            Client::builder(),
+            tls,
+            addresses,
+            &self.session.means.budget,
+        )
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+        .map_err(GitError::Client)
     }
 
     fn authorization(&self, url: &Url) -> Option<&Secret> {
-        let credentials = self.session.credentials.as_ref()?;
-        credentials.header_for(url)
+        self.session.means.authorization(url)
     }
 
+    /// Shows a server what it lets us in with, if it is the one that this is for.
     fn authorized(&self, request: RequestBuilder, url: &Url) -> RequestBuilder {
+        if !self.headers.is_empty() && url.origin() == self.url.origin() {
+            return request.headers(headers(&self.headers));
+        }
         match self.authorization(url) {
             Some(value) => request.header(AUTHORIZATION, value.expose()),
             None => request,

@@ -2,13 +2,14 @@
 //!
 //! Enters: a [`GitSource`]. Leaves: files below a directory of ours, and the id of the
 //! commit that they belong to. Repositories and servers are hostile: no program is run
-//! (no hooks, filters, helpers, ssh), no configuration of the machine is read, nothing
+//! (no hooks, filters, helpers; ssh where it is given), no configuration of the machine is read, nothing
 //! is written outside the destination, and a token goes to the one server that it was
 //! given for and is written nowhere. Files that are kept with Git LFS are loaded too. With
 //! a store, what is fetched stays in mirrors there.
 //!
 //! Protocol: gitprotocol-v2 over smart HTTP; older servers answer in version 0.
 
+mod address;
 mod error;
 mod fetch;
 mod lfs;
@@ -19,6 +20,7 @@ mod refs;
 mod remote;
 mod snapshot;
 mod source;
+mod ssh;
 mod submodules;
 mod transport;
 mod tree;
@@ -36,7 +38,8 @@ use crate::content::ContentStore;
 use crate::net::Refused;
 use mirror::Mirror;
 use refs::Found;
-use remote::{Credentials, Endpoint};
+use remote::{Credentials, Endpoint, Means};
+use ssh::{Failure, Way};
 use watch::Watch;
 
 pub use error::GitError;
@@ -49,6 +52,7 @@ pub(crate) use remote::{Tls, configure};
 pub use snapshot::{GitSnapshot, SnapshotAnswer};
 pub use source::GitSource;
 pub(crate) use source::is_commit;
+pub use ssh::Ssh;
 
 const TRIES: u32 = 3;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
@@ -103,6 +107,7 @@ pub fn checkout(
 pub struct Client {
     policy: Policy,
     store: Option<ContentStore>,
+    ssh: Option<Ssh>,
 }
 
 impl Client {
@@ -111,6 +116,7 @@ impl Client {
         Self {
             policy,
             store: None,
+            ssh: None,
         }
     }
 
@@ -118,6 +124,13 @@ impl Client {
     #[must_use]
     pub fn mirrors(mut self, store: ContentStore) -> Self {
         self.store = Some(store);
+        self
+    }
+
+    /// Takes repositories over ssh too.
+    #[must_use]
+    pub fn ssh(mut self, ssh: Ssh) -> Self {
+        self.ssh = Some(ssh);
         self
     }
 
@@ -142,9 +155,16 @@ impl Client {
         tree::prepare_destination(dest)?;
         let budget = Arc::new(Budget::new(self.policy.limits));
         let session = Session {
-            credentials: credentials(source, &url)?,
-            tls: Tls::default(),
-            policy: &self.policy,
+            means: Means {
+                credentials: credentials(source, &url)?,
+                tls: Tls::default(),
+                policy: &self.policy,
+                budget: budget.clone(),
+                ssh: self.ssh.clone().map(|ssh| {
+                    let addresses = self.policy.permitted_addresses();
+                    Way::new(ssh, addresses, cancel.clone())
+                }),
+            },
             // What is kept in `.git` comes from the server and is nobody else's.
             store: self.store.as_ref().filter(|_| !source.keep_git_dir),
             watch: Watch {
@@ -152,7 +172,6 @@ impl Client {
                 progress,
                 budget: &budget,
             },
-            budget: budget.clone(),
             recurse: source.submodules,
             lfs: source.lfs,
         };
@@ -189,21 +208,23 @@ fn check_commit(source: &GitSource, url: &Url, found: &str) -> Result<(), GitErr
 }
 
 fn repository_url(source: &GitSource) -> Result<Url, GitError> {
-    let url = source::parse_http_url(&source.url)?;
-    let plain = error::public_url(&url);
-    match plain == url.as_str() {
-        true => Ok(url),
+    let url = address::parse(&source.url)?;
+    let from_home = address::is_from_home(&source.url);
+    let bare = address::bare(url.clone(), false);
+    let is_bare = bare == url && (url.scheme() == "ssh" || public_url(&url) == url.as_str());
+    match is_bare {
+        true => Ok(address::bare(url, from_home)),
         false => Err(GitError::InvalidUrl {
-            url: plain,
+            url: public_url(&url),
             reason: "user information, query and fragment are not part of it".to_owned(),
         }),
     }
 }
 
+/// A token is for HTTP: ssh has keys.
 fn credentials(source: &GitSource, url: &Url) -> Result<Option<Credentials>, GitError> {
-    source
-        .token
-        .as_ref()
+    let token = source.token.as_ref().filter(|_| url.scheme() != "ssh");
+    token
         .map(|token| Credentials::new(url, source.username.as_deref(), token))
         .transpose()
 }
@@ -227,12 +248,9 @@ impl Target<'_> {
 
 /// What stays the same for a repository and all its submodules.
 struct Session<'a> {
-    credentials: Option<Credentials>,
-    tls: Tls,
-    policy: &'a Policy,
+    means: Means<'a>,
     /// Where mirrors are.
     store: Option<&'a ContentStore>,
-    budget: Arc<Budget>,
     watch: Watch<'a>,
     recurse: bool,
     lfs: bool,
@@ -274,9 +292,8 @@ impl Session<'_> {
     }
 
     fn mirror(&self, url: &Url) -> Option<Mirror> {
-        let credentials = self.credentials.as_ref();
-        let is_public = credentials.is_none_or(|login| login.header_for(url).is_none());
-        Some(Mirror::of(self.store?, url, is_public, self.policy))
+        let is_public = self.means.is_anonymous(url);
+        Some(Mirror::of(self.store?, url, is_public, self.means.policy))
     }
 
     /// Writes a repository that is in a mirror, or is then.
@@ -330,22 +347,22 @@ impl Session<'_> {
         let (Some(id), Some(origin)) = (target.commit(), mirror.public_origin()) else {
             return Ok(None);
         };
-        self.policy.check(url)?;
-        if mirror.find(id, self.budget.object()).is_none() {
-            return Ok(None);
-        }
-        let credentials = self.credentials.as_ref();
-        let endpoint = Endpoint::known(&origin, &self.tls, credentials, self.policy, &self.budget)?;
-        Ok(Some((endpoint, id.into())))
+        self.means.policy.check(url)?;
+        let endpoint = self.means.endpoint(&origin)?;
+        let known = mirror.find(id, self.means.budget.object());
+        Ok(known.map(|_| (endpoint, id.into())))
     }
 
     /// Asks the server what a name means there.
     fn locate(&self, url: &Url, target: Target<'_>) -> Result<(Endpoint, Found), GitError> {
-        let endpoint = self.retry(url, || self.discover(url))?;
+        let endpoint = self.retry(url, || self.means.discover(url))?;
         let found = match target {
             Target::Name(name) => self.retry(url, || refs::resolve(&endpoint, name))?,
             Target::Commit(id) => id.into(),
         };
+        if endpoint.is_unasked() && target.commit().is_some() {
+            self.retry(url, || refs::let_in(&endpoint))?;
+        }
         Ok((endpoint, found))
     }
 
@@ -385,11 +402,6 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn discover(&self, url: &Url) -> Result<Endpoint, GitError> {
-        let credentials = self.credentials.as_ref();
-        Endpoint::discover(url, &self.tls, credentials, self.policy, &self.budget)
-    }
-
     /// Repeats what the network or a busy server has made fail.
     fn retry<T>(
         &self,
@@ -400,7 +412,7 @@ impl Session<'_> {
         let mut pause = FIRST_PAUSE;
         for _ in 1..TRIES {
             self.watch.check()?;
-            self.budget.forget_broken();
+            self.means.budget.forget_broken();
             match attempt() {
                 Err(error) if self.may_pass(&error) => {
                     tracing::debug!(error = &error as &dyn std::error::Error, "trying again");
@@ -420,7 +432,7 @@ impl Session<'_> {
             error,
             GitError::TooMuch { .. } | GitError::Forbidden { .. } | GitError::Cancelled
         );
-        error.is_transient() || (self.budget.is_broken() && !is_ours)
+        error.is_transient() || (self.means.budget.is_broken() && !is_ours)
     }
 
     /// Says why something failed, where a rule of ours has made it fail: the error then
@@ -430,14 +442,21 @@ impl Session<'_> {
             return GitError::Cancelled;
         }
         let url = error::public_url(url);
-        if let Some(excess) = self.budget.excess() {
+        if let Some(excess) = self.means.budget.excess() {
             return GitError::TooMuch { url, excess };
         }
-        match Refused::among(&error) {
-            Some(refused) => GitError::Forbidden {
-                url,
-                reason: Forbidden::Address(refused),
-            },
+        let is_protocol = matches!(
+            error,
+            GitError::ListReferences { .. } | GitError::Fetch { .. }
+        );
+        let failure = self.means.ssh.as_ref().and_then(Way::take_failure);
+        let refused = match failure.filter(|_| is_protocol) {
+            Some(Failure::Said(said)) => return GitError::Ssh { url, said },
+            Some(Failure::Refused(refused)) => Some(refused),
+            None => Refused::among(&error),
+        };
+        match refused.map(Forbidden::Address) {
+            Some(reason) => GitError::Forbidden { url, reason },
             None => error,
         }
     }

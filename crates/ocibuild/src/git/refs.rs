@@ -5,7 +5,7 @@ use gix::progress::Discard;
 use gix::protocol::handshake::Ref;
 use gix::protocol::ls_refs::RefPrefixes;
 use gix::protocol::transport::client::blocking_io::Transport;
-use gix::protocol::{LsRefsCommand, transport};
+use gix::protocol::{Handshake, LsRefsCommand, transport};
 
 use super::error::{GitError, public_url};
 use super::remote::Endpoint;
@@ -104,6 +104,22 @@ pub(super) fn resolve(endpoint: &Endpoint, name: Option<&str>) -> Result<Found, 
     })
 }
 
+/// Makes sure that the server lets us in, where nothing else is asked of it.
+pub(super) fn let_in(endpoint: &Endpoint) -> Result<(), GitError> {
+    let greet = || -> gix::Result {
+        let mut transport = super::transport::connect(endpoint)?;
+        greet(&mut transport)?;
+        Ok(gix::protocol::indicate_end_of_interaction(
+            &mut transport,
+            false,
+        )?)
+    };
+    greet().map_err(|source| GitError::ListReferences {
+        url: public_url(&endpoint.url),
+        source: Box::new(source),
+    })
+}
+
 /// Tells whether a text is the begin of a commit id, and long enough to be meant as one.
 fn is_abbreviated(name: &str) -> bool {
     name.len() >= SHORTEST_COMMIT && super::is_commit(name)
@@ -160,15 +176,19 @@ fn list(
     Ok(refs.iter().filter_map(named).collect())
 }
 
-fn ask(endpoint: &Endpoint, prefixes: &[String]) -> gix::Result<Vec<Ref>> {
-    let mut transport = super::transport::connect(endpoint)?;
-    let handshake = gix::protocol::handshake(
-        &mut transport,
+fn greet(transport: &mut Box<dyn Transport + Send>) -> gix::Result<Handshake> {
+    gix::protocol::handshake(
+        transport,
         transport::Service::UploadPack,
         |_| Ok(None),
         Vec::new(),
         &mut Discard,
-    )?;
+    )
+}
+
+fn ask(endpoint: &Endpoint, prefixes: &[String]) -> gix::Result<Vec<Ref>> {
+    let mut transport = super::transport::connect(endpoint)?;
+    let handshake = greet(&mut transport)?;
     // Protocol 0 and 1 list everything in the handshake.
     if let Some(refs) = handshake.refs {
         return Ok(refs);

@@ -6,8 +6,8 @@ use gix::submodule::File;
 use gix::submodule::config::Update;
 use url::Url;
 
+use super::address;
 use super::error::GitError;
-use super::source::parse_http_url;
 
 const MODULES: &str = ".gitmodules";
 const MAX_DEPTH: usize = 8;
@@ -123,14 +123,14 @@ impl Module<'_> {
 fn resolve_url(url: &BStr, parents: &[Url]) -> Result<Url, GitError> {
     let text = url.to_str().map_err(|_| invalid("the URL is not UTF-8"))?;
     let is_relative = text.starts_with("./") || text.starts_with("../");
-    let url = match parents.last().filter(|_| is_relative) {
-        Some(parent) => resolve_relative(parent, text)?,
-        None => parse_http_url(text)?,
-    };
-    if url.username().is_empty() && url.password().is_none() && url.query().is_none() {
-        Ok(url)
-    } else {
-        Err(invalid("the URL has user information or a query"))
+    if let Some(parent) = parents.last().filter(|_| is_relative) {
+        return resolve_relative(parent, text);
+    }
+    let url = address::parse(text)?;
+    let is_bare = url.scheme() == "ssh" || url.username().is_empty();
+    match is_bare && url.password().is_none() && url.query().is_none() {
+        true => Ok(address::bare(url, address::is_from_home(text))),
+        false => Err(invalid("the URL has user information or a query")),
     }
 }
 
@@ -148,7 +148,9 @@ fn resolve_relative(parent: &Url, relative: &str) -> Result<Url, GitError> {
     }
     let mut url = parent.clone();
     url.set_path(&segments.join("/"));
-    parse_http_url(url.as_str())
+    // It may have become something that no user could write.
+    address::parse(address::bare(url.clone(), false).as_str())?;
+    Ok(url)
 }
 
 fn invalid(reason: &str) -> GitError {
@@ -171,7 +173,10 @@ mod tests {
             ("https://x/lib.git", Some("https://x/lib.git")),
             ("../../../lib", None),
             ("../..", None),
-            ("git@h:lib", None),
+            ("git@h:lib", Some("ssh://git@h/lib#home")),
+            ("ssh://git@h/lib", Some("ssh://git@h/lib")),
+            ("git@-oProxyCommand=x:lib", None),
+            ("ssh://a:b@x/lib", None),
             ("file:///etc", None),
             ("/etc", None),
             ("https://a:b@x/lib", None),

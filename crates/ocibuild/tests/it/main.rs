@@ -23,6 +23,7 @@ mod git_lfs;
 mod git_mirror;
 mod git_names;
 mod git_policy;
+mod git_ssh;
 mod ignore;
 mod ignored;
 mod outputs;

@@ -67,8 +67,8 @@ impl Pointer {
                 break;
             }
             length += count as u64;
-            session.budget.receive(count as u64);
-            let excess = session.budget.check();
+            session.means.budget.receive(count as u64);
+            let excess = session.means.budget.check();
             excess.map_err(|_| self.missing("it is too large"))?;
             if length > self.object.size {
                 return Err(self.missing("it is larger than its pointer says"));
@@ -96,7 +96,7 @@ impl Pointer {
             return Ok(false);
         };
         match self.fill(&mut file, session) {
-            Err(GitError::Lfs { .. }) if session.budget.excess().is_none() => {
+            Err(GitError::Lfs { .. }) if session.means.budget.excess().is_none() => {
                 tracing::warn!(path = %kept.display(), "a broken file is loaded again");
                 fs::remove_file(kept).map_err(GitError::io(kept))?;
                 Ok(false)
