@@ -121,6 +121,11 @@ async fn build(
     let platforms = spec.platforms.iter().map(|text| text.parse::<Platform>());
     let platforms = platforms.collect::<Result<Vec<_>, _>>();
     build = build.platforms(platforms.map_err(|error| user_failure(&error))?);
+    let form = spec
+        .output
+        .to_form()
+        .map_err(|error| user_failure(&error))?;
+    build = build.form(form);
     for destination in spec.destinations {
         let reference = reference(&destination.reference)?;
         build = build.output(Output::Registry(reference));

@@ -4,12 +4,16 @@
 //! standard output, one JSON object each: the events of the build, then one [`Report`].
 //! Secrets travel here and nowhere else: not in arguments, not in the environment.
 
+mod output;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use ocibuild::Event;
 use ocibuild_registry::{CloudEnvironment, Digest, Secret};
 use serde::{Deserialize, Serialize};
+
+pub use output::{LayerCompression, MediaTypesName, OutputForm};
 
 /// One build.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,6 +60,9 @@ pub struct BuildSpec {
     /// The least bytes that stay free on its disk.
     #[serde(default)]
     pub store_min_free: Option<u64>,
+    /// In which form the image is pushed.
+    #[serde(default)]
+    pub output: OutputForm,
     /// Where the image goes.
     pub destinations: Vec<Destination>,
     /// How registries are reached.
@@ -387,6 +394,7 @@ mod tests {
             cache_all_steps: false,
             store_max: None,
             store_min_free: None,
+            output: OutputForm::default(),
             destinations: vec![Destination {
                 reference: "gcr.io/p/i:t".to_owned(),
                 plain_http: false,

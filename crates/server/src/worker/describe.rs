@@ -104,6 +104,7 @@ pub(super) async fn spec(
         cache_all_steps: request.cache.mode == CacheMode::Max,
         store_max: config.limits.store_max,
         store_min_free: config.limits.store_min_free,
+        output: request.output,
         destinations,
         registries,
         git: git_rules(config),
