@@ -10,6 +10,7 @@ mod git_faults;
 mod interrupt;
 mod limits;
 mod platforms;
+mod registries;
 mod replicas;
 mod serve;
 mod served;

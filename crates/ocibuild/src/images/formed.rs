@@ -4,7 +4,7 @@
 use super::{Error, Images, StoredImage, StoredIndex};
 use crate::cache::document;
 use crate::content::{Layer, Origin};
-use crate::image::manifest::{Document, assemble_as};
+use crate::image::manifest::{Document, MediaTypes, assemble_as};
 use crate::output::form::{self, Recipe};
 use crate::output::{self, AnnotationPlace, Form};
 use crate::registry::{Client, Descriptor, Index, Manifest, Progress};
@@ -12,7 +12,7 @@ use crate::source;
 
 impl Images {
     /// Brings an image into a form, with all of its layers: none of them is being built.
-    /// Annotations that it has stay.
+    /// Annotations that it has stay, unless it gets Docker's media types, which have none.
     pub async fn formed(
         &self,
         client: &Client,
@@ -84,6 +84,9 @@ impl Images {
         }
         let platform = Some(&image.config.platform);
         annotations.extend(form.annotations_of(AnnotationPlace::Manifest, platform));
+        if form.media_types == MediaTypes::Docker {
+            annotations.clear();
+        }
         let blobs = layers.iter().map(|layer| layer.blob.clone());
         let config = image.config_document.bytes.clone();
         let documents = assemble_as(config, blobs.collect(), form.media_types, annotations);
