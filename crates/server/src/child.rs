@@ -250,6 +250,10 @@ fn client(spec: &BuildSpec) -> Result<Client, BuildFailure> {
         }
         credentials = log_in(credentials, host, &destination.auth, &registries.cloud)?;
     }
+    if let Some(login) = &registries.login {
+        let ours = Credential::password(&login.user, login.password.expose());
+        credentials = credentials.or(Credentials::anonymous().with(&login.registry, ours));
+    }
     let client = Client::builder().credentials(credentials).plain_http(plain);
     let aliases = registries.aliases.iter();
     let mut client = aliases.fold(client, |client, (name, endpoint)| {

@@ -135,6 +135,21 @@ pub struct Registries {
     pub plain_http: Vec<String>,
     /// Names of registries, and the addresses at which they are reached.
     pub aliases: Vec<(String, String)>,
+    /// The login to the registry that the service runs itself.
+    #[serde(default)]
+    pub login: Option<RegistryLogin>,
+}
+
+/// A login with a password; what is configured for the registry wins over it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegistryLogin {
+    /// The registry.
+    pub registry: String,
+    /// The user.
+    pub user: String,
+    /// The password.
+    #[serde(with = "secret_value")]
+    pub password: Secret,
 }
 
 /// What Git may reach.
@@ -241,6 +256,8 @@ impl BuildSpec {
             _ => None,
         };
         let secrets = self.secrets.iter().map(|secret| &secret.value);
+        let login = self.registries.login.iter().map(|login| &login.password);
+        let secrets = secrets.chain(login);
         token.into_iter().chain(auth).chain(sessions).chain(secrets)
     }
 }

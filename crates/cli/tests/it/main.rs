@@ -6,6 +6,7 @@ mod build;
 mod canary;
 mod check;
 mod command;
+mod embedded;
 mod git_faults;
 mod interrupt;
 mod limits;

@@ -273,6 +273,7 @@ async fn a_build_is_told_what_was_asked_for() {
             "cloud": {},
             "plain_http": [],
             "aliases": [],
+            "login": null,
         },
         "git": {"http_hosts": [], "hosts": [], "deny": "metadata"},
         "sandbox": null,
