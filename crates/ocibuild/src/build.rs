@@ -23,7 +23,7 @@ use crate::executor::{Choice, Helper};
 use crate::graph::Entitlement;
 use crate::image::ImageConfig;
 use crate::image::manifest::Document;
-use crate::output::Output;
+use crate::output::{Form, Output, Wanted};
 use crate::registry::{Client, Descriptor, Digest, Platform, Reference};
 use crate::secret::Secret;
 use futures::future::try_join_all;
@@ -143,7 +143,8 @@ pub struct Build {
     pub(crate) entitlements: BTreeSet<Entitlement>,
     #[cfg(feature = "git")]
     pub(crate) git_policy: crate::git::Policy,
-    pub(crate) outputs: Vec<Output>,
+    pub(crate) outputs: Vec<Wanted>,
+    pub(crate) form: Form,
     pub(crate) use_cache: bool,
     pub(crate) cache_from: Vec<CacheSource>,
     pub(crate) cache_to: Vec<CacheTarget>,
@@ -180,6 +181,7 @@ impl Build {
             #[cfg(feature = "git")]
             git_policy: crate::git::Policy::default(),
             outputs: Vec::new(),
+            form: Form::default(),
             use_cache: true,
             cache_from: Vec::new(),
             cache_to: Vec::new(),
@@ -298,7 +300,22 @@ impl Build {
 
     /// Adds an output; there may be several, and none leaves the image in the store.
     pub fn output(mut self, output: Output) -> Self {
-        self.outputs.push(output);
+        self.outputs.push(Wanted { output, form: None });
+        self
+    }
+
+    /// Adds an output that writes the image in a form of its own. A layer that several
+    /// outputs have in the same form is compressed once.
+    pub fn output_as(mut self, output: Output, form: Form) -> Self {
+        let form = Some(form);
+        self.outputs.push(Wanted { output, form });
+        self
+    }
+
+    /// Sets in which form the image is kept and reported, and written by all outputs that
+    /// have no form of their own.
+    pub fn form(mut self, form: Form) -> Self {
+        self.form = form;
         self
     }
 

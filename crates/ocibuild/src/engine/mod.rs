@@ -18,6 +18,7 @@ mod files;
 pub(crate) mod finish;
 mod flights;
 pub(crate) mod foreign;
+mod forms;
 mod hostname;
 mod imports;
 pub(crate) mod jobs;

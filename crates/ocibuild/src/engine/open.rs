@@ -39,7 +39,7 @@ use crate::event::Event;
 use crate::git::Policy;
 use crate::graph::epoch::Epoch;
 use crate::graph::{self, Plan};
-use crate::output;
+use crate::output::{self, Form, Wanted};
 use crate::registry::{Client, Platform};
 #[cfg(feature = "git")]
 use crate::secret::Secret;
@@ -86,6 +86,9 @@ pub(crate) async fn sessions(
     }
     hostname::check(&build.args)?;
     output::refuse_for_several(several, &build.outputs)?;
+    for form in forms(&build.form, &build.outputs) {
+        form.check(several)?;
+    }
     let steps = Arc::new(Steps::new(build.events.clone()));
     let sources = Sources::take(&mut build, steps.clone(), blocking.clone())?;
     let prepared = blocking.spawn_blocking(move || prepare(sources)).await;
@@ -122,6 +125,8 @@ pub(crate) async fn sessions(
         flights: Flights::default(),
         names: build.names,
         labels: build.labels,
+        packed: packed(&build.form, &build.outputs),
+        form: build.form,
         outputs: build.outputs,
         use_cache: build.use_cache,
         cache_to: build.cache_to,
@@ -182,6 +187,17 @@ fn session_of(
         checks,
         epoch,
     })
+}
+
+/// Gives the forms in which the image is wanted: that of the build, then those of outputs.
+fn forms<'a>(form: &'a Form, outputs: &'a [Wanted]) -> impl Iterator<Item = &'a Form> {
+    let own = outputs.iter().filter_map(|wanted| wanted.form.as_ref());
+    std::iter::once(form).chain(own)
+}
+
+/// Gives how layers are packed: as the first output wants them that wants anything.
+fn packed(form: &Form, outputs: &[Wanted]) -> Option<output::form::Recipe> {
+    forms(form, outputs).find_map(Form::wanted)
 }
 
 /// Tells whether the result is an index: for several platforms, or because it was asked for.

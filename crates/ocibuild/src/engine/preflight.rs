@@ -4,17 +4,14 @@
 use futures::future::try_join_all;
 
 use crate::error::Error;
-use crate::output::{self, Output};
+use crate::output::{self, Wanted};
 use crate::registry::Reference;
 
 use super::session::Session;
 
 /// Asks all registries at once; takes a few seconds at most.
 pub(crate) async fn registries(session: &Session) -> Result<(), Error> {
-    let references = session.outputs.iter().filter_map(|output| match output {
-        Output::Registry(reference) => Some(reference),
-        _ => None,
-    });
+    let references = session.outputs.iter().filter_map(Wanted::pushed_as);
     try_join_all(references.map(|reference| ask(session, reference))).await?;
     Ok(())
 }

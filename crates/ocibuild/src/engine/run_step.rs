@@ -24,6 +24,7 @@ use crate::graph::RunStep;
 use crate::graph::key::KeyBuilder;
 use crate::graph::step::SCRIPTS;
 use crate::layer::Compression;
+use crate::output::form::Recipe;
 use crate::registry::{Descriptor, Platform};
 use crate::snapshot::diff;
 
@@ -89,6 +90,7 @@ pub(crate) async fn run(
             .collect(),
         command,
         supplies,
+        packed: session.packed,
         threads: session.threads,
         clamp_mtime: session.epoch,
         created: session.created_text(),
@@ -148,6 +150,7 @@ struct RunJob {
     tocs: Vec<PathBuf>,
     command: RunStep,
     supplies: Supplies,
+    packed: Option<Recipe>,
     threads: usize,
     clamp_mtime: Option<i64>,
     created: String,
@@ -219,8 +222,10 @@ impl RunJob {
             blob: folder.path().join("blob"),
             toc: folder.path().join("toc"),
             exclude: Vec::new(),
-            compression: Compression::default(),
-            level: None,
+            compression: self
+                .packed
+                .map_or_else(Compression::default, |p| p.compression),
+            level: self.packed.and_then(|packed| packed.level),
             threads: self.threads,
             clamp_mtime: self.clamp_mtime,
         };
@@ -230,6 +235,11 @@ impl RunJob {
         let blob = Descriptor::new(packed.media_type, packed.digest, packed.size);
         self.store
             .adopt_layer(&request.blob, &request.toc, packed.diff_id, &blob)?;
+        if request.level.is_some() {
+            let (layer, compression) = (packed.diff_id, request.compression);
+            self.store
+                .put_variant(layer, compression, request.level, &blob)?;
+        }
         let identity = identity_name(sandbox.as_ref());
         self.store.adopt_tree(&upper, &identity, packed.diff_id)?;
         Ok(StepResult {

@@ -30,7 +30,7 @@ use crate::dockerfile::lint::Settings;
 use crate::error::{Error, Location};
 use crate::executor::{Choice, Helper, Sandbox, probe};
 use crate::graph::Plan;
-use crate::output::Output;
+use crate::output::{Form, Wanted, form};
 use crate::registry::{Client, Platform, Reference};
 use crate::secret::Secret;
 use crate::source::BaseImage;
@@ -94,7 +94,11 @@ pub(crate) struct Common {
     pub(crate) flights: Flights,
     pub(crate) names: Vec<Reference>,
     pub(crate) labels: Vec<(String, String)>,
-    pub(crate) outputs: Vec<Output>,
+    pub(crate) outputs: Vec<Wanted>,
+    /// In which form the image is kept, and written where an output has none of its own.
+    pub(crate) form: Form,
+    /// How layers are packed.
+    pub(crate) packed: Option<form::Recipe>,
     pub(crate) use_cache: bool,
     pub(crate) cache_to: Vec<CacheTarget>,
     pub(crate) limits: StoreLimits,

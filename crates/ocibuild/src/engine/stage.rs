@@ -2,6 +2,7 @@
 //! somebody asks for it, once, and whoever asks next waits for the same result; so
 //! stages that nobody needs are never built, and independent ones run side by side.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures::future::{BoxFuture, FutureExt, try_join, try_join_all};
@@ -23,7 +24,7 @@ use crate::graph::{
     Applied, CopyStep, PlannedStage, RunStep, StageConfig, StageRef, Step, supported,
 };
 use crate::image::History;
-use crate::layer::ChainId;
+use crate::layer::{ChainId, DiffId};
 use crate::snapshot::RootView;
 
 /// A stage between two instructions, and at its end.
@@ -31,6 +32,9 @@ use crate::snapshot::RootView;
 pub(crate) struct StageState {
     pub(crate) layers: Vec<Layer>,
     pub(crate) config: StageConfig,
+    /// Layers whose compression is not for outputs to choose: those of the base, and what the
+    /// layer policy sets apart.
+    pub(crate) given: BTreeSet<DiffId>,
 }
 
 impl StageState {
@@ -403,7 +407,9 @@ impl Work<'_> {
             let (laid, named) = weight.named();
             let key = |keep| named.key(KeyBuilder::of("weight", keep), session.epoch);
             let layer = self.step(&line, &key, None, async |_| laid.layer(session).await);
-            made.push(layer.await?);
+            let layer = layer.await?;
+            self.state.given.insert(layer.diff_id);
+            made.push(layer);
         }
         Ok(made)
     }

@@ -17,6 +17,7 @@ mod copy_choice;
 mod copy_files;
 mod dockerfile;
 mod file_server;
+mod forms;
 mod git;
 mod git_context;
 mod git_lfs;
