@@ -13,10 +13,12 @@ mod cache_mounts;
 pub(crate) mod check;
 mod contexts;
 mod copy_step;
+mod cores;
 pub(crate) mod exports;
 mod files;
 pub(crate) mod finish;
 mod flights;
+mod folder;
 pub(crate) mod foreign;
 mod hostname;
 mod imports;
@@ -38,6 +40,7 @@ mod session;
 pub(crate) mod stage;
 mod steps;
 mod supply;
+pub(crate) mod trees;
 mod weights;
 
 /// What all parts share.

@@ -7,13 +7,14 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use tokio::sync::OnceCell;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::{OnceCell, Semaphore};
 use tokio_util::task::TaskTracker;
 
 use super::Shared;
 use super::check;
 use super::contexts::{Loader, Opened};
+use super::cores::Cores;
 use super::flights::Flights;
 use super::hostname;
 use super::imports::Imports;
@@ -24,6 +25,7 @@ use super::remote::Remote;
 use super::room;
 use super::session::{Common, Session};
 use super::steps::Steps;
+use super::trees::{self, Foreseen, Unpackings};
 #[cfg(feature = "git")]
 use crate::Cancel;
 use crate::build::{Build, ContextSource, DockerfileSource, NamedContext};
@@ -72,12 +74,20 @@ struct Prepared {
     time: Option<i64>,
 }
 
+/// What a build tells those that work beside it.
+pub(crate) struct Queues {
+    /// Each step whose layer others can have at once.
+    pub(crate) made: Option<UnboundedSender<StepResult>>,
+    /// What commands will run over.
+    pub(crate) foreseen: UnboundedSender<Foreseen>,
+}
+
 /// Opens everything, and gives one session for each platform; at least one.
-/// Each step that caches can have at once goes into `queue`.
+/// What goes on beside the steps is told through `queues`.
 pub(crate) async fn sessions(
     mut build: Build,
     blocking: TaskTracker,
-    queue: Option<UnboundedSender<StepResult>>,
+    queues: Queues,
 ) -> Result<Vec<Shared>, Error> {
     let several = several(&build)?;
     if let Some(pattern) = build.layer_policy.wrong_pattern() {
@@ -127,7 +137,7 @@ pub(crate) async fn sessions(
         cache_to: build.cache_to,
         limits: build.limits,
         layer_policy: build.layer_policy,
-        ledger: Ledger::new(began, build.explain, queue),
+        ledger: Ledger::new(began, build.explain, queues.made),
         now: build.now,
         threads: build.threads,
         commit: prepared.commit,
@@ -136,7 +146,8 @@ pub(crate) async fn sessions(
         helper: build.helper,
         choice: build.sandbox,
         sandbox: OnceCell::new(),
-        packing: Semaphore::new(1),
+        cores: Cores::new(build.threads),
+        foreseen: queues.foreseen,
         steps,
         blocking,
     });
@@ -151,7 +162,11 @@ pub(crate) async fn sessions(
 
 /// Opens a build of which nothing is asked but what holds for any of its platforms.
 pub(crate) async fn session(build: Build, blocking: TaskTracker) -> Result<Shared, Error> {
-    let first = sessions(build, blocking, None).await?.into_iter().next();
+    let queues = Queues {
+        made: None,
+        foreseen: trees::foresight().0,
+    };
+    let first = sessions(build, blocking, queues).await?.into_iter().next();
     first.ok_or_else(|| Error::invalid("there is no platform to build for"))
 }
 
@@ -177,6 +192,8 @@ fn session_of(
         common: common.clone(),
         stages: Mutex::default(),
         imports,
+        unpackings: Unpackings::default(),
+        run_above: plan.run_above(),
         plan,
         platform,
         checks,

@@ -24,6 +24,7 @@ mod git_policy;
 mod ignore;
 mod ignored;
 mod outputs;
+mod pipeline;
 mod platforms;
 mod properties;
 mod run;
