@@ -14,6 +14,7 @@ pub(crate) mod check;
 mod contexts;
 mod copy_step;
 mod cores;
+pub(crate) mod early;
 pub(crate) mod exports;
 mod files;
 pub(crate) mod finish;
@@ -31,8 +32,8 @@ mod meter;
 mod mounts;
 mod named;
 pub(crate) mod open;
-#[cfg(feature = "git")]
 pub(crate) mod preflight;
+#[cfg(feature = "git")]
 mod remote;
 pub(crate) mod room;
 mod run_step;

@@ -15,11 +15,13 @@ use super::Shared;
 use super::check;
 use super::contexts::{Loader, Opened};
 use super::cores::Cores;
+use super::early::Early;
 use super::flights::Flights;
 use super::hostname;
 use super::imports::Imports;
 use super::ledger::Ledger;
 use super::named::NamedTrees;
+use super::preflight::Preflight;
 #[cfg(feature = "git")]
 use super::remote::Remote;
 use super::room;
@@ -147,6 +149,8 @@ pub(crate) async fn sessions(
         choice: build.sandbox,
         sandbox: OnceCell::new(),
         cores: Cores::new(build.threads),
+        early: Early::default(),
+        preflight: Preflight::new(),
         foreseen: queues.foreseen,
         steps,
         blocking,

@@ -13,10 +13,12 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::task::TaskTracker;
 
 use super::cores::Cores;
+use super::early::Early;
 use super::flights::Flights;
 use super::imports::Imports;
 use super::ledger::Ledger;
 use super::named::NamedTrees;
+use super::preflight::Preflight;
 #[cfg(feature = "git")]
 use super::remote::Remote;
 use super::stage::StageState;
@@ -120,6 +122,9 @@ pub(crate) struct Common {
     pub(crate) sandbox: OnceCell<Result<Arc<dyn Sandbox>, String>>,
     /// What packs and unpacks layers shares them.
     pub(crate) cores: Cores,
+    /// Takes layers that can be sent before the image is made.
+    pub(crate) early: Early,
+    pub(crate) preflight: Preflight,
     /// Takes what commands will run over.
     pub(crate) foreseen: UnboundedSender<Foreseen>,
     pub(crate) steps: Arc<Steps>,

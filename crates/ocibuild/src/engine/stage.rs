@@ -260,7 +260,10 @@ impl Work<'_> {
             let key = KeyBuilder::of("run", keep);
             run_step::key(key, session, platform, &described, &chain).list("mounts", &seen)
         };
+        let index = self.index;
         self.step(line, &key, name, async |step| {
+            session.preflight.passed().await;
+            session.early.below(session, index, &layers);
             run_step::run(session, step, &layers, run, mounts).await
         })
         .await
@@ -489,6 +492,7 @@ impl Work<'_> {
         };
         let (session, index, layers) = (self.session, self.index, &self.state.layers);
         let make = async |step| {
+            session.preflight.ask();
             // What is not known here is followed by what is not known either.
             if session.run_above[index] || session.plan.runs_from(index, self.next) {
                 trees::foresee(session, layers);

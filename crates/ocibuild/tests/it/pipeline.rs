@@ -6,12 +6,14 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use ocibuild::error::ErrorKind;
 use ocibuild::testing::ContextDir;
 use ocibuild::{Cancel, Error};
 use ocibuild_registry::testing::{Fault, Registry};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 
 use crate::built::{Workshop, wait};
+use crate::run_mounts::gate;
 
 /// Counts how often files of a folder are opened.
 struct Opened(OwnedFd);
@@ -127,4 +129,61 @@ fn layers_of_a_base_are_unpacked_as_they_arrive() {
     let build = workshop.build_from("store", ocibuild::ContextSource::Directory(context));
     wait(build.run()).unwrap();
     assert_eq!(trees(&store).len(), 4);
+}
+
+/// What is below a command is at the registry before the command ends, and is not sent again.
+#[test]
+fn layers_are_sent_while_a_command_runs() {
+    let (workshop, registry) = (Workshop::new(), Registry::start().unwrap());
+    let (listener, hold) = gate();
+    let text = format!("FROM busybox\nRUN echo one > /one\nRUN {hold}; echo two > /two\n");
+    let context = ContextDir::new().file("Dockerfile", text);
+    let output = ocibuild::Output::Registry(registry.reference("app:1"));
+    let build = workshop.build(&context).output(output);
+    let sent = || registry.count("PUT", "/v2/app/blobs/uploads/");
+    let image = std::thread::scope(|scope| {
+        let running = scope.spawn(|| wait(build.run()));
+        let (held, _) = listener.accept().unwrap();
+        assert!(until(|| sent() == 2), "{:#?}", registry.requests());
+        assert_eq!(registry.count("PUT", "/v2/app/manifests/"), 0);
+        drop(held);
+        running.join().unwrap().unwrap()
+    });
+    assert_eq!(image.layers.len(), 3);
+    assert_eq!(sent(), 4, "three layers and a configuration");
+}
+
+#[test]
+fn a_failed_build_leaves_no_name() {
+    let (workshop, registry) = (Workshop::new(), Registry::start().unwrap());
+    let (listener, hold) = gate();
+    let text = format!("FROM busybox\nRUN echo one > /one\nRUN {hold}; false\n");
+    let context = ContextDir::new().file("Dockerfile", text);
+    let output = ocibuild::Output::Registry(registry.reference("app:1"));
+    let build = workshop.build(&context).output(output);
+    std::thread::scope(|scope| {
+        let running = scope.spawn(|| wait(build.run()));
+        let (held, _) = listener.accept().unwrap();
+        assert!(until(|| registry.uploaded_bytes() > 0));
+        drop(held);
+        let error = running.join().unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Command);
+    });
+    assert_eq!(registry.count("PUT", "/v2/app/manifests/"), 0);
+    workshop.assert_tidy();
+}
+
+/// A registry that does not take the image is found out before a command runs.
+#[test]
+fn nothing_runs_for_a_registry_that_takes_nothing() {
+    let (workshop, registry) = (Workshop::new(), Registry::start().unwrap());
+    registry.inject("POST", "/v2/app/blobs/uploads/", 1, Fault::Status(403));
+    let text = "FROM busybox\nCOPY f /f\nRUN --mount=type=cache,target=/c touch /c/ran\n";
+    let context = ContextDir::new().file("f", "text").file("Dockerfile", text);
+    let output = ocibuild::Output::Registry(registry.reference("app:1"));
+    let error = workshop.fails(workshop.build(&context).output(output));
+    assert_eq!(error.kind(), ErrorKind::Registry);
+    assert!(error.to_string().starts_with("push "), "{error}");
+    let caches = fs::read_dir(workshop.store().join("cachemounts")).unwrap();
+    assert_eq!(caches.count(), 0, "the command has run");
 }
