@@ -16,7 +16,9 @@ use crate::causes::one_line;
 use crate::content::StoreLimits;
 use crate::copy::LayerPolicy;
 use crate::engine::stage::StageState;
-use crate::engine::{Shared, check, exports, finish, foreign, open, preflight, room, stage};
+use crate::engine::{
+    Shared, check, early, exports, finish, foreign, open, preflight, room, stage, trees,
+};
 use crate::error::{Error, ErrorKind};
 use crate::event::{EventSink, LayerSummary, StepId};
 use crate::executor::{Choice, Helper};
@@ -430,11 +432,13 @@ impl Build {
 
 /// The whole path.
 async fn walk(build: Build, blocking: TaskTracker) -> Result<Image, Error> {
-    let (queue, queued) = match exports::is_wanted_beside(&build.cache_to) {
+    let (made, queued) = match exports::is_wanted_beside(&build.cache_to) {
         true => Some(mpsc::unbounded_channel()).unzip(),
         false => (None, None),
     };
-    let sessions = open::sessions(build, blocking, queue).await?;
+    let (foreseen, to_unpack) = trees::foresight();
+    let queues = open::Queues { made, foreseen };
+    let sessions = open::sessions(build, blocking, queues).await?;
     let Some(first) = sessions.first() else {
         return Err(Error::invalid("there is no platform to build for"));
     };
@@ -442,7 +446,6 @@ async fn walk(build: Build, blocking: TaskTracker) -> Result<Image, Error> {
         check::file(session)?;
         foreign::check(session)?;
     }
-    Box::pin(preflight::registries(first)).await?;
     let built = async {
         let built = built(&sessions).await;
         first.ledger.close();
@@ -457,6 +460,8 @@ async fn walk(build: Build, blocking: TaskTracker) -> Result<Image, Error> {
     let built = tokio::select! {
         built = work => built,
         full = room::watch(first) => full.map(|never| match never {}),
+        refused = Box::pin(preflight::registries(first)) => refused.map(|never| match never {}),
+        never = trees::beside(to_unpack) => match never {},
     };
     // A trace that cannot be written is no reason to fail.
     if let Err(error) = first.ledger.keep(&first.store) {
@@ -497,7 +502,11 @@ async fn built(sessions: &[Shared]) -> Result<(Image, Vec<Arc<StageState>>), Err
 }
 
 async fn attempt(sessions: &[Shared]) -> Result<(Image, Vec<Arc<StageState>>), Error> {
-    let targets = try_join_all(sessions.iter().map(stage::target)).await?;
+    let targets = try_join_all(sessions.iter().map(stage::target));
+    let targets = match sessions.first() {
+        Some(first) => early::beside(first, targets).await?,
+        None => Vec::new(),
+    };
     let image = finish::image(sessions, &targets).await?;
     Ok((image, targets))
 }

@@ -45,7 +45,8 @@ pub(crate) fn waits(session: &Shared, index: usize) -> bool {
     caches.all(goes_to) && is_in_target(session, index)
 }
 
-fn is_in_target(session: &Shared, index: usize) -> bool {
+/// Tells whether the layers of a stage are in the image.
+pub(super) fn is_in_target(session: &Shared, index: usize) -> bool {
     let mut at = session.plan.target;
     // A plan has no cycles; a bound all the same.
     for _ in 0..=session.plan.stages.len() {

@@ -136,10 +136,8 @@ impl Packing {
     /// Writes a layer into the store.
     pub(crate) async fn into_layer(self, session: &Shared) -> Result<StepResult, Error> {
         self.fetch(session).await?;
-        let permit = session.packing.acquire().await;
-        let result = session.block(move || self.write_layer()).await;
-        drop(permit);
-        result
+        let _cores = session.cores.to_pack(self.bytes()).await;
+        session.block(move || self.write_layer()).await
     }
 
     /// Writes the tar into a file.

@@ -50,7 +50,7 @@ async fn compress(
     layer: &Layer,
     recipe: Recipe,
 ) -> Result<crate::registry::Descriptor, Error> {
-    let permit = session.packing.acquire().await;
+    let permit = session.cores.to_pack(layer.blob.size).await;
     let (store, wanted, threads) = (session.store.clone(), layer.clone(), session.threads);
     let made = session
         .block(move || Ok(form::compressed(&store, &wanted, recipe, threads)?))

@@ -7,23 +7,27 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use tokio::sync::OnceCell;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::{OnceCell, Semaphore};
 use tokio_util::task::TaskTracker;
 
 use super::Shared;
 use super::check;
 use super::contexts::{Loader, Opened};
+use super::cores::Cores;
+use super::early::Early;
 use super::flights::Flights;
 use super::hostname;
 use super::imports::Imports;
 use super::ledger::Ledger;
 use super::named::NamedTrees;
+use super::preflight::Preflight;
 #[cfg(feature = "git")]
 use super::remote::Remote;
 use super::room;
 use super::session::{Common, Session};
 use super::steps::Steps;
+use super::trees::{self, Foreseen, Unpackings};
 #[cfg(feature = "git")]
 use crate::Cancel;
 use crate::build::{Build, ContextSource, DockerfileSource, NamedContext};
@@ -72,12 +76,20 @@ struct Prepared {
     time: Option<i64>,
 }
 
+/// What a build tells those that work beside it.
+pub(crate) struct Queues {
+    /// Each step whose layer others can have at once.
+    pub(crate) made: Option<UnboundedSender<StepResult>>,
+    /// What commands will run over.
+    pub(crate) foreseen: UnboundedSender<Foreseen>,
+}
+
 /// Opens everything, and gives one session for each platform; at least one.
-/// Each step that caches can have at once goes into `queue`.
+/// What goes on beside the steps is told through `queues`.
 pub(crate) async fn sessions(
     mut build: Build,
     blocking: TaskTracker,
-    queue: Option<UnboundedSender<StepResult>>,
+    queues: Queues,
 ) -> Result<Vec<Shared>, Error> {
     let several = several(&build)?;
     if let Some(pattern) = build.layer_policy.wrong_pattern() {
@@ -132,7 +144,7 @@ pub(crate) async fn sessions(
         cache_to: build.cache_to,
         limits: build.limits,
         layer_policy: build.layer_policy,
-        ledger: Ledger::new(began, build.explain, queue),
+        ledger: Ledger::new(began, build.explain, queues.made),
         now: build.now,
         threads: build.threads,
         commit: prepared.commit,
@@ -141,7 +153,10 @@ pub(crate) async fn sessions(
         helper: build.helper,
         choice: build.sandbox,
         sandbox: OnceCell::new(),
-        packing: Semaphore::new(1),
+        cores: Cores::new(build.threads),
+        early: Early::default(),
+        preflight: Preflight::new(),
+        foreseen: queues.foreseen,
         steps,
         blocking,
     });
@@ -156,7 +171,11 @@ pub(crate) async fn sessions(
 
 /// Opens a build of which nothing is asked but what holds for any of its platforms.
 pub(crate) async fn session(build: Build, blocking: TaskTracker) -> Result<Shared, Error> {
-    let first = sessions(build, blocking, None).await?.into_iter().next();
+    let queues = Queues {
+        made: None,
+        foreseen: trees::foresight().0,
+    };
+    let first = sessions(build, blocking, queues).await?.into_iter().next();
     first.ok_or_else(|| Error::invalid("there is no platform to build for"))
 }
 
@@ -182,6 +201,8 @@ fn session_of(
         common: common.clone(),
         stages: Mutex::default(),
         imports,
+        unpackings: Unpackings::default(),
+        run_above: plan.run_above(),
         plan,
         platform,
         checks,

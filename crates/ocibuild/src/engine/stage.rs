@@ -11,7 +11,7 @@ use super::known::{self, Asked};
 use super::mounts::{Prepared, Source};
 use super::session::{Located, StageResult};
 use super::weights::{self, Weight};
-use super::{Shared, base, check, copy_step, files, foreign, layers, run_step};
+use super::{Shared, base, check, copy_step, files, foreign, layers, run_step, trees};
 use crate::cache::StepResult;
 use crate::content::Layer;
 use crate::copy::{self, LayerPolicy};
@@ -108,11 +108,13 @@ async fn build(session: &Shared, index: usize) -> Result<StageState, Error> {
         state: begun.state,
         names: namer,
         view: None,
+        next: 0,
     };
     for trigger in &begun.triggers {
         work.trigger(trigger).await.located(&from)?;
     }
-    for instruction in &source.instructions {
+    for (number, instruction) in source.instructions.iter().enumerate() {
+        work.next = number;
         let location = session.plan.location(instruction.origin());
         work.instruction(instruction).await.located(&location)?;
     }
@@ -195,6 +197,8 @@ struct Work<'a> {
     names: StepNames,
     /// The merged view of the layers so far, once somebody asked for it.
     view: Option<Arc<RootView>>,
+    /// Which instruction is being carried out.
+    next: usize,
 }
 
 impl Work<'_> {
@@ -260,7 +264,10 @@ impl Work<'_> {
             let key = KeyBuilder::of("run", keep);
             run_step::key(key, session, platform, &described, &chain).list("mounts", &seen)
         };
+        let index = self.index;
         self.step(line, &key, name, async |step| {
+            session.preflight.passed().await;
+            session.early.below(session, index, &layers);
             run_step::run(session, step, &layers, run, mounts).await
         })
         .await
@@ -488,6 +495,15 @@ impl Work<'_> {
             index: self.index,
             step: self.session.step(self.names.next(line)),
             key: key(false).finish(),
+        };
+        let (session, index, layers) = (self.session, self.index, &self.state.layers);
+        let make = async |step| {
+            session.preflight.ask();
+            // What is not known here is followed by what is not known either.
+            if session.run_above[index] || session.plan.runs_from(index, self.next) {
+                trees::foresee(session, layers);
+            }
+            make(step).await
         };
         asked.done(key, name, make).await
     }

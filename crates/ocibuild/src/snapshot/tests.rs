@@ -546,19 +546,31 @@ fn jobs_speak_json() {
     let request = unpack::Request {
         blob: at("blob"),
         encoding: Encoding::Detect,
-        dest: at("tree"),
+        tree: at("half"),
         identity: Identity::Single,
         notes: Notes::User,
         expected: None,
-        lowers: Vec::new(),
         toc: at("base.toc"),
     };
+    fs::create_dir(at("half")).expect("a directory");
     let request = serde_json::to_vec(&request).expect("JSON");
     let answer = unpack::job(&request).expect("an unpacked layer");
     let answer: unpack::Response = serde_json::from_slice(&answer).expect("JSON");
     assert_eq!(answer.diff_id.0, crate::registry::Digest::sha256(&blob));
     let stored = fs::read(at("base.toc")).expect("a table");
     assert_eq!(Toc::from_bytes(&stored).expect("a table"), *base);
+    let request = unpack::Completion {
+        tree: at("half"),
+        dest: at("tree"),
+        identity: Identity::Single,
+        notes: Notes::User,
+        toc: at("base.toc"),
+        lowers: Vec::new(),
+    };
+    let request = serde_json::to_vec(&request).expect("JSON");
+    let answer = unpack::complete_job(&request).expect("a whole tree");
+    assert_eq!(answer, b"null");
+    assert!(at("tree/a/b").is_file() && !at("half").exists());
     let request = diff::Request {
         upper: at("tree"),
         lowers: vec![at("base.toc")],
@@ -582,7 +594,7 @@ fn jobs_speak_json() {
     assert!(error.contains("EOF"), "{error}");
     let error = diff::job(&request[..]).and(unpack::job(
         &serde_json::to_vec(&serde_json::json!({
-            "blob": "/nonexistent", "dest": at("x"), "identity": "real", "notes": "user",
+            "blob": "/nonexistent", "tree": at("x"), "identity": "real", "notes": "user",
             "toc": at("y"),
         }))
         .expect("JSON"),

@@ -28,6 +28,7 @@ mod git_ssh;
 mod ignore;
 mod ignored;
 mod outputs;
+mod pipeline;
 mod platforms;
 mod properties;
 mod run;
