@@ -3,15 +3,16 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{Chroot, Emulation, Namespaces};
+use super::Namespaces;
+use super::plain::PlainView;
 
 /// Engines with the kinds of identity that they have, best first.
 pub(super) const NAMES: &[(&str, &str)] = &[
     (Namespaces::NAME, "real"),
     (Namespaces::NAME, "range"),
     (Namespaces::NAME, "recorded"),
-    (Chroot::NAME, "real"),
-    (Emulation::NAME, "recorded"),
+    (PlainView::Chroot.name(), "real"),
+    (PlainView::Emulation.name(), "recorded"),
     (Namespaces::NAME, "single"),
 ];
 

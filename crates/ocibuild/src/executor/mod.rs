@@ -63,7 +63,7 @@ pub use init::{Job, overlay_xattr_prefix};
 pub use namespaces::Namespaces;
 pub use notes::Notes;
 pub use oom::memory_kills;
-pub use plain::{Chroot, Emulation};
+pub use plain::Plain;
 pub use remove::REMOVE_TREE;
 
 /// One way to run commands, with one kind of identity.

@@ -1,9 +1,9 @@
 //! The engines for where nothing can be mounted: a command works in a plain directory in
 //! which its layers are merged, and a supervisor shows it what else there is.
 //!
-//! [`Chroot`] needs root with the capabilities of an ordinary container. Owners are real;
+//! `chroot` needs root with the capabilities of an ordinary container. Owners are real;
 //! users are emulated, since a process of another user could not be supervised.
-//! [`Emulation`] needs nothing. The kernel knows one user and one root directory, that of
+//! `emulation` needs nothing. The kernel knows one user and one root directory, that of
 //! the builder; all else is translated and recorded.
 
 use std::path::Path;
@@ -19,60 +19,65 @@ use crate::event::Stream;
 /// Folder of merged trees in the work directory.
 const POOL: &str = "merged";
 
-/// Runs commands in a root directory of their own.
+/// Runs commands in a plain directory.
 #[derive(Debug)]
-pub struct Chroot(Runner);
+pub struct Plain {
+    runner: Runner,
+    view: PlainView,
+}
 
-/// Runs commands with paths, users and owners that are emulated.
-#[derive(Debug)]
-pub struct Emulation(Runner);
+/// How the directory becomes the root of commands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PlainView {
+    /// It is changed to.
+    Chroot,
+    /// Paths, users and owners are emulated.
+    Emulation,
+}
 
-impl Chroot {
-    pub(super) const NAME: &str = "chroot";
+impl PlainView {
+    /// The name of the engine.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Chroot => "chroot",
+            Self::Emulation => "emulation",
+        }
+    }
+}
 
+impl Plain {
     /// Trees wait below `work_dir` for the next command of their chain.
-    pub(super) fn new(helper: &Helper, work_dir: &Path) -> Self {
-        Self(runner(helper, work_dir, Engine::Chroot))
+    pub(super) fn new(view: PlainView, helper: &Helper, work_dir: &Path) -> Self {
+        let settings = Settings {
+            engine: match view {
+                PlainView::Chroot => Engine::Chroot,
+                PlainView::Emulation => Engine::Emulation,
+            },
+            pid_namespace: false,
+            ids: u32::MAX,
+            supervised: true,
+            rehearsal: false,
+        };
+        let runner = Runner::new(helper, settings).with_pool(work_dir.join(POOL));
+        Self { runner, view }
     }
 
     /// Does all that a command needs and runs none.
     pub(super) fn rehearse(&self, spec: &RunSpec) -> Result<(), Error> {
-        self.0.rehearse(spec)
+        self.runner.rehearse(spec)
     }
 }
 
-impl Emulation {
-    pub(super) const NAME: &str = "emulation";
-
-    /// Trees wait below `work_dir` for the next command of their chain.
-    pub(super) fn new(helper: &Helper, work_dir: &Path) -> Self {
-        Self(runner(helper, work_dir, Engine::Emulation))
-    }
-
-    /// Does all that a command needs and runs none.
-    pub(super) fn rehearse(&self, spec: &RunSpec) -> Result<(), Error> {
-        self.0.rehearse(spec)
-    }
-}
-
-fn runner(helper: &Helper, work_dir: &Path, engine: Engine) -> Runner {
-    let settings = Settings {
-        engine,
-        pid_namespace: false,
-        ids: u32::MAX,
-        supervised: true,
-        rehearsal: false,
-    };
-    Runner::new(helper, settings).with_pool(work_dir.join(POOL))
-}
-
-impl Sandbox for Chroot {
+impl Sandbox for Plain {
     fn name(&self) -> &'static str {
-        Self::NAME
+        self.view.name()
     }
 
     fn identity(&self) -> &Identity {
-        &Identity::Real
+        match self.view {
+            PlainView::Chroot => &Identity::Real,
+            PlainView::Emulation => &Identity::Recorded,
+        }
     }
 
     /// Not every container may set the other kind.
@@ -86,40 +91,12 @@ impl Sandbox for Chroot {
         output: &mut dyn FnMut(Stream, &[u8]),
         cancel: &Cancel,
     ) -> Result<Exit, Error> {
-        hide()?;
-        self.0.run(spec, output, cancel)
+        // The command is of the builder's own user, and sees its process.
+        confine::hide_memory().map_err(Error::Refused)?;
+        self.runner.run(spec, output, cancel)
     }
 
     fn call(&self, job: &str, input: &[u8], cancel: &Cancel) -> Result<Vec<u8>, Error> {
-        self.0.call(job, input, cancel)
+        self.runner.call(job, input, cancel)
     }
-}
-
-impl Sandbox for Emulation {
-    fn name(&self) -> &'static str {
-        Self::NAME
-    }
-
-    fn identity(&self) -> &Identity {
-        &Identity::Recorded
-    }
-
-    fn run(
-        &self,
-        spec: &RunSpec,
-        output: &mut dyn FnMut(Stream, &[u8]),
-        cancel: &Cancel,
-    ) -> Result<Exit, Error> {
-        hide()?;
-        self.0.run(spec, output, cancel)
-    }
-
-    fn call(&self, job: &str, input: &[u8], cancel: &Cancel) -> Result<Vec<u8>, Error> {
-        self.0.call(job, input, cancel)
-    }
-}
-
-/// The command is of the builder's own user, and sees its process.
-fn hide() -> Result<(), Error> {
-    confine::hide_memory().map_err(Error::Refused)
 }

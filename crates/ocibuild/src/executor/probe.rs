@@ -12,11 +12,10 @@ use super::choice::{Choice, NAMES};
 use super::error::{Attempt, Error};
 use super::helper::Helper;
 use super::namespaces::Namespaces;
+use super::plain::PlainView;
 use super::root::REMOVABLE;
 use super::userns::{self, IdMaps, Writer};
-use super::{
-    Chroot, Emulation, Failure, IdRange, Identity, Rootfs, RunSpec, Sandbox, confine, host,
-};
+use super::{Failure, IdRange, Identity, Plain, Rootfs, RunSpec, Sandbox, confine, host};
 use crate::ownership;
 
 /// Where a process with the right to any id takes its range from, if it can.
@@ -136,8 +135,8 @@ impl Candidate {
     /// Makes the engine and lets it rehearse, or gives the reason why it cannot run.
     fn build(self, helper: &Helper, work_dir: &Path) -> Result<Proven, String> {
         match *self.0 {
-            (Chroot::NAME, _) => chroot(helper, work_dir),
-            (Emulation::NAME, _) => emulation(helper, work_dir),
+            (engine, _) if engine == PlainView::Chroot.name() => chroot(helper, work_dir),
+            (engine, _) if engine == PlainView::Emulation.name() => emulation(helper, work_dir),
             (_, "real") => real(helper, work_dir),
             (_, "range") => range(helper, work_dir),
             (_, "recorded") => one_id(helper, work_dir, Identity::Recorded),
@@ -151,7 +150,7 @@ fn chroot(helper: &Helper, work_dir: &Path) -> Result<Proven, String> {
         return Err(format!("needs root, this is uid {}", geteuid().as_raw()));
     }
     gives_files_away(work_dir).map_err(|failure| failure.to_string())?;
-    let engine = Chroot::new(helper, work_dir);
+    let engine = Plain::new(PlainView::Chroot, helper, work_dir);
     try_once(|spec| engine.rehearse(spec), work_dir).map_err(explain)?;
     Ok((
         Box::new(engine),
@@ -161,7 +160,7 @@ fn chroot(helper: &Helper, work_dir: &Path) -> Result<Proven, String> {
 
 fn emulation(helper: &Helper, work_dir: &Path) -> Result<Proven, String> {
     ownership::probe(work_dir).map_err(|error| error.to_string())?;
-    let engine = Emulation::new(helper, work_dir);
+    let engine = Plain::new(PlainView::Emulation, helper, work_dir);
     try_once(|spec| engine.rehearse(spec), work_dir).map_err(explain)?;
     Ok((
         Box::new(engine),

@@ -12,6 +12,7 @@ use site::{Room, Site, file, owner_of, sites, sites_and_pod};
 mod lifetime;
 mod network;
 mod site;
+mod special;
 
 #[test]
 fn privileged_a_command_sees_what_dockers_would() {
