@@ -17,6 +17,7 @@ const ENGINES: &[&str] = &[
     "namespaces/real",
     "namespaces/recorded",
     "chroot/real",
+    "chroot/recorded",
     "emulation/recorded",
 ];
 

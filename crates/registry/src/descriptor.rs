@@ -90,8 +90,8 @@ impl Descriptor {
     }
 }
 
-/// Reads `null` as the default: Go writes empty lists and maps so.
-fn null_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+/// Reads `null` as the default, for `deserialize_with`: Go writes empty lists and maps so.
+pub fn null_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: serde::Deserializer<'de>,
     T: Default + Deserialize<'de>,

@@ -73,7 +73,7 @@ pub use client::{Client, ClientBuilder};
 pub use connector::BuildError;
 #[cfg(feature = "client")]
 pub use copy::{Copied, Copy};
-pub use descriptor::{Descriptor, Index, Manifest, Platform, media_type};
+pub use descriptor::{Descriptor, Index, Manifest, Platform, media_type, null_default};
 pub use digest::{Digest, Hasher};
 #[cfg(feature = "client")]
 pub use error::Error;

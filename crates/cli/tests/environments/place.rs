@@ -234,7 +234,7 @@ fn missing() -> Option<String> {
     if !fixtures().join("made-from").is_file() {
         let folder = fixtures();
         return Some(format!(
-            "no {}: run `cargo xtask test --only machine`",
+            "no {}: run `cargo xtask test --only packages`",
             folder.display()
         ));
     }
@@ -272,7 +272,7 @@ fn target_folder() -> PathBuf {
     program.ancestors().nth(2).unwrap().to_owned()
 }
 
-/// What `cargo xtask test --only machine` has fetched.
+/// What `cargo xtask test --only packages` has fetched.
 fn fixtures() -> PathBuf {
     target_folder().join("sandbox")
 }

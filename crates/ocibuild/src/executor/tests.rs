@@ -13,6 +13,7 @@ mod alike;
 mod lifetime;
 mod network;
 mod site;
+mod special;
 
 #[test]
 fn privileged_a_command_sees_what_dockers_would() {

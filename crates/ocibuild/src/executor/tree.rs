@@ -73,7 +73,7 @@ impl Tree {
         };
         let rootfs = &spec.rootfs;
         let merged = Merged::take(&rootfs.work.join("merged"), &rootfs.lowers, &options)
-            .map_err(|error| not_merged(&error))?;
+            .map_err(|error| not_merged(&error, &rootfs.work))?;
         let root = open_path(merged.path())?;
         let mut tree = Self {
             merged,
@@ -95,7 +95,7 @@ impl Tree {
         let dirs = tree.dirs_of_made();
         tree.merged
             .settle(&dirs)
-            .map_err(|error| not_merged(&error))?;
+            .map_err(|error| not_merged(&error, &tree.work))?;
         Ok(tree)
     }
 
@@ -212,7 +212,7 @@ impl Tree {
             if self
                 .merged
                 .is_settled(&dir)
-                .map_err(|error| not_merged(&error))?
+                .map_err(|error| not_merged(&error, &self.work))?
             {
                 untouched.push(dir);
             }
@@ -220,13 +220,13 @@ impl Tree {
         place::remove(self.path(), &self.made)?;
         self.merged
             .settle(&untouched)
-            .map_err(|error| not_merged(&error))?;
+            .map_err(|error| not_merged(&error, &self.work))?;
         self.merged
             .changes_into(&self.upper, &BTreeSet::new())
-            .map_err(|error| not_merged(&error))?;
+            .map_err(|error| not_merged(&error, &self.upper))?;
         self.merged
             .give_back()
-            .map_err(|error| not_merged(&error))?;
+            .map_err(|error| not_merged(&error, &self.work))?;
         drop(self.sources);
         empty(&self.work)
     }
@@ -292,8 +292,8 @@ impl Tree {
                     ..options.clone()
                 };
                 let place = self.child("sources", number)?;
-                let merged =
-                    Merged::take(&place, lowers, &options).map_err(|error| not_merged(&error))?;
+                let merged = Merged::take(&place, lowers, &options)
+                    .map_err(|error| not_merged(&error, &self.work))?;
                 let source = inside(&open_path(merged.path())?, path)?;
                 self.sources.push(merged);
                 Ok((source, writes.is_some()))
@@ -422,6 +422,65 @@ fn empty(directory: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-fn not_merged(error: &crate::snapshot::Error) -> Failure {
-    Failure::Tree(error.to_string())
+/// A failure of the merged tree with all its reasons; where there is no room any more, with
+/// how much there is.
+fn not_merged(error: &crate::snapshot::Error, folder: &Path) -> Failure {
+    let mut text = error.to_string();
+    let mut reason = std::error::Error::source(error);
+    while let Some(cause) = reason {
+        text = format!("{text}: {cause}");
+        let errno = cause
+            .downcast_ref::<std::io::Error>()
+            .and_then(std::io::Error::raw_os_error);
+        if matches!(errno, Some(libc::ENOSPC | libc::EDQUOT)) {
+            text = format!("{text}; {}", room_in(folder));
+        }
+        reason = cause.source();
+    }
+    Failure::Tree(text)
+}
+
+fn room_in(folder: &Path) -> String {
+    let shown = folder.display();
+    match statvfs(folder) {
+        Ok(found) => {
+            let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
+            let (free, all) = (bytes(found.f_bavail), bytes(found.f_blocks));
+            format!("{free} of {all} bytes are free in {shown}")
+        }
+        Err(errno) => format!("{shown}: statvfs: {errno}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_said_with_the_room_there_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = crate::snapshot::Error::Tree {
+            doing: "copy",
+            path: TreePath::parse(b"big").unwrap(),
+            source: std::io::Error::from_raw_os_error(libc::ENOSPC),
+        };
+        let text = not_merged(&error, folder.path()).to_string();
+        assert!(
+            text.contains("cannot copy /big: No space left on device"),
+            "{text}"
+        );
+        let room = format!("bytes are free in {}", folder.path().display());
+        assert!(text.contains(&room), "{text}");
+        let denied = std::io::Error::from_raw_os_error(libc::EACCES);
+        let error = crate::snapshot::Error::Host {
+            doing: "open",
+            path: "/x".into(),
+            source: denied,
+        };
+        let text = not_merged(&error, folder.path()).to_string();
+        assert!(
+            text.ends_with("cannot open /x: Permission denied (os error 13)"),
+            "{text}"
+        );
+    }
 }

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::History;
 use crate::layer::DiffId;
-use crate::registry::Platform;
+use crate::registry::{Platform, null_default};
 
 /// `PATH` of an image that sets none.
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -172,15 +172,6 @@ pub struct Healthcheck {
 
 fn is_zero(number: &i64) -> bool {
     *number == 0
-}
-
-/// Reads `null` as the default: Go writes empty lists and maps so.
-fn null_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
-where
-    D: serde::Deserializer<'de>,
-    T: Default + Deserialize<'de>,
-{
-    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 impl ImageConfig {

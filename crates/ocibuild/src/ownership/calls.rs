@@ -53,7 +53,7 @@ pub(super) fn list(file: BorrowedFd<'_>, names: &mut [u8]) -> Result<usize, Errn
 }
 
 /// Reads what has no known size.
-pub(super) fn growing(
+pub(crate) fn growing(
     mut read: impl FnMut(&mut [u8]) -> Result<usize, Errno>,
 ) -> Result<Vec<u8>, Errno> {
     let mut buffer = vec![0; USUAL_SIZE];

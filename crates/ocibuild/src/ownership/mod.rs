@@ -37,6 +37,7 @@ mod tests;
 pub use attributes::{
     attribute, attribute_names, is_ours, remove_attribute, set_attribute, shown_name,
 };
+pub(crate) use calls::growing;
 pub use error::Error;
 pub use probe::probe;
 pub use record::{Device, Record};

@@ -206,13 +206,17 @@ impl<W: Write + Send + 'static> Walk<'_, W> {
         };
         let record = self.record(path, stat)?;
         let meta = self.meta(path, stat, &record, kind);
-        if is_unchanged(self.lowers, &meta, None).at("compare", path)? {
+        if self.is_unchanged(&meta, None)? {
             if meta.kind == Kind::Dir {
                 self.unchanged.push(meta);
             }
             return Ok(());
         }
         self.append(&meta, None)
+    }
+
+    fn is_unchanged(&self, meta: &EntryMeta, file: Option<&File>) -> Result<bool, Error> {
+        is_unchanged(self.lowers, meta, file, self.latest()).at("compare", &meta.path)
     }
 
     fn append(&mut self, meta: &EntryMeta, content: Option<&mut dyn Read>) -> Result<(), Error> {
@@ -256,7 +260,7 @@ impl<W: Write + Send + 'static> Walk<'_, W> {
             xattrs: self.capabilities(&file, &names, path)?,
             ..self.meta(path, &stat, &record, Kind::File(size))
         };
-        if is_below && is_unchanged(self.lowers, &meta, Some(&file)).at("compare", path)? {
+        if is_below && self.is_unchanged(&meta, Some(&file))? {
             return Ok(());
         }
         if let Some((target, record)) = first {
@@ -349,15 +353,19 @@ impl<W: Write + Send + 'static> Walk<'_, W> {
         Ok(seen.meant())
     }
 
+    /// The latest time that an entry has.
+    fn latest(&self) -> i64 {
+        self.options.clamp_mtime.unwrap_or(i64::MAX)
+    }
+
     fn meta(&self, path: &TreePath, stat: &Stat, record: &Record, kind: Kind<u64>) -> EntryMeta {
-        let latest = self.options.clamp_mtime.unwrap_or(i64::MAX);
         EntryMeta {
             path: path.clone(),
             kind,
             mode: record.mode,
             uid: record.uid,
             gid: record.gid,
-            mtime: stat.st_mtime.min(latest),
+            mtime: stat.st_mtime.min(self.latest()),
             xattrs: Vec::new(),
         }
     }

@@ -16,11 +16,12 @@ const BUFFER: usize = 128 << 10;
 
 /// Tells whether the lower layers show the same at the path of `meta`, whose content is
 /// `file`'s where it is a regular file. Times count in seconds, as layers have them, but not
-/// those of directories, which change with what is in them.
+/// those of directories, which change with what is in them; none is later than `latest`.
 pub(super) fn is_unchanged(
     lowers: &RootView,
     meta: &EntryMeta,
     file: Option<&File>,
+    latest: i64,
 ) -> io::Result<bool> {
     let Some(found) = lowers.lookup(&meta.path) else {
         return Ok(false);
@@ -28,7 +29,7 @@ pub(super) fn is_unchanged(
     let lower = found.entry;
     let same = (lower.mode, lower.uid, lower.gid, &lower.xattrs)
         == (meta.mode, meta.uid, meta.gid, &meta.xattrs);
-    let same_time = meta.kind == Kind::Dir || lower.mtime == meta.mtime;
+    let same_time = meta.kind == Kind::Dir || lower.mtime.min(latest) == meta.mtime;
     if !same || !same_time || lower.implicit {
         return Ok(false);
     }

@@ -19,7 +19,7 @@ for path in ["/ctx/kept", wheel, "/word", "/etc/hosts"]:
     attempt(f"owner {path}", lambda: os.chown(path, 1, 1))
     attempt(f"time {path}", lambda: os.utime(path, (1, 1)))
     attempt(f"link {path}", lambda: os.link(path, "/tmp/linked"))
-    attempt(f"reopen {path}", lambda: os.open(f"/proc/self/fd/{os.open(path, os.O_RDONLY)}", os.O_RDWR))
+    attempt(f"reopen {path}", lambda: os.write(os.open(f"/proc/self/fd/{os.open(path, os.O_RDONLY)}", os.O_RDWR), b"x"))
     attempt(f"map {path}", lambda: mmap.mmap(os.open(path, os.O_RDONLY), 1, mmap.MAP_SHARED, mmap.PROT_WRITE))
 for folder in ["/ctx", "/wheels"]:
     attempt(f"create in {folder}", lambda: os.open(folder + "/new", os.O_CREAT | os.O_WRONLY))

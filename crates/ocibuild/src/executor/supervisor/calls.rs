@@ -7,7 +7,7 @@ use super::super::{Network, tracer};
 use super::call::{Call, Outcome};
 use super::{
     Owners, View, attributes, change, exec, ids, make, network, open, reach, remove, signals,
-    status,
+    status, unix,
 };
 
 /// Answers one call.
@@ -175,6 +175,10 @@ const ROWS: &[Row] = &[
     row("prlimit64", ids::change_limit),
     // SOL_SOCKET, SO_PEERCRED
     row_when("getsockopt", &[is(1, &[1]), is(2, &[17])], network::peer),
+    Row {
+        views: &[View::Mounts, View::Chroot],
+        ..row("bind", unix::bind)
+    },
     tree_row("uname", ids::get_names),
     tree_row("readlink", reach::readlink),
     tree_row("readlinkat", reach::readlinkat_),
@@ -245,7 +249,6 @@ const NETWORK: &[Row] = &[
         },
         ..tree_row("socketpair", leave)
     },
-    tree_row("bind", network::bind),
     tree_row("connect", network::connect),
     tree_row("listen", network::listen),
     without_fast_open("sendto", &[flag(3, &[FAST_OPEN])]),

@@ -54,6 +54,7 @@ mod signals;
 mod status;
 mod traced;
 mod tree;
+mod unix;
 mod walk;
 
 use call::{Answer, Call, Fault};
@@ -156,6 +157,7 @@ struct Shared {
     identities: Identities,
     /// Sockets of the internet, where the step has no network.
     sockets: Option<loopback::Sockets>,
+    coming: unix::Coming,
     memory: Memory,
     /// Which call is answered how, by number.
     handlers: HashMap<u32, calls::Serve>,
@@ -266,6 +268,7 @@ impl Supervisor {
             identities: Identities::new(Credentials::root(caps::DEFAULT.bits())),
             sockets: (plan.network == Network::None && confine::forbids_tcp())
                 .then(loopback::Sockets::default),
+            coming: unix::Coming::default(),
             memory: Memory {
                 direct: AtomicBool::new(true),
             },
@@ -352,6 +355,7 @@ fn hand_over(
 /// Answers one call. A caller that is gone needs no answer.
 fn answer(shared: &Arc<Shared>, notification: sys::Notification) {
     let (listener, id) = (shared.listener.as_fd(), notification.id);
+    shared.settle_sockets(notification.pid);
     let outcome = match Guest::calling(shared, &notification) {
         Ok(guest) => {
             let call = Call {

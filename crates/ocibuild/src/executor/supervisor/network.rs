@@ -30,12 +30,6 @@ pub(super) fn socket(call: &Call<'_>) -> Outcome {
     }
 }
 
-/// bind(2).
-pub(super) fn bind(call: &Call<'_>) -> Outcome {
-    let served = loopback::bind(&call.guest, call.int(0), call.long(1), call.word(2))?;
-    Ok(answer(served))
-}
-
 /// connect(2).
 pub(super) fn connect(call: &Call<'_>) -> Outcome {
     let served = loopback::connect(&call.guest, call.int(0), call.long(1), call.word(2))?;

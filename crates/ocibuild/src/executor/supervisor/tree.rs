@@ -12,6 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
+use rustix::fs::fstat;
 use rustix::io::Errno;
 
 use super::guest::path_of;
@@ -91,6 +92,16 @@ impl Tree {
         let path = [inside, rest].concat();
         let path = if path.is_empty() { b"/".to_vec() } else { path };
         Some((path, origin))
+    }
+
+    /// What a file belongs to that is itself shown at a place.
+    pub(super) fn origin_of(&self, file: impl AsFd) -> Result<Option<Origin>, Errno> {
+        let stat = fstat(file)?;
+        let is_it = |place: &&Place| {
+            fstat(&place.file)
+                .is_ok_and(|there| (there.st_dev, there.st_ino) == (stat.st_dev, stat.st_ino))
+        };
+        Ok(self.places.iter().find(is_it).map(|place| place.origin))
     }
 
     /// All places.

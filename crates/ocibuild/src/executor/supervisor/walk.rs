@@ -125,7 +125,11 @@ impl Guest<'_> {
         let tree = self.shared.tree()?;
         let shown = path_of(&file)?;
         let seen = self.shared.seen_inside(tree, shown.as_bytes());
-        let origin = seen.map_or(Origin::Kernel, |(_, origin)| origin);
+        let origin = match seen {
+            Some((_, origin)) => origin,
+            // Such as a file in memory, which has no path.
+            None => tree.origin_of(&file)?.unwrap_or(Origin::Kernel),
+        };
         Ok(Found {
             origin,
             ..Found::in_step(file)

@@ -128,43 +128,41 @@ fn event_process(pid: Pid) -> rustix::io::Result<Pid> {
 /// Reads the registers of a stopped thread.
 pub(in super::super) fn registers(pid: Pid) -> rustix::io::Result<Registers> {
     let mut frame = Frame::default();
-    let mut space = libc::iovec {
-        iov_base: (&raw mut frame).cast(),
-        iov_len: size_of::<Frame>(),
-    };
-    let set = libc::NT_PRSTATUS as usize;
-    request(libc::PTRACE_GETREGSET, pid, set, (&raw mut space).addr())?;
+    transfer(libc::PTRACE_GETREGSET, pid, GENERAL, &mut frame)?;
     Ok(Registers::from(frame))
 }
 
 /// Writes the registers of a stopped thread.
 pub(in super::super) fn set_registers(pid: Pid, registers: &Registers) -> rustix::io::Result<()> {
-    let frame = registers.frame();
-    let space = libc::iovec {
-        iov_base: (&raw const frame).cast_mut().cast(),
-        iov_len: size_of::<Frame>(),
-    };
-    let set = libc::NT_PRSTATUS as usize;
-    request(libc::PTRACE_SETREGSET, pid, set, (&raw const space).addr())?;
+    let mut frame = registers.frame();
+    transfer(libc::PTRACE_SETREGSET, pid, GENERAL, &mut frame)?;
+    // On arm64 the number of the call that is under way is a register set of its own.
     #[cfg(target_arch = "aarch64")]
-    set_call_number(pid, registers.number() as i32)?;
-    Ok(())
-}
-
-/// On arm64 the number of the call that is under way is a register set of its own.
-#[cfg(target_arch = "aarch64")]
-fn set_call_number(pid: Pid, number: i32) -> rustix::io::Result<()> {
-    const NT_ARM_SYSTEM_CALL: usize = 0x404;
-    let space = libc::iovec {
-        iov_base: (&raw const number).cast_mut().cast(),
-        iov_len: size_of::<i32>(),
-    };
-    request(
+    transfer(
         libc::PTRACE_SETREGSET,
         pid,
         NT_ARM_SYSTEM_CALL,
-        (&raw const space).addr(),
-    )
+        &mut (registers.number() as i32),
+    )?;
+    Ok(())
+}
+
+const GENERAL: usize = libc::NT_PRSTATUS as usize;
+#[cfg(target_arch = "aarch64")]
+const NT_ARM_SYSTEM_CALL: usize = 0x404;
+
+/// Reads or writes a set of registers.
+fn transfer<T>(
+    number: libc::c_uint,
+    pid: Pid,
+    set: usize,
+    registers: &mut T,
+) -> rustix::io::Result<()> {
+    let mut space = libc::iovec {
+        iov_base: std::ptr::from_mut(registers).cast(),
+        iov_len: size_of::<T>(),
+    };
+    request(number, pid, set, (&raw mut space).addr())
 }
 
 /// Makes a request; `data` is a number, or the address of what the request reads or fills.

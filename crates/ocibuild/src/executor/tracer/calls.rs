@@ -9,6 +9,7 @@ use rustix::process::Pid;
 
 use super::exec;
 use super::memory::Memory;
+use super::message;
 use super::programs::Programs;
 use super::rewrite::{Rewrite, Value};
 use super::socket::{self, Use};
@@ -55,7 +56,14 @@ pub(super) fn decide(
         libc::SYS_connect => socket::decide(thread, registers, supervisor, 1, Use::Reach),
         libc::SYS_sendto => socket::decide(thread, registers, supervisor, 4, Use::Reach),
         libc::SYS_bind => socket::decide(thread, registers, supervisor, 1, Use::Bind),
-        libc::SYS_getsockname | libc::SYS_getpeername => Ok(Decision::Ask(After::Name)),
+        libc::SYS_sendmsg => message::send(thread, registers, supervisor),
+        libc::SYS_sendmmsg => message::send_many(thread, registers, supervisor),
+        libc::SYS_recvmsg => message::receive(thread, registers),
+        libc::SYS_getsockname
+        | libc::SYS_getpeername
+        | libc::SYS_accept
+        | libc::SYS_accept4
+        | libc::SYS_recvfrom => socket::ask_name(thread, registers),
         libc::SYS_getsockopt => Ok(Decision::Ask(After::Peer)),
         _ => Ok(Decision::Pass),
     }

@@ -14,6 +14,12 @@ pub(in crate::executor) const RULES: &[(&str, Action)] = &[
     ("bind", Action::Always(Verdict::Trace)),
     ("connect", Action::Always(Verdict::Trace)),
     ("sendto", unless(&[has(4, u32::MAX, &[0])])),
+    ("sendmsg", Action::Always(Verdict::Trace)),
+    ("sendmmsg", Action::Always(Verdict::Trace)),
+    ("recvfrom", unless(&[has(4, u32::MAX, &[0])])),
+    ("recvmsg", Action::Always(Verdict::Trace)),
+    ("accept", unless(&[has(1, u32::MAX, &[0])])),
+    ("accept4", unless(&[has(1, u32::MAX, &[0])])),
     ("getsockname", Action::Always(Verdict::Trace)),
     ("getpeername", Action::Always(Verdict::Trace)),
     (

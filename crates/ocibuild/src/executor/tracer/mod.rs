@@ -20,6 +20,7 @@ mod elf;
 mod exec;
 mod filter;
 mod memory;
+mod message;
 mod programs;
 mod rewrite;
 mod socket;
@@ -42,7 +43,7 @@ use memory::{Lease, Memory, Room};
 pub(super) use programs::Originals;
 use programs::Programs;
 use rewrite::Rewrite;
-use socket::LongName;
+use socket::{LongName, Names};
 use state::{After, Executed, Phase, Thread};
 pub(super) use supervised::Supervised;
 
@@ -61,6 +62,7 @@ const RESTART_ALWAYS: i64 = -513;
 pub(super) struct Tracer {
     supervised: Supervised,
     programs: Programs,
+    names: Names,
     first: Pid,
     threads: HashMap<Pid, Thread>,
     /// New threads of which their makers have not told yet.
@@ -84,6 +86,7 @@ impl Tracer {
         Ok(Self {
             supervised,
             programs: Programs::new(folder, originals),
+            names: Names::default(),
             first,
             threads: HashMap::from([(first, Thread::new(Room::default()))]),
             unborn: HashSet::new(),
@@ -178,6 +181,9 @@ impl Tracer {
             return self.call_again(thread);
         }
         let registers = sys::registers(thread)?;
+        if registers.number() == libc::SYS_sendmsg && !self.supervised.has_come() {
+            return sys::resume(thread, Resume::Run(None));
+        }
         let decided = self.supervised.get().and_then(|supervisor| {
             calls::decide(thread, &registers, supervisor, &mut self.programs)
         });
@@ -254,10 +260,10 @@ impl Tracer {
                 return self.opened(thread, saved, &long, result);
             }
             Phase::Rewritten(mut saved, _, after) => {
-                saved.set_result(result);
-                if result == 0 {
-                    self.look_after(thread, &saved, &after);
+                if result >= 0 {
+                    self.look_after(thread, &saved, &registers, &after);
                 }
+                saved.set_result(result);
                 if let After::Close(descriptor, _) = after {
                     return self.close(thread, saved, descriptor);
                 }
@@ -272,8 +278,8 @@ impl Tracer {
             Phase::Mapping(saved, rewrite, after) => {
                 return self.mapped(thread, saved, rewrite, after, result);
             }
-            Phase::Asked(asked, after) if result == 0 => {
-                self.look_after(thread, &asked, &after);
+            Phase::Asked(asked, after) if result >= 0 => {
+                self.look_after(thread, &asked, &registers, &after);
             }
             Phase::Idle | Phase::Again(..) | Phase::Asked(..) => {}
         }
@@ -318,12 +324,13 @@ impl Tracer {
         long: &LongName,
         directory: i64,
     ) -> Result<(), Errno> {
-        let Some(rewrite) = long.call(saved.number(), directory) else {
+        let Some(rewrite) = long.call(saved.number(), directory, &mut self.names) else {
             saved.set_result(-i64::from(Errno::NAMETOOLONG.raw_os_error()));
             return self.close(thread, saved, directory);
         };
         let after = match &*long.after {
             After::Socket(path) => After::Socket(path.clone()),
+            After::Sent => After::Sent,
             _ => After::Nothing,
         };
         let after = After::Close(directory, Box::new(after));
@@ -402,21 +409,22 @@ impl Tracer {
         sys::resume(thread, Resume::Run(None))
     }
 
-    /// Does what there is to do when a call is done. What cannot be done any more, since
-    /// memory or processes are gone, is left as the kernel did it.
-    fn look_after(&self, thread: Pid, call: &Registers, after: &After) {
+    /// Does what there is to do when a call is done, which was made as `made` has it. What
+    /// cannot be done any more, since memory or processes are gone, is left as the kernel did it.
+    fn look_after(&self, thread: Pid, call: &Registers, made: &Registers, after: &After) {
         let Ok(supervisor) = self.supervised.get() else {
             return;
         };
         let _: Result<(), Errno> = match after {
             After::Nothing | After::Program(_) | After::Open(_) => Ok(()),
             After::Close(_, after) => {
-                self.look_after(thread, call, after);
+                self.look_after(thread, call, made, after);
                 Ok(())
             }
             After::Socket(path) => supervisor.made_socket(thread, path),
             After::Peer => socket::name_peer(thread, call, supervisor),
-            After::Name => socket::correct_name(thread, call, supervisor),
+            After::Name(room) => socket::correct_name(thread, call, *room, &self.names, supervisor),
+            After::Sent => message::count(thread, call, made),
         };
     }
 

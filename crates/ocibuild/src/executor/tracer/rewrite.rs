@@ -19,6 +19,8 @@ pub(super) enum Value {
     Bytes(Vec<u8>),
     /// A pointer to pointers, which a null pointer ends.
     Pointers(Vec<Pointer>),
+    /// A pointer to a message (`struct msghdr` and what follows it) to this name.
+    Message(Vec<u8>, Vec<u8>),
 }
 
 /// A pointer of an array.
@@ -51,6 +53,7 @@ impl Rewrite {
                 Value::Number(number) => *number,
                 Value::Bytes(content) => append(&mut bytes, start, content),
                 Value::Pointers(pointers) => append_pointers(&mut bytes, start, pointers),
+                Value::Message(header, name) => append_message(&mut bytes, start, header, name),
             };
             (*index, value)
         });
@@ -76,6 +79,15 @@ fn append_pointers(bytes: &mut Vec<u8>, start: u64, pointers: &[Pointer]) -> u64
     array.push(0);
     let array: Vec<u8> = array.into_iter().flat_map(u64::to_ne_bytes).collect();
     append(bytes, start, &array)
+}
+
+/// The address of the name is the first of a message, and its length the second.
+fn append_message(bytes: &mut Vec<u8>, start: u64, header: &[u8], name: &[u8]) -> u64 {
+    let address = append(bytes, start, name);
+    let mut message = address.to_ne_bytes().to_vec();
+    message.extend((name.len() as u32).to_ne_bytes());
+    message.extend(header.get(message.len()..).unwrap_or_default());
+    append(bytes, start, &message)
 }
 
 #[cfg(test)]
@@ -113,5 +125,23 @@ mod tests {
         assert_eq!(word(array + 8), 0x1234);
         assert!(text(word(array + 16)).starts_with(b"/x/script\0"));
         assert_eq!(word(array + 24), 0);
+    }
+
+    #[test]
+    fn a_message_has_another_name() {
+        let header: Vec<u8> = (0..56).collect();
+        let rewrite = Rewrite {
+            number: 46,
+            arguments: vec![(1, Value::Message(header.clone(), b"\x01\0/there\0".into()))],
+        };
+        let placed = rewrite.place(0x1000);
+        let [(1, message)] = placed.arguments[..] else {
+            panic!("{placed:?}");
+        };
+        let message = &placed.bytes[(message - 0x1000) as usize..];
+        let name = u64::from_ne_bytes(message[..8].try_into().unwrap());
+        assert!(placed.bytes[(name - 0x1000) as usize..].starts_with(b"\x01\0/there\0"));
+        assert_eq!(message[8..12], 9_u32.to_ne_bytes());
+        assert_eq!(message[12..56], header[12..]);
     }
 }

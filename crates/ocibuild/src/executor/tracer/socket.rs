@@ -1,7 +1,9 @@
 //! Sockets that are named by paths, and what the kernel tells of the other end of one.
 //! See unix(7).
 
+use std::collections::HashMap;
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::io::Errno;
@@ -9,6 +11,7 @@ use rustix::process::Pid;
 
 use super::calls::{Decision, c_string, directory};
 use super::memory::Memory;
+use super::message;
 use super::rewrite::{Rewrite, Value};
 use super::state::After;
 use crate::executor::supervisor::{Served, Supervisor};
@@ -50,17 +53,31 @@ pub(super) fn decide(
     let Some(path) = read_path(&memory, address, length as u32 as usize)? else {
         return Ok(Decision::Pass);
     };
-    let (host, after) = match purpose {
-        Use::Reach => {
-            let host = supervisor.existing(thread, libc::AT_FDCWD, &path, true, WRITE)?;
-            (host, After::Nothing)
-        }
+    let slot = Slot::Argument(argument);
+    match purpose {
+        Use::Reach => reach(thread, registers, supervisor, &path, slot, After::Nothing),
         Use::Bind => {
             let host = supervisor.new_socket(thread, &path)?;
-            (host, After::Socket(path))
+            name(registers, slot, &host, After::Socket(path))
         }
-    };
-    if let Some(rewrite) = with_name(registers.number(), argument, &host) {
+    }
+}
+
+/// Lets a call name a socket that is there.
+pub(super) fn reach(
+    thread: Pid,
+    registers: &Registers,
+    supervisor: &Supervisor,
+    path: &[u8],
+    slot: Slot,
+    after: After,
+) -> Result<Decision, Errno> {
+    let host = supervisor.existing(thread, libc::AT_FDCWD, path, true, WRITE)?;
+    name(registers, slot, &host, after)
+}
+
+fn name(registers: &Registers, slot: Slot, host: &Path, after: After) -> Result<Decision, Errno> {
+    if let Some(rewrite) = slot.with_name(registers.number(), host.as_os_str().as_bytes()) {
         return Ok(Decision::Rewrite(rewrite, after));
     }
     // Too long for the kernel, but not with a descriptor in front of it.
@@ -77,11 +94,42 @@ pub(super) fn decide(
         ],
     };
     let long = LongName {
-        argument,
+        slot,
         name: name.to_owned(),
         after: Box::new(after),
     };
     Ok(Decision::Rewrite(open, After::Open(long)))
+}
+
+/// Where a call has the name of a socket.
+#[derive(Debug)]
+pub(super) enum Slot {
+    /// In this argument, and its length in the next.
+    Argument(usize),
+    /// In the message that the second argument points to.
+    Message(Vec<u8>),
+    /// The same, of several messages.
+    FirstMessage(Vec<u8>),
+}
+
+impl Slot {
+    /// A call with this name, if it is not too long for one.
+    fn with_name(&self, number: i64, path: &[u8]) -> Option<Rewrite> {
+        let name = [&family()[..], path, b"\0"].concat();
+        let length = name.len();
+        let arguments = match self {
+            Self::Argument(argument) => vec![
+                (*argument, Value::Bytes(name)),
+                (argument + 1, Value::Number(length as u64)),
+            ],
+            Self::Message(header) => vec![(1, Value::Message(header.clone(), name))],
+            Self::FirstMessage(header) => vec![
+                (1, Value::Message(header.clone(), name)),
+                (2, Value::Number(1)),
+            ],
+        };
+        (length <= FAMILY + MAX_PATH).then_some(Rewrite { number, arguments })
+    }
 }
 
 /// Serves what is about the internet.
@@ -105,7 +153,7 @@ fn without_network(
 
 /// The name of a socket that is reached by a descriptor of its directory.
 pub(super) struct LongName {
-    argument: usize,
+    slot: Slot,
     name: OsString,
     /// What there is to do when the call with it is done.
     pub(super) after: Box<After>,
@@ -113,24 +161,42 @@ pub(super) struct LongName {
 
 impl LongName {
     /// The call that is made once the directory is open.
-    pub(super) fn call(&self, number: i64, directory: i64) -> Option<Rewrite> {
-        let path = Path::new("/proc/self/fd").join(directory.to_string());
-        with_name(number, self.argument, &path.join(&self.name))
+    pub(super) fn call(&self, number: i64, directory: i64, names: &mut Names) -> Option<Rewrite> {
+        let directory = format!("/proc/self/fd/{directory}/");
+        let mut path = [directory.as_bytes(), self.name.as_bytes()].concat();
+        if let After::Socket(bound) = &*self.after {
+            path = names.unlike_others(directory.as_bytes(), self.name.as_bytes(), bound);
+        }
+        self.slot.with_name(number, &path)
     }
 }
 
-/// A call with another name of a socket, if that is not too long for one.
-fn with_name(number: i64, argument: usize, path: &Path) -> Option<Rewrite> {
-    let mut name = family().to_vec();
-    name.extend(c_string(path));
-    let length = name.len();
-    (length <= FAMILY + MAX_PATH).then(|| Rewrite {
-        number,
-        arguments: vec![
-            (argument, Value::Bytes(name)),
-            (argument + 1, Value::Number(length as u64)),
-        ],
-    })
+/// How sockets are called in the step whose names for the kernel have a descriptor, which is
+/// another file soon.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    known: HashMap<Vec<u8>, Vec<u8>>,
+    count: usize,
+}
+
+impl Names {
+    /// As many as are remembered.
+    const MOST: usize = 4096;
+
+    /// A name that others, whose descriptor had the same number, do not have as long as there
+    /// are not too many: slashes say nothing.
+    fn unlike_others(&mut self, directory: &[u8], name: &[u8], bound: &[u8]) -> Vec<u8> {
+        // The last byte is the end of the path.
+        let room = MAX_PATH.saturating_sub(directory.len() + name.len());
+        let slashes = self.count.checked_rem(room).unwrap_or_default();
+        self.count += 1;
+        let path = [directory, &b"/".repeat(slashes), name].concat();
+        if self.known.len() >= Self::MOST {
+            self.known.clear();
+        }
+        self.known.insert(path.clone(), bound.to_vec());
+        path
+    }
 }
 
 /// Corrects user and group in an answer to SO_PEERCRED (`struct ucred`).
@@ -152,36 +218,68 @@ pub(super) fn name_peer(
     memory.write(address.checked_add(4).ok_or(Errno::FAULT)?, &ids)
 }
 
-/// Corrects the path in an answer of getsockname or getpeername.
+/// Lets a call be made that tells the name of a socket.
+pub(super) fn ask_name(thread: Pid, registers: &Registers) -> Result<Decision, Errno> {
+    let memory = Memory::of(thread).map_err(|_| Errno::SRCH)?;
+    let (_, length_at) = name_arguments(registers);
+    let mut room = [0; 4];
+    Ok(match memory.read(length_at, &mut room) {
+        Ok(()) => Decision::Ask(After::Name(u32::from_ne_bytes(room))),
+        // The kernel says what is wrong with it.
+        Err(_) => Decision::Pass,
+    })
+}
+
+fn name_arguments(registers: &Registers) -> (u64, u64) {
+    let first = match registers.number() {
+        libc::SYS_recvfrom => 4,
+        _ => 1,
+    };
+    (registers.argument(first), registers.argument(first + 1))
+}
+
+/// Corrects the path in an answer that tells the name of a socket.
 pub(super) fn correct_name(
     thread: Pid,
     asked: &Registers,
+    room: u32,
+    names: &Names,
     supervisor: &Supervisor,
 ) -> Result<(), Errno> {
-    let (address, length_at) = (asked.argument(1), asked.argument(2));
     let memory = Memory::of(thread).map_err(|_| Errno::SRCH)?;
+    let (address, length_at) = match asked.number() {
+        libc::SYS_recvmsg => {
+            let name = message::name_of(&memory, asked.argument(1))?;
+            (name.address, name.length_at)
+        }
+        _ => name_arguments(asked),
+    };
     let mut length = [0; 4];
     memory.read(length_at, &mut length)?;
-    let length = u32::from_ne_bytes(length) as usize;
-    let Some(host) = read_path(&memory, address, length)? else {
+    let length = u32::from_ne_bytes(length);
+    let Some(host) = read_path(&memory, address, length.min(room) as usize)? else {
         return Ok(());
     };
-    let mut path = supervisor.inside(thread, &host)?;
+    let mut path = match names.known.get(&host) {
+        Some(bound) => bound.clone(),
+        None => supervisor.inside(thread, &host)?,
+    };
     path.push(0);
-    if path.len() > host.len() {
-        // Not below the root.
-        return Ok(());
-    }
+    let length = (FAMILY + path.len()) as u32;
+    path.truncate((room as usize).saturating_sub(FAMILY));
     memory.write(
         address.checked_add(FAMILY as u64).ok_or(Errno::FAULT)?,
         &path,
     )?;
-    let length = (FAMILY + path.len()) as u32;
     memory.write(length_at, &length.to_ne_bytes())
 }
 
 /// Reads a socket's name, if it is a path.
-fn read_path(memory: &Memory, address: u64, length: usize) -> Result<Option<Vec<u8>>, Errno> {
+pub(super) fn read_path(
+    memory: &Memory,
+    address: u64,
+    length: usize,
+) -> Result<Option<Vec<u8>>, Errno> {
     if address == 0 || length <= FAMILY || length > FAMILY + MAX_PATH + 1 {
         return Ok(None);
     }

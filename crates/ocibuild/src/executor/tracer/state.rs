@@ -28,8 +28,10 @@ pub(super) enum After {
     Close(i64, Box<After>),
     /// The call has told who is at the other end of a socket.
     Peer,
-    /// The call has told the name of a socket.
-    Name,
+    /// The call has told the name of a socket, for which there was so much room.
+    Name(u32),
+    /// One message of several was sent from a copy.
+    Sent,
 }
 
 /// A traced thread.

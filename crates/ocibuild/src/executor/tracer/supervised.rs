@@ -29,4 +29,10 @@ impl Supervised {
         let supervisor = self.coming.recv().map_err(|_| Errno::PERM)?;
         Ok(self.come.get_or_init(|| supervisor))
     }
+
+    /// Whether it was there when it was asked for. Before, the command's first process sends
+    /// what the supervisor cannot be without.
+    pub(super) fn has_come(&self) -> bool {
+        self.come.get().is_some()
+    }
 }
