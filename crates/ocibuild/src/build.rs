@@ -143,6 +143,8 @@ pub struct Build {
     pub(crate) entitlements: BTreeSet<Entitlement>,
     #[cfg(feature = "git")]
     pub(crate) git_policy: crate::git::Policy,
+    #[cfg(feature = "git")]
+    pub(crate) git_ssh: Option<crate::git::Ssh>,
     pub(crate) outputs: Vec<Output>,
     pub(crate) use_cache: bool,
     pub(crate) cache_from: Vec<CacheSource>,
@@ -179,6 +181,8 @@ impl Build {
             entitlements: BTreeSet::from([Entitlement::NetworkHost]),
             #[cfg(feature = "git")]
             git_policy: crate::git::Policy::default(),
+            #[cfg(feature = "git")]
+            git_ssh: None,
             outputs: Vec::new(),
             use_cache: true,
             cache_from: Vec::new(),
@@ -293,6 +297,13 @@ impl Build {
     #[cfg(feature = "git")]
     pub fn git_policy(mut self, policy: crate::git::Policy) -> Self {
         self.git_policy = policy;
+        self
+    }
+
+    /// Fetches repositories over ssh too, for contexts and for ADD, with what is given here.
+    #[cfg(feature = "git")]
+    pub fn git_ssh(mut self, ssh: crate::git::Ssh) -> Self {
+        self.git_ssh = Some(ssh);
         self
     }
 

@@ -7,6 +7,7 @@ mod canary;
 mod check;
 mod command;
 mod git_faults;
+mod git_ssh;
 mod interrupt;
 mod limits;
 mod platforms;

@@ -92,6 +92,11 @@ impl GitSource {
         })
     }
 
+    /// Tells whether the repository is reached over ssh.
+    pub fn is_ssh(&self) -> bool {
+        self.url.starts_with("ssh://") || address::is_scp(&self.url)
+    }
+
     fn read_query(&mut self, url: &Url) -> Result<(), GitError> {
         let invalid = |reason: String| GitError::InvalidUrl {
             url: public_url(url),
