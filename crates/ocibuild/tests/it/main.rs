@@ -18,6 +18,7 @@ mod copy_files;
 mod dockerfile;
 mod file_server;
 mod git;
+mod git_attributes;
 mod git_context;
 mod git_lfs;
 mod git_mirror;
