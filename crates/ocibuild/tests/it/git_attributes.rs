@@ -171,6 +171,27 @@ fn encodings() {
 }
 
 #[test]
+fn an_encoding_that_nobody_knows_is_an_error_that_names_the_file() {
+    let server = GitServer::start();
+    let repository = server.repository("app.git");
+    repository
+        .file(".gitattributes", "*.old working-tree-encoding=EBCDIC-37\n")
+        .commit("attributes");
+    let blob = repository.git_with_input(&["hash-object", "-w", "--stdin", "--no-filters"], "a");
+    let entry = format!("100644,{blob},folder/a.old");
+    repository.git(&["update-index", "--add", "--cacheinfo", &entry]);
+    repository.git(&["commit", "--quiet", "--message", "file"]);
+    let source = GitSource::parse(repository.url()).unwrap();
+    let dest = tempfile::tempdir().unwrap();
+    let client = git::Client::new(Policy::default());
+    let error = client.checkout(&source, dest.path(), &Cancel::new(), &|_| {});
+    assert_eq!(
+        error.unwrap_err().to_string(),
+        "\"folder/a.old\" is to be written in the encoding \"EBCDIC-37\", which is not known"
+    );
+}
+
+#[test]
 fn ids_and_what_is_for_archives_only() {
     let server = GitServer::start();
     let repository = server.repository("app.git");
