@@ -109,9 +109,13 @@ pub(crate) struct BuildArgs {
     /// Give a secret to RUN --mount=type=secret; without a source it is the variable ID, else the file ID
     #[arg(long, value_name = "id=ID[,src=FILE|,env=NAME]")]
     pub(crate) secret: Vec<String>,
-    /// Give an SSH agent to RUN --mount=type=ssh; without a socket it is that of $SSH_AUTH_SOCK
-    #[arg(long, value_name = "default|ID[=SOCKET]")]
+    /// Give an SSH agent, or one with the key of a file, to RUN --mount=type=ssh, and `default` to
+    /// Git too; without a file it is that of $SSH_AUTH_SOCK
+    #[arg(long, value_name = "default|ID[=SOCKET|KEY]")]
     pub(crate) ssh: Vec<String>,
+    /// Believe the SSH servers of this file [default: ~/.ssh/known_hosts and /etc/ssh/ssh_known_hosts]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) known_hosts: Vec<PathBuf>,
     /// Allow steps what they ask for: security.insecure (all rights of root) or network.host,
     /// which every build has
     #[arg(long, value_name = "ENTITLEMENT", value_delimiter = ',')]
@@ -214,6 +218,9 @@ pub(crate) struct CheckArgs {
         value_name = "NAME=PATH|URL|oci-layout://DIR[:TAG]|docker-image://REF"
     )]
     pub(crate) build_context: Vec<String>,
+    /// Believe the SSH servers of this file [default: ~/.ssh/known_hosts and /etc/ssh/ssh_known_hosts]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) known_hosts: Vec<PathBuf>,
     /// Ask no registry: variables of base images are taken for set
     #[arg(long)]
     pub(crate) offline: bool,

@@ -147,6 +147,8 @@ pub struct Build {
     pub(crate) git_policy: crate::git::Policy,
     pub(crate) outputs: Vec<Wanted>,
     pub(crate) form: Form,
+    #[cfg(feature = "git")]
+    pub(crate) git_ssh: Option<crate::git::Ssh>,
     pub(crate) use_cache: bool,
     pub(crate) cache_from: Vec<CacheSource>,
     pub(crate) cache_to: Vec<CacheTarget>,
@@ -182,6 +184,8 @@ impl Build {
             entitlements: BTreeSet::from([Entitlement::NetworkHost]),
             #[cfg(feature = "git")]
             git_policy: crate::git::Policy::default(),
+            #[cfg(feature = "git")]
+            git_ssh: None,
             outputs: Vec::new(),
             form: Form::default(),
             use_cache: true,
@@ -297,6 +301,13 @@ impl Build {
     #[cfg(feature = "git")]
     pub fn git_policy(mut self, policy: crate::git::Policy) -> Self {
         self.git_policy = policy;
+        self
+    }
+
+    /// Fetches repositories over ssh too, for contexts and for ADD, with what is given here.
+    #[cfg(feature = "git")]
+    pub fn git_ssh(mut self, ssh: crate::git::Ssh) -> Self {
+        self.git_ssh = Some(ssh);
         self
     }
 

@@ -58,6 +58,9 @@ pub fn run_child(input: impl Read, output: impl Write + AsFd + Send + 'static) -
     reporter.end(result, 1)
 }
 
+/// Where OpenSSH is on every distribution; the environment of a build process names no other.
+const SSH: &str = "/usr/bin/ssh";
+
 /// Carries the build out: the one place where the service meets the library.
 async fn build(
     spec: BuildSpec,
@@ -68,7 +71,12 @@ async fn build(
     if let Source::Image { reference } = &spec.source {
         return copy(&spec, &client, reference, &events).await;
     }
-    let mut build = Build::new(context(&spec)?, &spec.store)
+    let mut build = Build::new(context(&spec)?, &spec.store);
+    if let Some(ssh) = &spec.git.ssh {
+        let known = git::Ssh::new(SSH).known_hosts(&ssh.known_hosts);
+        build = build.git_ssh(known.key(&ssh.key));
+    }
+    let mut build = build
         .git_policy(git_policy(&spec.git)?)
         .client(client)
         .events(events)

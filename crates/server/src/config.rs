@@ -31,7 +31,7 @@ pub use self::access::Token;
 pub use self::database::Database;
 pub use self::embedded::Embedded;
 pub use self::error::{ConfigError, Problem};
-pub use self::git::{DenyAddresses, GitRules};
+pub use self::git::{DenyAddresses, GitRules, GitSsh};
 pub use self::limits::{Limits, Retention, Timing};
 use self::settings::{
     APP_LAYER_URL, BUILD_ARTIFACTS_ROOT, DATA_DIR, DOCKER_BUILD_PLATFORM, DOCKER_CONFIG, Kind,

@@ -66,6 +66,8 @@ fn darwin(app: &App) -> Router<Arc<App>> {
 
 fn v1(app: &App) -> Router<Arc<App>> {
     let upload = post(contexts::upload).layer(DefaultBodyLimit::disable());
+    let resume = get(contexts::read).patch(contexts::append);
+    let resume = resume.layer(DefaultBodyLimit::disable());
     Router::new()
         .route("/v1/builds", post(builds::submit).get(list::list))
         .route("/v1/builds/{id}", get(builds::read))
@@ -76,6 +78,7 @@ fn v1(app: &App) -> Router<Arc<App>> {
         .route("/v1/builds/{id}/events", get(v1_logs::events))
         .layer(text_limit(app))
         .route("/v1/contexts", upload)
+        .route("/v1/contexts/{id}", resume)
 }
 
 fn pages() -> Router<Arc<App>> {

@@ -161,6 +161,18 @@ pub struct GitRules {
     pub hosts: Vec<String>,
     /// Addresses that must not be reached.
     pub deny: DenyAddresses,
+    /// With what repositories are read over ssh, where they may be.
+    #[serde(default)]
+    pub ssh: Option<GitSsh>,
+}
+
+/// With what repositories are read over ssh.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GitSsh {
+    /// The private key.
+    pub key: PathBuf,
+    /// The hosts that are believed.
+    pub known_hosts: PathBuf,
 }
 
 /// Addresses that must not be reached by what strangers name.

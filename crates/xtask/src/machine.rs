@@ -24,6 +24,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("newuidmap", "uidmap"),
     ("nginx", "nginx-light"),
     ("skopeo", "skopeo"),
+    ("sshd", "openssh-server"),
     ("umoci", "umoci"),
     ("zstd", "zstd"),
 ];

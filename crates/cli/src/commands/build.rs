@@ -14,9 +14,10 @@ use ocibuild::{Apart, Build, ContextSource, DockerfileSource, Image, LayerPolicy
 use super::caches;
 use super::contexts;
 use super::outputs;
+use super::secrets;
+use super::ssh::Agents;
 use super::stdin;
 use super::surroundings::{cancel_on_signal, client, platform, reference, store_root};
-use super::{secrets, ssh};
 use crate::args::{BuildArgs, RegistryArgs};
 use crate::error::Error;
 use crate::report;
@@ -27,7 +28,11 @@ pub(crate) async fn run(args: BuildArgs) -> Result<ExitCode, Error> {
     if let Some(status) = super::check::called(&args).await? {
         return Ok(status);
     }
-    let image = to_build(&args)?.cancel(cancel_on_signal()).run().await?;
+    let agents = Agents::of(&args.ssh)?;
+    let image = to_build(&args, &agents)?
+        .cancel(cancel_on_signal())
+        .run()
+        .await?;
     if let Some(file) = &args.iidfile {
         write(file, id(&image).to_string().as_bytes())?;
     }
@@ -53,6 +58,8 @@ pub(crate) struct CheckedBuild {
     pub(crate) platform: Vec<String>,
     /// `--build-context`.
     pub(crate) build_context: Vec<String>,
+    /// `--known-hosts`.
+    pub(crate) known_hosts: Vec<PathBuf>,
     /// How registries are spoken to.
     pub(crate) registry: RegistryArgs,
 }
@@ -67,15 +74,24 @@ impl CheckedBuild {
             build_arg: args.build_arg.clone(),
             platform: args.platform.clone(),
             build_context: args.build_context.clone(),
+            known_hosts: args.known_hosts.clone(),
             registry: args.registry.clone(),
         }
     }
 }
 
 /// Begins a build with a store in a folder.
-pub(crate) fn to_check(args: CheckedBuild, root: &Path) -> Result<Build, Error> {
+pub(crate) fn to_check(args: CheckedBuild, agents: &Agents, root: &Path) -> Result<Build, Error> {
     let (context, dockerfile) = sources(&args)?;
     let mut build = Build::new(context, root).client(client(&args.registry)?);
+    let named = args
+        .build_context
+        .iter()
+        .filter_map(|text| text.split_once('='));
+    let mut texts = named.map(|(_, text)| text).chain([args.context.as_str()]);
+    if let Some(ssh) = agents.for_git(&args.known_hosts, texts.any(contexts::is_ssh)) {
+        build = build.git_ssh(ssh);
+    }
     if let Some(source) = dockerfile {
         build = build.dockerfile(source);
     }
@@ -94,13 +110,13 @@ pub(crate) fn to_check(args: CheckedBuild, root: &Path) -> Result<Build, Error> 
     Ok(build)
 }
 
-fn to_build(args: &BuildArgs) -> Result<Build, Error> {
+fn to_build(args: &BuildArgs, agents: &Agents) -> Result<Build, Error> {
     let names: Vec<Reference> = args
         .tag
         .iter()
         .map(|name| reference(name))
         .collect::<Result<_, _>>()?;
-    let mut build = to_check(CheckedBuild::of(args), &store_root(&args.store)?)?
+    let mut build = to_check(CheckedBuild::of(args), agents, &store_root(&args.store)?)?
         .events(report::sink(args.progress, args.quiet));
     for label in &args.label {
         // As in Docker, a name alone is a label without a value.
@@ -115,8 +131,7 @@ fn to_build(args: &BuildArgs) -> Result<Build, Error> {
         let (id, secret) = secrets::parse(secret)?;
         build = build.secret(id, secret);
     }
-    for agent in &args.ssh {
-        let (id, socket) = ssh::parse(agent)?;
+    for (id, socket) in agents.sockets() {
         build = build.ssh(id, socket);
     }
     let allowed = args.allow.iter().copied();

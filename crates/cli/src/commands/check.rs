@@ -12,6 +12,7 @@ use ocibuild::Build;
 use ocibuild::check::Checked;
 
 use super::build;
+use super::ssh::Agents;
 use crate::args::{BuildArgs, CheckArgs, CheckFormat};
 use crate::error::Error;
 use crate::warnings;
@@ -60,7 +61,7 @@ impl Call {
 pub(crate) async fn run(args: CheckArgs) -> Result<ExitCode, Error> {
     let (format, offline) = (args.format, args.offline);
     let folder = temporary()?;
-    let build = build::to_check(args.into(), folder.path())?;
+    let build = build::to_check(args.into(), &Agents::default(), folder.path())?;
     check(build, format, offline).await
 }
 
@@ -74,7 +75,8 @@ pub(crate) async fn called(args: &BuildArgs) -> Result<Option<ExitCode>, Error> 
         return Ok(None);
     }
     let folder = temporary()?;
-    let build = build::to_check(build::CheckedBuild::of(args), folder.path())?;
+    let agents = Agents::of(&args.ssh)?;
+    let build = build::to_check(build::CheckedBuild::of(args), &agents, folder.path())?;
     match call {
         Call::Build => Ok(None),
         Call::Check(format) => check(build, format, false).await.map(Some),
@@ -166,6 +168,7 @@ impl From<CheckArgs> for build::CheckedBuild {
             build_arg: args.build_arg,
             platform: args.platform,
             build_context: args.build_context,
+            known_hosts: args.known_hosts,
             registry: args.registry,
         }
     }

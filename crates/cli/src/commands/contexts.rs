@@ -54,6 +54,11 @@ pub(crate) fn is_http(text: &str) -> bool {
     text.starts_with("https://") || text.starts_with("http://")
 }
 
+/// Tells whether a text names a repository of ssh.
+pub(crate) fn is_ssh(text: &str) -> bool {
+    matches!(read(text), Ok(Named::Git(source)) if source.is_ssh())
+}
+
 fn read(text: &str) -> Result<Named, Error> {
     if let Some(image) = text.strip_prefix("docker-image://") {
         return Ok(Named::Image(reference(image)?));

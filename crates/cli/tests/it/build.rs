@@ -340,7 +340,7 @@ fn wrong_secrets_are_refused_before_anything_runs() {
 }
 
 #[test]
-fn an_agent_is_a_socket() {
+fn an_agent_is_a_socket_or_a_key() {
     let place = Place::new();
     let text = "FROM busybox\nRUN --mount=type=ssh,required test -S $SSH_AUTH_SOCK && echo default\n\
         RUN --mount=type=ssh,id=other,required test -S $SSH_AUTH_SOCK && echo other\n";
@@ -365,11 +365,16 @@ fn an_agent_is_a_socket() {
             2,
             "--ssh \"default\": no agent runs: SSH_AUTH_SOCK is not set",
         ),
-        ("=agent", 2, "--ssh \"=agent\": say default or ID[=SOCKET]"),
         (
-            "a=key",
+            "=agent",
             2,
-            "--ssh \"a=key\": key is no socket; add keys to an agent with ssh-add",
+            "--ssh \"=agent\": say default or ID[=SOCKET|KEY]",
+        ),
+        ("a=key", 2, "--ssh: the key key cannot be used: "),
+        (
+            "a=/dev/null",
+            2,
+            "--ssh \"a=/dev/null\": /dev/null is neither the socket of an agent nor a file with a key",
         ),
         (
             "a=none",

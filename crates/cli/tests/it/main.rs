@@ -8,6 +8,7 @@ mod check;
 mod command;
 mod embedded;
 mod git_faults;
+mod git_ssh;
 mod interrupt;
 mod limits;
 mod platforms;

@@ -40,7 +40,7 @@ use crate::dockerfile::{self, Dockerfile};
 use crate::error::{Error, Location};
 use crate::event::Event;
 #[cfg(feature = "git")]
-use crate::git::Policy;
+use crate::git::{Policy, Ssh};
 use crate::graph::epoch::Epoch;
 use crate::graph::{self, Plan};
 use crate::output::{self, Form, Wanted};
@@ -259,6 +259,8 @@ struct Sources {
     #[cfg(feature = "git")]
     policy: Policy,
     #[cfg(feature = "git")]
+    ssh: Option<Ssh>,
+    #[cfg(feature = "git")]
     cancel: Cancel,
     #[cfg(feature = "git")]
     secrets: BTreeMap<String, Secret>,
@@ -280,6 +282,8 @@ impl Sources {
             #[cfg(feature = "git")]
             policy: build.git_policy.clone(),
             #[cfg(feature = "git")]
+            ssh: build.git_ssh.clone(),
+            #[cfg(feature = "git")]
             cancel: build.cancel.clone(),
             #[cfg(feature = "git")]
             secrets: build.secrets.clone(),
@@ -292,6 +296,7 @@ impl Sources {
             remote: Remote {
                 store: store.clone(),
                 policy: self.policy.clone(),
+                ssh: self.ssh.clone(),
                 cancel: self.cancel.clone(),
                 secrets: self.secrets.clone(),
             },

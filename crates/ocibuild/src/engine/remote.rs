@@ -21,7 +21,7 @@ use crate::context::Context;
 use crate::copy::Selected;
 use crate::download::{self, Download, Downloader};
 use crate::error::Error;
-use crate::git::{self, Checkout, GitSource, Policy, public_url};
+use crate::git::{self, Checkout, GitSource, Policy, Ssh, public_url};
 use crate::graph::CopyStep;
 use crate::layer::{Entry, Kind, Toc, TreePath};
 use crate::registry::Digest;
@@ -38,6 +38,8 @@ pub(crate) struct Remote {
     pub(super) store: ContentStore,
     /// Which servers may be asked, and how much may come.
     pub(super) policy: Policy,
+    /// With what repositories are fetched over ssh.
+    pub(super) ssh: Option<Ssh>,
     pub(super) cancel: Cancel,
     /// The secrets of the build; those with the names of servers are logins.
     pub(super) secrets: BTreeMap<String, Secret>,
@@ -76,7 +78,10 @@ impl Remote {
             let total = progress.total.unwrap_or_default();
             meter.moved(&progress.task, progress.current, total);
         };
-        let client = git::Client::new(self.policy.clone()).mirrors(self.store.clone());
+        let mut client = git::Client::new(self.policy.clone()).mirrors(self.store.clone());
+        if let Some(ssh) = &self.ssh {
+            client = client.ssh(ssh.clone());
+        }
         let checkout = client.checkout(&source, &dest, &self.cancel, &tell)?;
         Ok((checkout, folder))
     }

@@ -183,6 +183,22 @@ pub enum GitError {
         /// What was wrong with it.
         source: Option<Box<gix::Error>>,
     },
+    /// What attributes say about a file could not be done.
+    #[error("cannot write {path:?} as its attributes say")]
+    Attributes {
+        /// The file.
+        path: String,
+        /// What was wrong.
+        source: Box<gix::Error>,
+    },
+    /// A file is to be written in an encoding that nobody knows here.
+    #[error("{path:?} is to be written in the encoding {encoding:?}, which is not known")]
+    UnknownEncoding {
+        /// The file.
+        path: String,
+        /// The name of the encoding.
+        encoding: String,
+    },
     /// The subdirectory is not in the repository.
     #[error("no directory {subdir:?} in the repository")]
     SubdirNotFound {

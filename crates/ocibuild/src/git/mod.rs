@@ -12,6 +12,7 @@
 mod address;
 mod error;
 mod fetch;
+mod filters;
 mod lfs;
 mod limits;
 mod mirror;

@@ -92,6 +92,19 @@ impl GitSource {
         })
     }
 
+    /// Tells whether the repository is reached over ssh.
+    pub fn is_ssh(&self) -> bool {
+        self.url.starts_with("ssh://") || address::is_scp(&self.url)
+    }
+
+    /// Gives the host and the port that the repository is at.
+    pub fn place(&self) -> Option<(String, u16)> {
+        let url = address::parse(&self.url).ok()?;
+        let ssh = (url.scheme() == "ssh").then_some(22);
+        let port = url.port_or_known_default().or(ssh)?;
+        Some((url.host_str()?.to_owned(), port))
+    }
+
     fn read_query(&mut self, url: &Url) -> Result<(), GitError> {
         let invalid = |reason: String| GitError::InvalidUrl {
             url: public_url(url),
@@ -429,6 +442,19 @@ mod tests {
         }
         for name in ["main", "feature/x", "v1.0", "refs/heads/main", "HEAD"] {
             assert!(check_reference(name).is_ok(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_source_has_a_place() {
+        for (text, host, port) in [
+            ("https://H/r.git", "h", 443),
+            ("http://h:8080/r.git", "h", 8080),
+            ("git@H:o/r", "h", 22),
+            ("ssh://git@h:2222/r", "h", 2222),
+        ] {
+            let place = GitSource::parse(text).unwrap().place();
+            assert_eq!(place, Some((host.to_owned(), port)), "{text}");
         }
     }
 

@@ -9,6 +9,7 @@ use gix::progress::tree;
 use gix::worktree::stack::state::attributes::Source;
 
 use super::error::GitError;
+use super::filters;
 use super::limits::Budget;
 use super::watch::Watch;
 
@@ -71,6 +72,9 @@ impl Files<'_> {
         }
         if let Some(collision) = outcome.collisions.first() {
             return Err(self.failed(&collision.path.to_string(), None));
+        }
+        if !interrupt.load(Ordering::Relaxed) {
+            filters::rewrite(self.repository, &index, dest)?;
         }
         if self.repository.workdir() == Some(dest) {
             index

@@ -1,8 +1,8 @@
 //! ADD of repositories: which commit, what of it, and with which modes.
 
-use ocibuild::git::Policy;
+use ocibuild::git::{Policy, Ssh};
 use ocibuild::net::AddressPolicy;
-use ocibuild::testing::{GitRepository, GitServer};
+use ocibuild::testing::{GitRepository, GitServer, SshServer};
 use ocibuild::{Build, ContextSource, DockerfileSource, ErrorKind};
 
 use crate::built::{Built, Workshop};
@@ -168,16 +168,10 @@ fn b55_submodules_come_along() {
 
 #[test]
 fn b55_transports_that_are_not_offered_are_said_before_anything_runs() {
-    for source in [
-        "git@github.com:o/r.git",
-        "ssh://git@h/r.git",
-        "git://h/r.git",
-    ] {
-        let (kind, text) = failure(&format!("RUN true\nADD {source} /d"));
-        assert!(text.starts_with("Dockerfile:3: repository URL"), "{text}");
-        assert!(text.contains("is not supported"), "{text}");
-        assert_eq!(kind, ErrorKind::User);
-    }
+    let (kind, text) = failure("RUN true\nADD git://h/r.git /d");
+    assert!(text.starts_with("Dockerfile:3: repository URL"), "{text}");
+    assert!(text.contains("is not supported"), "{text}");
+    assert_eq!(kind, ErrorKind::User);
     // Only a context may be named so.
     let (_, text) = failure("ADD github.com/o/r /d");
     assert_eq!(text, "Dockerfile:2: \"/github.com/o/r\": not found");
@@ -186,6 +180,26 @@ fn b55_transports_that_are_not_offered_are_said_before_anything_runs() {
         text.starts_with("Dockerfile:3: COPY takes paths only"),
         "{text}"
     );
+}
+
+#[test]
+fn a_repository_comes_over_ssh_where_the_build_has_it() {
+    let server = SshServer::start();
+    let repository = server.repository("group/app.git");
+    repository.file("f", "over ssh").commit("first");
+    let url = repository.url();
+    let ssh = Ssh::new("/usr/bin/ssh")
+        .key(server.key())
+        .known_hosts(server.known_hosts());
+    let workshop = Workshop::new();
+    let built = workshop.built(build(&workshop, &format!("ADD {url} /d")).git_ssh(ssh));
+    assert_eq!(built.text("d/f"), "over ssh");
+    for source in [url, "git@github.com:o/r.git"] {
+        let (kind, text) = failure(&format!("ADD {source} /d"));
+        assert!(text.starts_with("Dockerfile:2: repository URL"), "{text}");
+        assert!(text.contains("there is no ssh to reach it with"), "{text}");
+        assert_eq!(kind, ErrorKind::User);
+    }
 }
 
 #[test]

@@ -387,7 +387,7 @@ fn submodules_that_cannot_be_fetched() {
     let commit = "0123456789012345678901234567890123456789";
     let server = GitServer::start();
     for (name, url, want) in [
-        ("ssh", "git@github.com:o/r.git", "ssh is not available"),
+        ("ssh", "git@github.com:o/r.git", "there is no ssh"),
         ("file", "file:///etc", "a local path is not available"),
         ("absolute", "/etc", "a local path is not available"),
         ("helper", "ext::sh -c id", "blanks"),

@@ -309,7 +309,8 @@ fn a_mirror_that_somebody_died_in_is_made_again() {
 
 #[test]
 fn a_damaged_mirror_is_made_again() {
-    let damages: [(&str, &dyn Fn(&Yard)); 8] = [
+    type Damage<'a> = (&'a str, &'a dyn Fn(&Yard));
+    let damages: [Damage; 8] = [
         ("bytes of the pack", &|yard| {
             let mut pack = writable(&yard.pack());
             let end = pack.seek(SeekFrom::End(0)).unwrap();
@@ -400,7 +401,7 @@ fn a_mirror_goes_with_what_is_unused() {
     };
     let pruned = store.prune(&prune, &|path| panic!("{} stays", path.display()));
     assert_eq!(pruned.unwrap().kinds[&Kind::Git].0, 1);
-    assert_eq!(yard.mirrors(), [PathBuf::new(); 0]);
+    assert!(yard.mirrors().is_empty());
     assert_eq!(yard.check_out("main").read("folder/name"), "one");
     // A process that works on the store keeps what it has seen.
     let pruned = store.prune(&prune, &|path| panic!("{} stays", path.display()));

@@ -19,6 +19,7 @@ mod dockerfile;
 mod file_server;
 mod forms;
 mod git;
+mod git_attributes;
 mod git_context;
 mod git_lfs;
 mod git_mirror;

@@ -39,6 +39,8 @@ use crate::app::App;
         builds::retry,
         builds::push,
         contexts::upload,
+        contexts::read,
+        contexts::append,
         v1_logs::text,
         v1_logs::events,
     ),

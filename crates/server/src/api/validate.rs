@@ -4,6 +4,7 @@
 //! in registries, repositories and file systems later; what could name anything else is
 //! refused now, before the client holds a task id.
 
+use ocibuild::git::GitSource;
 use url::Url;
 
 use super::error::{ApiError, FieldError};
@@ -140,6 +141,11 @@ pub(super) fn check_git_repo(text: &str, rules: &GitRules) -> Result<(), Refusal
         visible,
         "a URL has no spaces, backslashes and control characters",
     )?;
+    if let Ok(source) = GitSource::parse(text)
+        && source.is_ssh()
+    {
+        return check_ssh(text, &source, rules);
+    }
     let refusal = "the repository must be an http or https URL";
     let url = Url::parse(text).map_err(|_| refusal)?;
     check(matches!(url.scheme(), "http" | "https"), refusal)?;
@@ -166,6 +172,19 @@ pub(super) fn check_git_repo(text: &str, rules: &GitRules) -> Result<(), Refusal
         url.query().is_none() && url.fragment().is_none(),
         "a URL has no '?' and no '#'",
     )
+}
+
+fn check_ssh(text: &str, source: &GitSource, rules: &GitRules) -> Result<(), Refusal> {
+    check(
+        rules.ssh.is_some(),
+        "the repository must be an http or https URL; ssh is not set up here (OCIBUILD_GIT_SSH_KEY)",
+    )?;
+    let (host, port) = source.place().ok_or("the URL names no host")?;
+    check(
+        rules.allows(&host, port),
+        "repositories of this host are not allowed here (OCIBUILD_GIT_HOSTS)",
+    )?;
+    check(!text.contains(['?', '#']), "a URL has no '?' and no '#'")
 }
 
 /// A reference name as `git check-ref-format` defines it.
@@ -212,6 +231,7 @@ mod tests {
             hosts: Vec::new(),
             tokens: Vec::new(),
             deny: crate::config::DenyAddresses::Metadata,
+            ssh: None,
         }
     }
 
@@ -278,6 +298,36 @@ mod tests {
                 "ext::sh -c id",
                 "https://",
                 "/local/path",
+            ],
+        );
+    }
+
+    #[test]
+    fn repositories_over_ssh_need_a_key_and_an_allowed_host() {
+        let rules = GitRules {
+            hosts: vec!["github.com".to_owned(), "git.example:2222".to_owned()],
+            ssh: Some(crate::config::GitSsh {
+                key: "/key".into(),
+                known_hosts: "/known_hosts".into(),
+            }),
+            ..rules()
+        };
+        judge(
+            |text| check_git_repo(text, &rules),
+            &[
+                "git@github.com:org/repo",
+                "ssh://git@github.com/org/repo.git",
+                "ssh://git@git.example:2222/repo",
+                "https://github.com/org/repo",
+            ],
+            &[
+                "git@gitlab.com:org/repo",
+                "ssh://git@git.example/repo",
+                "ssh://git:password@github.com/org/repo",
+                "ssh://-oProxyCommand=id/repo",
+                "git@github.com:-x",
+                "git@github.com:org/repo#main",
+                "ssh://git@github.com/org/repo?ref=main",
             ],
         );
     }

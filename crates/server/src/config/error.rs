@@ -30,6 +30,14 @@ pub enum Problem {
         /// The value, where it may be shown.
         value: Option<String>,
     },
+    /// A setting is of no use without another.
+    #[error("{name} is missing, without which {of} is of no use")]
+    Missing {
+        /// Name of the variable that is missing.
+        name: &'static str,
+        /// Name of the one that is given.
+        of: &'static str,
+    },
     /// A variable looks like one of ours and is none.
     #[error("{} is no setting of ocibuild{}", name.escape_debug(), suggestion(*.similar))]
     Unknown {
@@ -99,9 +107,10 @@ impl Problem {
     /// Gives the name of the variable.
     pub fn name(&self) -> &str {
         match self {
-            Self::Value { name, .. } | Self::File { name, .. } | Self::Accounts { name, .. } => {
-                name
-            }
+            Self::Value { name, .. }
+            | Self::File { name, .. }
+            | Self::Missing { name, .. }
+            | Self::Accounts { name, .. } => name,
             Self::Unknown { name, .. } => name,
         }
     }

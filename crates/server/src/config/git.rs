@@ -1,9 +1,15 @@
 //! Which repositories may be built, and how they are read.
 
+use std::path::PathBuf;
+
 use ocibuild_registry::Secret;
 
+use super::error::Problem;
 use super::hosts;
-use super::settings::{DENY_ADDRESSES, GIT_HOSTS, GIT_HTTP_HOSTS, GIT_TOKENS, GITHUB_TOKEN};
+use super::settings::{
+    DENY_ADDRESSES, GIT_HOSTS, GIT_HTTP_HOSTS, GIT_KNOWN_HOSTS, GIT_SSH_KEY, GIT_TOKENS,
+    GITHUB_TOKEN, Setting,
+};
 use super::values::{Reader, items};
 
 /// Which repositories may be built, and how they are read.
@@ -18,6 +24,17 @@ pub struct GitRules {
     pub tokens: Vec<(String, Secret)>,
     /// The addresses that are refused (`OCIBUILD_DENY_ADDRESSES`).
     pub deny: DenyAddresses,
+    /// With what repositories are read over ssh, where they may be.
+    pub ssh: Option<GitSsh>,
+}
+
+/// With what repositories are read over ssh.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GitSsh {
+    /// The private key (`OCIBUILD_GIT_SSH_KEY`).
+    pub key: PathBuf,
+    /// The hosts that are believed (`OCIBUILD_GIT_KNOWN_HOSTS`).
+    pub known_hosts: PathBuf,
 }
 
 /// The addresses that repositories may not lie at.
@@ -74,6 +91,27 @@ pub(super) fn read(reader: &mut Reader, github_token: Option<&Secret>) -> GitRul
             "none" => Some(DenyAddresses::Nothing),
             _ => None,
         }),
+        ssh: ssh(reader),
+    }
+}
+
+/// One without the other lets nobody in.
+fn ssh(reader: &mut Reader) -> Option<GitSsh> {
+    let key = reader.path(&GIT_SSH_KEY);
+    let known_hosts = reader.path(&GIT_KNOWN_HOSTS);
+    match (key, known_hosts) {
+        (Some(key), Some(known_hosts)) => return Some(GitSsh { key, known_hosts }),
+        (None, None) => {}
+        (Some(_), None) => reader.add(missing(&GIT_KNOWN_HOSTS, &GIT_SSH_KEY)),
+        (None, Some(_)) => reader.add(missing(&GIT_SSH_KEY, &GIT_KNOWN_HOSTS)),
+    }
+    None
+}
+
+fn missing(setting: &Setting, of: &Setting) -> Problem {
+    Problem::Missing {
+        name: setting.name,
+        of: of.name,
     }
 }
 
@@ -157,6 +195,24 @@ mod tests {
         }
         let own = rules(&[github, ("OCIBUILD_GIT_TOKENS", "github.com=own")]);
         assert_eq!(own.token("github.com", 443).unwrap().expose(), "own");
+    }
+
+    #[test]
+    fn ssh_needs_a_key_and_known_hosts() {
+        let (key, hosts) = (
+            ("OCIBUILD_GIT_SSH_KEY", "/k"),
+            ("OCIBUILD_GIT_KNOWN_HOSTS", "/h"),
+        );
+        let ssh = GitSsh {
+            key: "/k".into(),
+            known_hosts: "/h".into(),
+        };
+        assert_eq!(rules(&[key, hosts]).ssh, Some(ssh));
+        assert_eq!(rules(&[]).ssh, None);
+        for (given, missing) in [(key, hosts.0), (hosts, key.0)] {
+            let error = config(&[given]).unwrap_err();
+            assert_eq!(names_of_problems(&error), [missing]);
+        }
     }
 
     #[test]

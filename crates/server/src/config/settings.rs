@@ -391,6 +391,11 @@ settings! {
         GIT_HTTP_HOSTS = ours("OCIBUILD_GIT_HTTP_HOSTS", Kind::List(HOST),
             "The hosts that these may come from in plain HTTP; others need HTTPS. An entry without a \
              port allows every port.");
+        GIT_SSH_KEY = ours("OCIBUILD_GIT_SSH_KEY", Kind::Path,
+            "A private key without a passphrase, which only its owner may read. With it and known hosts, repositories \
+             are read over ssh too (`ssh://git@host/path`, `git@host:path`), by `/usr/bin/ssh`.");
+        GIT_KNOWN_HOSTS = ours("OCIBUILD_GIT_KNOWN_HOSTS", Kind::Path,
+            "The keys of those hosts, as `known_hosts` of OpenSSH; others are not believed.");
         DENY_ADDRESSES = ours("OCIBUILD_DENY_ADDRESSES", Kind::Choice(&["metadata", "private", "none"]),
             "Addresses that repositories may not lie at: `metadata` services of clouds; these and all `private` \
              networks; `none`.")

@@ -12,7 +12,7 @@ use crate::embedded::Running;
 use crate::request::{CacheMode, ContextKind, Request, SecretReference};
 use crate::spec::{
     Auth, BuildSecret, BuildSpec, DenyAddresses, Destination, DockerfileSpec, GitRules, GitSource,
-    Registries, Source,
+    GitSsh, Registries, Source,
 };
 use crate::targets;
 
@@ -208,6 +208,10 @@ fn git_rules(config: &Config) -> GitRules {
             config::DenyAddresses::Private => DenyAddresses::Private,
             config::DenyAddresses::Nothing => DenyAddresses::Nothing,
         },
+        ssh: config.git.ssh.as_ref().map(|ssh| GitSsh {
+            key: ssh.key.clone(),
+            known_hosts: ssh.known_hosts.clone(),
+        }),
     }
 }
 

@@ -163,6 +163,10 @@ impl Fixture {
         self.request(Method::POST, path)
     }
 
+    pub(crate) fn patch(&self, path: &str) -> RequestBuilder {
+        self.request(Method::PATCH, path)
+    }
+
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let request = self.client.request(method, self.url(path));
         match &self.token {

@@ -81,6 +81,11 @@ async fn contexts_and_what_comes_of_a_build_stay_with_its_tenant() {
     fixture.show("blue-token");
     let (status, body) = answer(fixture.post("/v1/builds").json(&build)).await;
     assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{body}");
+    let path = format!("/v1/contexts/{}", context["id"].as_str().unwrap());
+    let more = fixture.patch(&path).header("Upload-Offset", "3").body("x");
+    for request in [fixture.get(&path), more] {
+        assert_eq!(answer(request).await.0, StatusCode::NOT_FOUND);
+    }
 
     // What the administrator builds again for red is red's.
     fixture.show("admin-token");

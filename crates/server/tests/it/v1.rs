@@ -6,7 +6,9 @@ use std::time::Duration;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use crate::fixture::{COMMIT, DIGEST, Fixture, answer, empty_build, id, is_alive, until, within};
+use crate::fixture::{
+    COMMIT, DIGEST, Fixture, answer, empty_build, id, is_alive, pause, until, within,
+};
 
 /// How soon a cancelled build is gone with everything that it started.
 const CANCEL_LIMIT: Duration = Duration::from_secs(2);
@@ -87,6 +89,96 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
         .unwrap();
     child.stdin.take().unwrap().write_all(bytes).unwrap();
     child.wait_with_output().unwrap().stdout
+}
+
+#[tokio::test]
+async fn an_upload_that_broke_off_is_gone_on_with() {
+    let fixture = Fixture::start(&[("OCIBUILD_MAX_CONTEXT", "3000000")]).await;
+    let tar: Vec<u8> = (0..2_500_000_u32).map(|n| (n >> 3) as u8).collect();
+    let begin = fixture.post("/v1/contexts").header("Upload-Complete", "?0");
+    let (status, body) = answer(begin.body(tar[..10].to_vec())).await;
+    assert_eq!(status, StatusCode::CREATED, "{body}");
+    let context: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(
+        (&context["size"], &context["complete"]),
+        (&json!(10), &json!(false))
+    );
+    let path = format!("/v1/contexts/{}", context["id"].as_str().unwrap());
+    let state = |fixture: &Fixture| fixture.get(&path).send();
+    let offset = |answer: &reqwest::Response| {
+        let text = |name: &str| answer.headers()[name].to_str().unwrap().to_owned();
+        (
+            text("upload-offset").parse::<usize>().unwrap(),
+            text("upload-complete"),
+        )
+    };
+
+    // It is not whole, so no build gets it.
+    let build = json!({
+        "app_name": "serve", "image_tag": "takes",
+        "context": {"type": "upload", "id": context["id"]},
+    });
+    let (status, body) = answer(fixture.post("/v1/builds").json(&build)).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{body}");
+
+    // A client that dies in the middle of its request.
+    let address = fixture.url("").trim_start_matches("http://").to_owned();
+    let mut connection = std::net::TcpStream::connect(&address).unwrap();
+    let head = format!(
+        "PATCH {path} HTTP/1.1\r\nHost: {address}\r\nUpload-Offset: 10\r\nContent-Length: 2499990\r\n\r\n"
+    );
+    connection.write_all(head.as_bytes()).unwrap();
+    connection.write_all(&tar[10..2_000_000]).unwrap();
+    drop(connection);
+    while offset(&state(&fixture).await.unwrap()).0 < 1 << 20 {
+        pause().await;
+    }
+
+    let patch = |offset: &str, body: Vec<u8>| {
+        let request = fixture.patch(&path).header("Upload-Offset", offset);
+        answer(request.body(body))
+    };
+    for (offset, status, want) in [
+        ("10", StatusCode::CONFLICT, "does not end at Upload-Offset"),
+        ("x", StatusCode::BAD_REQUEST, "Upload-Offset"),
+        ("-1", StatusCode::BAD_REQUEST, "Upload-Offset"),
+    ] {
+        let (found, text) = patch(offset, vec![1]).await;
+        assert_eq!(found, status, "{offset}: {text}");
+        assert!(text.contains(want), "{offset}: {text}");
+    }
+    // What came before the end is still being kept, perhaps.
+    let whole = loop {
+        let (there, is_complete) = offset(&state(&fixture).await.unwrap());
+        assert_eq!(is_complete, "?0");
+        let (status, body) = patch(&there.to_string(), tar[there..].to_vec()).await;
+        if status != StatusCode::CONFLICT {
+            assert_eq!(status, StatusCode::OK, "{body}");
+            break serde_json::from_str::<Value>(&body).unwrap();
+        }
+    };
+    assert_eq!(whole["size"], json!(tar.len()));
+    assert_eq!(whole["complete"], json!(true));
+    let (status, body) = patch(&tar.len().to_string(), vec![1]).await;
+    assert_eq!(status, StatusCode::CONFLICT, "{body}");
+    let id = id(&fixture.submit(&build).await);
+    fixture.reach(&id, "completed").await;
+    assert_eq!(std::fs::read(fixture.meet().join("context")).unwrap(), tar);
+}
+
+#[tokio::test]
+async fn the_parts_of_an_upload_have_a_limit_together() {
+    let fixture = Fixture::start(&[("OCIBUILD_MAX_CONTEXT", "1000")]).await;
+    let begin = fixture.post("/v1/contexts").header("Upload-Complete", "?0");
+    let (_, body) = answer(begin.body(vec![0; 600])).await;
+    let context: Value = serde_json::from_str(&body).unwrap();
+    let path = format!("/v1/contexts/{}", context["id"].as_str().unwrap());
+    let request = fixture.patch(&path).header("Upload-Offset", "600");
+    let (status, body) = answer(request.body(vec![0; 401])).await;
+    assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE, "{body}");
+    let request = fixture.patch(&path).header("Upload-Offset", "600");
+    let (status, body) = answer(request.body(vec![0; 400])).await;
+    assert_eq!(status, StatusCode::OK, "{body}");
 }
 
 #[tokio::test]
