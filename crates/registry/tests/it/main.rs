@@ -7,12 +7,14 @@
 )]
 
 mod alias;
+mod certificates;
 mod conformance;
 mod copies;
 mod ecr;
 mod embedded;
 mod hostile;
 mod identities;
+mod limits;
 mod line;
 mod login;
 mod nginx;

@@ -12,23 +12,25 @@ use tempfile::TempDir;
 use crate::line::Line;
 use crate::support::{blob, client, image, skip};
 
-const PROGRAM: &str = "/usr/sbin/nginx";
+pub(crate) const PROGRAM: &str = "/usr/sbin/nginx";
 
-struct Nginx {
+pub(crate) struct Nginx {
     folder: TempDir,
     child: Child,
-    address: String,
+    pub(crate) address: String,
 }
 
 impl Nginx {
-    /// Starts nginx before a registry, with `settings` for its only location.
-    fn start(registry: &str, settings: &str) -> Self {
+    /// Starts nginx before a registry, with settings of how it listens, of its only server and
+    /// of its only location.
+    pub(crate) fn start(registry: &str, listen: &str, server: &str, location: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let free = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = free.local_addr().unwrap().to_string();
         drop(free);
         let file = folder.path().join("nginx.conf");
-        let text = configuration(folder.path(), &address, registry, settings);
+        let listen = format!("listen {address} {listen}; {server}");
+        let text = configuration(folder.path(), &listen, registry, location);
         std::fs::write(&file, text).unwrap();
         let child = Command::new(PROGRAM)
             .arg("-p")
@@ -55,6 +57,13 @@ impl Nginx {
             assert!(start.elapsed() < Duration::from_secs(20), "nginx is silent");
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// Gives of the requests so far whether the client had a certificate that is known.
+    pub(crate) fn verified(&self) -> Vec<String> {
+        let log = std::fs::read_to_string(self.folder.path().join("access.log")).unwrap();
+        let last = |line: &str| line.rsplit(' ').next().unwrap_or_default().to_owned();
+        log.lines().map(last).collect()
     }
 
     fn reference(&self, name: &str) -> Reference {
@@ -85,7 +94,7 @@ impl Drop for Nginx {
     }
 }
 
-fn configuration(folder: &Path, address: &str, registry: &str, settings: &str) -> String {
+fn configuration(folder: &Path, server: &str, registry: &str, settings: &str) -> String {
     let place = folder.display();
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|name| format!("{name}_temp_path {place}/{name};\n"))
@@ -94,11 +103,11 @@ fn configuration(folder: &Path, address: &str, registry: &str, settings: &str) -
         "daemon off; worker_processes 1; pid {place}/pid; error_log {place}/error.log;
          events {{}}
          http {{
-             log_format short '$request_method $status $content_length';
+             log_format short '$request_method $status $content_length $ssl_client_verify';
              access_log {place}/access.log short;
              {temporary}
              server {{
-                 listen {address};
+                 {server}
                  location / {{
                      proxy_pass http://{registry};
                      proxy_set_header Host $http_host;
@@ -123,7 +132,7 @@ fn start(settings: &str) -> Option<(DebianRegistry, Nginx)> {
         skip("nginx is not installed");
         return None;
     }
-    let nginx = Nginx::start(&registry.host(), settings);
+    let nginx = Nginx::start(&registry.host(), "", "", settings);
     Some((registry, nginx))
 }
 
