@@ -25,6 +25,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("nginx", "nginx-light"),
     ("skopeo", "skopeo"),
     ("umoci", "umoci"),
+    ("valgrind", "valgrind"),
     ("zstd", "zstd"),
 ];
 const BUSYBOX: (&str, &str) = ("/bin/busybox", "busybox-static");
