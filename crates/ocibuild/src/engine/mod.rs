@@ -25,6 +25,7 @@ mod hostname;
 mod imports;
 pub(crate) mod jobs;
 mod known;
+mod late;
 mod layers;
 mod ledger;
 #[cfg(feature = "git")]

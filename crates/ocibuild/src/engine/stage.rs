@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use futures::future::{BoxFuture, FutureExt, try_join, try_join_all};
 
-use super::known::{self, Asked};
+use super::known::{self, Asked, Late};
+use super::late::{Made, Packs};
 use super::mounts::{Prepared, Source};
 use super::session::{Located, StageResult};
 use super::weights::{self, Weight};
@@ -16,7 +17,7 @@ use crate::content::Layer;
 use crate::copy::{self, LayerPolicy};
 use crate::dockerfile::ast::Instruction;
 use crate::dockerfile::{Mount, parse_trigger};
-use crate::error::Error;
+use crate::error::{Error, Location};
 use crate::event::StepId;
 use crate::graph::key::{KeyBuilder, StepKey};
 use crate::graph::{
@@ -105,15 +106,22 @@ async fn build(session: &Shared, index: usize) -> Result<StageState, Error> {
         names: namer,
         view: None,
         next: 0,
+        late: Vec::new(),
     };
+    let mut packs = Packs::default();
     for trigger in &begun.triggers {
-        work.trigger(trigger).await.located(&from)?;
+        let done = packs.beside(work.trigger(trigger)).await;
+        done.located(&from)?;
+        packs.extend(work.packs_at(&from));
     }
     for (number, instruction) in source.instructions.iter().enumerate() {
         work.next = number;
         let location = session.plan.location(instruction.origin());
-        work.instruction(instruction).await.located(&location)?;
+        let done = packs.beside(work.instruction(instruction)).await;
+        done.located(&location)?;
+        packs.extend(work.packs_at(&location));
     }
+    packs.settle(&mut work.state.layers).await?;
     Ok(work.state)
 }
 
@@ -195,9 +203,20 @@ struct Work<'a> {
     view: Option<Arc<RootView>>,
     /// Which instruction is being carried out.
     next: usize,
+    /// Steps whose layers are not packed.
+    late: Vec<Late<'a>>,
 }
 
-impl Work<'_> {
+impl<'a> Work<'a> {
+    /// Gives what is left to do of the instruction at a place.
+    fn packs_at(&mut self, location: &Location) -> Vec<BoxFuture<'a, Result<StepResult, Error>>> {
+        let ended = |late: Late<'a>| {
+            let location = location.clone();
+            async move { late.end().await.located(&location) }.boxed()
+        };
+        self.late.drain(..).map(ended).collect()
+    }
+
     /// Carries out what a base left behind with ONBUILD.
     async fn trigger(&mut self, text: &str) -> Result<(), Error> {
         let instruction = parse_trigger(text)
@@ -260,11 +279,12 @@ impl Work<'_> {
             let key = KeyBuilder::of("run", keep);
             run_step::key(key, session, platform, &described, &chain).list("mounts", &seen)
         };
-        let index = self.index;
+        let (index, next) = (self.index, self.next + 1);
+        let others_follow = session.plan.runs_from(index, next);
         self.step(line, &key, name, async |step| {
             session.preflight.passed().await;
             session.early.below(session, index, &layers);
-            run_step::run(session, step, &layers, run, mounts).await
+            run_step::run(session, step, &layers, run, mounts, others_follow).await
         })
         .await
     }
@@ -349,7 +369,8 @@ impl Work<'_> {
             let view = layers::view(session, &layers).await?;
             let owner = copy_step::owner_of(session, &user, &layers, &view).await?;
             let placement = copy::place_folder(&view, path, owner)?;
-            copy_step::write(session, placement, session.created()).await
+            let made = copy_step::write(session, placement, session.created());
+            Ok(made.await?.into())
         })
         .await
     }
@@ -383,7 +404,7 @@ impl Work<'_> {
         let key = |keep| described.key(KeyBuilder::of("copy", keep), &chain, session.epoch);
         let layers = self.state.layers.clone();
         let made = self.step(line, &key, name, async |_| {
-            copy_step::run(session, prepared, &layers).await
+            Ok(copy_step::run(session, prepared, &layers).await?.into())
         });
         Ok(vec![made.await?])
     }
@@ -403,13 +424,17 @@ impl Work<'_> {
             let key = prepared.key(KeyBuilder::of("copy", keep), chain, session.epoch);
             key.list("apart", &names)
         };
-        let rest = self.step(line, &key, None, async |_| rest.layer(session).await);
+        let rest = self.step(line, &key, None, async |_| {
+            Ok(rest.layer(session).await?.into())
+        });
         let mut made = vec![rest.await?];
         for weight in weights {
             let line = format!("{line} ({})", weight.name());
             let (laid, named) = weight.named();
             let key = |keep| named.key(KeyBuilder::of("weight", keep), session.epoch);
-            let layer = self.step(&line, &key, None, async |_| laid.layer(session).await);
+            let layer = self.step(&line, &key, None, async |_| {
+                Ok(laid.layer(session).await?.into())
+            });
             made.push(layer.await?);
         }
         Ok(made)
@@ -482,7 +507,7 @@ impl Work<'_> {
         line: &str,
         key: &(dyn Fn(bool) -> KeyBuilder + Sync),
         name: Option<StepKey>,
-        make: impl AsyncFnOnce(StepId) -> Result<StepResult, Error>,
+        make: impl AsyncFnOnce(StepId) -> Result<Made, Error>,
     ) -> Result<StepResult, Error> {
         let asked = Asked {
             session: self.session,
@@ -499,7 +524,9 @@ impl Work<'_> {
             }
             make(step).await
         };
-        asked.done(key, name, make).await
+        let (result, late) = asked.done(key, name, make).await?;
+        self.late.extend(late);
+        Ok(result)
     }
 
     /// Takes the result of a step that is known by another name.
