@@ -40,6 +40,7 @@ pub(crate) mod room;
 mod run_step;
 mod session;
 pub(crate) mod stage;
+mod step_names;
 mod steps;
 mod supply;
 pub(crate) mod trees;

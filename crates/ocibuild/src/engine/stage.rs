@@ -10,6 +10,7 @@ use super::known::{self, Asked, Late};
 use super::late::{Made, Packs};
 use super::mounts::{Prepared, Source};
 use super::session::{Located, StageResult};
+use super::step_names::StepNames;
 use super::weights::{self, Weight};
 use super::{Shared, base, check, copy_step, files, foreign, layers, run_step, trees};
 use crate::cache::StepResult;
@@ -20,9 +21,7 @@ use crate::dockerfile::{Mount, parse_trigger};
 use crate::error::{Error, Location};
 use crate::event::StepId;
 use crate::graph::key::{KeyBuilder, StepKey};
-use crate::graph::{
-    Applied, CopyStep, PlannedStage, RunStep, StageConfig, StageRef, Step, supported,
-};
+use crate::graph::{Applied, CopyStep, RunStep, StageConfig, StageRef, Step, supported};
 use crate::image::History;
 use crate::layer::ChainId;
 use crate::snapshot::RootView;
@@ -123,68 +122,6 @@ async fn build(session: &Shared, index: usize) -> Result<StageState, Error> {
     }
     packs.settle(&mut work.state.layers).await?;
     Ok(work.state)
-}
-
-/// Gives what the names of the steps of a stage begin with; several platforms are told
-/// apart as the reference builder does: `linux/amd64->arm64 builder`.
-fn prefix(session: &Shared, index: usize, stages: usize, planned: &PlannedStage) -> String {
-    let name = match stages {
-        1 => "stage",
-        _ => &planned.name,
-    };
-    if !session.several {
-        return name.to_owned();
-    }
-    let (runs_on, target) = (session.plan.platform_of(index), &session.platform);
-    match runs_on.to_string() == target.to_string() {
-        true => format!("{runs_on} {name}"),
-        false => {
-            let target = target.to_string();
-            let short = target.strip_prefix("linux/").unwrap_or(&target);
-            format!("{runs_on}->{short} {name}")
-        }
-    }
-}
-
-/// The names of the steps of a stage: `[builder 2/5] RUN make`.
-struct StepNames {
-    prefix: String,
-    next: usize,
-    total: usize,
-    from: String,
-}
-
-impl StepNames {
-    fn new(session: &Shared, index: usize, planned: &PlannedStage) -> Self {
-        let stages = &session.plan.dockerfile.stages;
-        let steps = stages[index].instructions.iter().filter(|instruction| {
-            matches!(
-                instruction,
-                Instruction::Run(_)
-                    | Instruction::Copy(_)
-                    | Instruction::Add(_)
-                    | Instruction::Workdir(_)
-            )
-        });
-        Self {
-            prefix: prefix(session, index, stages.len(), planned),
-            next: 2,
-            total: steps.count() + 1,
-            from: planned.base_name.clone(),
-        }
-    }
-
-    fn first(&self) -> String {
-        format!("[{} 1/{}] FROM {}", self.prefix, self.total, self.from)
-    }
-
-    fn next(&mut self, line: &str) -> String {
-        let number = self.next;
-        self.next += 1;
-        // A trigger of the base is one more than was counted.
-        let total = self.total.max(number);
-        format!("[{} {number}/{total}] {line}", self.prefix)
-    }
 }
 
 /// Where files are, before anything is looked into.
