@@ -9,6 +9,9 @@
 //! third measures RUN in every engine, a line per figure and engine: see `sandbox`. The fourth
 //! compares whole builds with those of every other builder that is installed: see `peers`.
 //!
+//! The rooms of the library by themselves are in `rooms`: a bench target measures them, and a
+//! test counts the instructions of some.
+//!
 //! Everything that is needed is made here: a clone and a static busybox are enough, and
 //! MariaDB for the figures that have it.
 
@@ -23,6 +26,7 @@ mod measure;
 mod options;
 mod peers;
 mod report;
+pub mod rooms;
 mod sandbox;
 mod schedule;
 mod service;

@@ -2,6 +2,7 @@
 
 #![expect(clippy::print_stderr, reason = "a test says why it skips")]
 
+mod instructions;
 mod peers;
 mod service;
 mod smoke;

@@ -423,7 +423,8 @@ impl Build {
     pub async fn run(mut self) -> Result<Image, Error> {
         let cancel = self.cancel.clone();
         // The build may have to end its commands itself.
-        self.cancel = cancel.child();
+        let stop = cancel.child();
+        self.cancel = stop.clone();
         let blocking = TaskTracker::new();
         // Its state is large, and whoever calls may have a small stack.
         let work = Box::pin(walk(self, blocking.clone()));
@@ -431,6 +432,10 @@ impl Build {
             result = work => result,
             () = cancel.cancelled() => Err(Error::Cancelled),
         };
+        if result.is_err() {
+            // Nobody needs what other stages are doing.
+            stop.cancel();
+        }
         blocking.close();
         blocking.wait().await;
         match result {

@@ -26,6 +26,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("skopeo", "skopeo"),
     ("sshd", "openssh-server"),
     ("umoci", "umoci"),
+    ("valgrind", "valgrind"),
     ("zstd", "zstd"),
 ];
 const BUSYBOX: (&str, &str) = ("/bin/busybox", "busybox-static");

@@ -3,6 +3,7 @@
 
 use std::io::Write;
 use std::path::Path;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use ocibuild::content::StoreLimits;

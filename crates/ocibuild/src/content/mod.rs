@@ -297,6 +297,11 @@ impl ContentStore {
         self.write_file(&self.toc_path(layer), &toc.to_bytes())
     }
 
+    /// Moves a finished table of contents in.
+    pub fn adopt_toc(&self, toc: &Path, layer: DiffId) -> Result<(), Error> {
+        self.rename(toc, &self.toc_path(layer))
+    }
+
     /// Moves a finished layer in: its table of contents, then its blob.
     pub fn adopt_layer(
         &self,
@@ -305,7 +310,7 @@ impl ContentStore {
         layer: DiffId,
         descriptor: &Descriptor,
     ) -> Result<(), Error> {
-        self.rename(toc, &self.toc_path(layer))?;
+        self.adopt_toc(toc, layer)?;
         self.adopt_blob(blob, &descriptor.digest)
     }
 

@@ -42,7 +42,7 @@ async fn text(
     let Some(layer) = layers.get(place.layer).cloned() else {
         return Ok(Vec::new());
     };
-    layers::fetch(session, &layer).await?;
+    let layer = layers::fetch(session, &layer).await?;
     let store = session.store.clone();
     let read = session.block(move || {
         let scratch = store.scratch()?;

@@ -30,11 +30,16 @@ impl Cores {
 
     /// Waits for all of them, unless there is little to pack.
     pub(crate) async fn to_pack(&self, bytes: u64) -> Option<SemaphorePermit<'_>> {
-        match bytes < SMALL {
-            true => None,
-            false => self.free.acquire_many(self.all).await.ok(),
+        match is_large(bytes) {
+            true => self.free.acquire_many(self.all).await.ok(),
+            false => None,
         }
     }
+}
+
+/// Tells whether it takes time to pack so many bytes.
+pub(super) fn is_large(bytes: u64) -> bool {
+    bytes >= SMALL
 }
 
 #[cfg(test)]

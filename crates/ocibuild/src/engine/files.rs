@@ -134,14 +134,14 @@ impl Packing {
     }
 
     /// Writes a layer into the store.
-    pub(crate) async fn into_layer(self, session: &Shared) -> Result<StepResult, Error> {
+    pub(crate) async fn into_layer(mut self, session: &Shared) -> Result<StepResult, Error> {
         self.fetch(session).await?;
         let _cores = session.cores.to_pack(self.bytes()).await;
         session.block(move || self.write_layer()).await
     }
 
     /// Writes the tar into a file.
-    pub(crate) async fn into_file(self, session: &Shared, file: File) -> Result<(), Error> {
+    pub(crate) async fn into_file(mut self, session: &Shared, file: File) -> Result<(), Error> {
         self.fetch(session).await?;
         session
             .block(move || {
@@ -152,13 +152,12 @@ impl Packing {
     }
 
     /// Brings the layers here that files are taken from.
-    async fn fetch(&self, session: &Shared) -> Result<(), Error> {
-        for (index, files) in self.files.iter().enumerate() {
-            let Files::Layers { layers, .. } = files else {
-                continue;
-            };
-            for layer in self.needed_layers(index).into_keys() {
-                layers::fetch(session, &layers[layer]).await?;
+    async fn fetch(&mut self, session: &Shared) -> Result<(), Error> {
+        for index in 0..self.files.len() {
+            for needed in self.needed_layers(index).into_keys() {
+                if let Files::Layers { layers, .. } = &mut self.files[index] {
+                    layers[needed] = layers::fetch(session, &layers[needed]).await?;
+                }
             }
         }
         Ok(())

@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
+use super::late::Made;
 use super::ledger::trace;
 use super::steps::Step;
 use super::{Shared, exports};
-use crate::cache::why::{self, Outcome};
+use crate::cache::why::{self, KeyRecord, Outcome};
 use crate::cache::{self, StepResult};
 use crate::error::Error;
 use crate::event::StepId;
@@ -70,30 +71,65 @@ pub(super) struct Asked<'a> {
     pub(super) key: StepKey,
 }
 
-impl Asked<'_> {
-    /// Gives the result, and makes it where nobody has it.
+/// A result, how it was had, and why it was not known.
+type Done = (StepResult, Outcome, Option<String>);
+
+/// What a step that was not known gave.
+struct New {
+    made: Made,
+    record: KeyRecord,
+    outcome: Outcome,
+    why: Option<String>,
+}
+
+/// A step whose layer is packed while others are done.
+pub(super) struct Late<'a> {
+    asked: Asked<'a>,
+    new: New,
+    name: Option<StepKey>,
+}
+
+impl<'a> Asked<'a> {
+    /// Gives the result, and makes it where nobody has it. What is left to do is given too.
     pub(super) async fn done(
         self,
         key: &(dyn Fn(bool) -> KeyBuilder + Sync),
         name: Option<StepKey>,
-        make: impl AsyncFnOnce(StepId) -> Result<StepResult, Error>,
-    ) -> Result<StepResult, Error> {
-        let session = self.session;
-        let done = match session.several {
-            true => self.shared(key, make).await,
-            false => self.alone(key, make).await,
+        make: impl AsyncFnOnce(StepId) -> Result<Made, Error>,
+    ) -> Result<(StepResult, Option<Late<'a>>), Error> {
+        let done = if self.session.several {
+            self.shared(key, make).await
+        } else if let Some(known) = find(self.session, &self.key).await {
+            Ok((known.result, known.outcome, None))
+        } else {
+            match self.made(key, make).await {
+                Ok(new) if new.made.pack.is_some() => {
+                    let asked = self;
+                    let result = new.made.result.clone();
+                    return Ok((result, Some(Late { asked, new, name })));
+                }
+                Ok(new) => self.remember(new),
+                Err(error) => Err(error),
+            }
         };
-        if let (Some(name), Ok(_)) = (name, &done) {
-            cache::remember_same(&session.store, &name, &self.key)?;
-            session.ledger.note_same(&name, &self.key);
+        if done.is_ok() {
+            self.remember_name(name)?;
         }
-        self.end(done)
+        Ok((self.end(done)?, None))
     }
 
     /// Gives a result that was found by another name.
     pub(super) fn known_as(self, name: &StepKey, known: Known) -> Result<StepResult, Error> {
         self.session.ledger.note_same(name, &self.key);
         self.end(Ok((known.result, known.outcome, None)))
+    }
+
+    fn remember_name(&self, name: Option<StepKey>) -> Result<(), Error> {
+        if let Some(name) = name {
+            cache::remember_same(&self.session.store, &name, &self.key)?;
+            self.session.ledger.note_same(&name, &self.key);
+        }
+        Ok(())
     }
 
     fn end(self, done: Result<Done, Error>) -> Result<StepResult, Error> {
@@ -111,15 +147,13 @@ impl Asked<'_> {
         ended.map(|(result, ..)| result)
     }
 
-    async fn alone(
+    /// Makes a step that is not known.
+    async fn made(
         &self,
         key: &(dyn Fn(bool) -> KeyBuilder + Sync),
-        make: impl AsyncFnOnce(StepId) -> Result<StepResult, Error>,
-    ) -> Result<Done, Error> {
+        make: impl AsyncFnOnce(StepId) -> Result<Made, Error>,
+    ) -> Result<New, Error> {
         let session = self.session;
-        if let Some(known) = find(session, &self.key).await {
-            return Ok((known.result, known.outcome, None));
-        }
         let record = session
             .ledger
             .record(&self.step.name, key(true).into_parts());
@@ -131,29 +165,66 @@ impl Asked<'_> {
             }
             false => (Outcome::Forced, None),
         };
-        let made = make(self.step.id).await?;
-        why::remember(&session.store, &self.key, &record)?;
-        cache::remember(&session.store, &self.key, &made)?;
-        Ok((made, outcome, why))
+        Ok(New {
+            made: make(self.step.id).await?,
+            record,
+            outcome,
+            why,
+        })
+    }
+
+    fn remember(&self, new: New) -> Result<Done, Error> {
+        let store = &self.session.store;
+        why::remember(store, &self.key, &new.record)?;
+        cache::remember(store, &self.key, &new.made.result)?;
+        Ok((new.made.result, new.outcome, new.why))
     }
 
     /// The same where another platform may need the step too: it is done once.
     async fn shared(
         &self,
         key: &(dyn Fn(bool) -> KeyBuilder + Sync),
-        make: impl AsyncFnOnce(StepId) -> Result<StepResult, Error>,
+        make: impl AsyncFnOnce(StepId) -> Result<Made, Error>,
     ) -> Result<Done, Error> {
         let flight = self.session.flights.of(self.key.0);
         let (mut outcome, mut told) = (Outcome::Shared, None);
         let result = flight.get_or_init(|| async {
-            let (result, how, why) = self.alone(key, make).await.map_err(Arc::new)?;
+            let done = match find(self.session, &self.key).await {
+                Some(known) => Ok((known.result, known.outcome, None)),
+                None => match self.made(key, make).await {
+                    Ok(new) => self.packed(new).await,
+                    Err(error) => Err(error),
+                },
+            };
+            let (result, how, why) = done.map_err(Arc::new)?;
             (outcome, told) = (how, why);
             Ok(result)
         });
         let result = result.await.clone().map_err(Error::Shared)?;
         Ok((result, outcome, told))
     }
+
+    async fn packed(&self, mut new: New) -> Result<Done, Error> {
+        if let Some(pack) = new.made.pack.take() {
+            new.made.result = pack.run().await?;
+        }
+        self.remember(new)
+    }
 }
 
-/// A result, how it was had, and why it was not known.
-type Done = (StepResult, Outcome, Option<String>);
+impl Late<'_> {
+    /// Packs the layer and ends the step.
+    pub(super) async fn end(self) -> Result<StepResult, Error> {
+        let Self { asked, new, name } = self;
+        let done = asked.packed(new).await;
+        if let Ok((result, ..)) = &done {
+            asked.remember_name(name)?;
+            let layer = result.clone().into_layer();
+            asked
+                .session
+                .early
+                .below(asked.session, asked.index, &[layer]);
+        }
+        asked.end(done)
+    }
+}

@@ -28,7 +28,7 @@ pub(super) async fn toc(session: &Shared, layer: &Layer) -> Result<Arc<Toc>, Err
     if let Some(toc) = session.block(move || Ok(store.toc(diff_id))).await? {
         return Ok(toc);
     }
-    fetch(session, layer).await?;
+    let layer = &fetch(session, layer).await?;
     trees::await_toc(session, layer).await;
     let (store, wanted) = (session.store.clone(), layer.clone());
     let read = session
@@ -57,8 +57,14 @@ pub(super) fn toc_lock(layer: &Layer) -> String {
     format!("toc-{}", layer.diff_id.0.hex())
 }
 
-/// Brings the blob of a layer into the store.
-pub(crate) async fn fetch(session: &Shared, layer: &Layer) -> Result<(), Error> {
+/// Brings the blob of a layer into the store, and gives the layer as it is there.
+pub(crate) async fn fetch(session: &Shared, layer: &Layer) -> Result<Layer, Error> {
+    let layer = session.coming.settled(layer).await?;
+    fetch_blob(session, &layer).await?;
+    Ok(layer)
+}
+
+async fn fetch_blob(session: &Shared, layer: &Layer) -> Result<(), Error> {
     if session.store.has_blob(&layer.blob) {
         return Ok(());
     }

@@ -26,6 +26,7 @@ mod hostname;
 mod imports;
 pub(crate) mod jobs;
 mod known;
+mod late;
 mod layers;
 mod ledger;
 #[cfg(feature = "git")]
@@ -40,6 +41,7 @@ pub(crate) mod room;
 mod run_step;
 mod session;
 pub(crate) mod stage;
+mod step_names;
 mod steps;
 mod supply;
 pub(crate) mod trees;

@@ -19,6 +19,7 @@ use super::early::Early;
 use super::flights::Flights;
 use super::hostname;
 use super::imports::Imports;
+use super::late::Coming;
 use super::ledger::Ledger;
 use super::named::NamedTrees;
 use super::preflight::Preflight;
@@ -154,6 +155,7 @@ pub(crate) async fn sessions(
         choice: build.sandbox,
         sandbox: OnceCell::new(),
         cores: Cores::new(build.threads),
+        coming: Coming::default(),
         early: Early::default(),
         preflight: Preflight::new(),
         foreseen: queues.foreseen,

@@ -2,11 +2,13 @@
 //! it changed becomes a layer.
 
 use std::collections::{HashSet, VecDeque};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::cores::is_large;
 use super::folder::StepFolder;
 use super::hostname;
+use super::late::{Made, Pack};
 use super::layers::identity_name;
 use super::mounts::Prepared;
 use super::supply::{self, Supplies};
@@ -22,7 +24,7 @@ use crate::executor::{Exit, Identity, Mount, MountSource, Rootfs, RunSpec};
 use crate::graph::RunStep;
 use crate::graph::key::KeyBuilder;
 use crate::graph::step::SCRIPTS;
-use crate::layer::Compression;
+use crate::layer::{Compression, DiffId};
 use crate::output::form::Recipe;
 use crate::registry::{Descriptor, Platform};
 use crate::snapshot::diff;
@@ -58,14 +60,16 @@ pub(crate) fn key(
         .list("hostname", hostname::given(&session.plan.request.args))
 }
 
-/// Runs the command over `below` and gives the layer.
-pub(crate) async fn run(
+/// Runs the command over `below` and gives the layer; where others run over it, a large one
+/// is packed while they do.
+pub(super) async fn run(
     session: &Shared,
     step: StepId,
     below: &[Layer],
     command: RunStep,
     mounts: Vec<Prepared>,
-) -> Result<StepResult, Error> {
+    others_follow: bool,
+) -> Result<Made, Error> {
     let secrets = supply::secrets(session, &mounts)?;
     let sandbox = session.sandbox().await?;
     supply::check_owners(&mounts, sandbox.identity())?;
@@ -98,10 +102,13 @@ pub(crate) async fn run(
         step,
         cancel: session.cancel.clone(),
         changed: 0,
+        tree: None,
     };
     let job = session.block(move || job.run()).await?;
-    let _cores = session.cores.to_pack(job.changed).await;
-    session.block(move || job.layer()).await
+    match others_follow && is_large(job.changed) {
+        true => job.digested(session).await,
+        false => Ok(job.packed(session).await?.into()),
+    }
 }
 
 /// The kernel does not take one directory twice. Where a layer lies over itself, the
@@ -163,6 +170,8 @@ struct RunJob {
     cancel: Cancel,
     /// How many bytes the command has left.
     changed: u64,
+    /// Where what it has left is, if not in the folder any more.
+    tree: Option<PathBuf>,
 }
 
 impl RunJob {
@@ -215,45 +224,111 @@ impl RunJob {
         })
     }
 
+    /// Packs what the command changed.
+    async fn packed(self, session: &Shared) -> Result<StepResult, Error> {
+        let _cores = session.cores.to_pack(self.changed).await;
+        session.block(move || self.layer()).await
+    }
+
+    /// Finds out what the layer is, and leaves the packing for later.
+    async fn digested(self, session: &Shared) -> Result<Made, Error> {
+        let (job, result) = session.block(move || self.digest()).await?;
+        let diff_id = result.diff_id;
+        let (coming, session) = (session.coming.begin(diff_id), session.clone());
+        let pack = async move {
+            let packed = job.packed(&session).await?;
+            if packed.diff_id != diff_id {
+                let problem = format!("layer {diff_id} has changed while it was packed");
+                return Err(Error::Lost(problem));
+            }
+            coming.send_replace(Some(packed.blob.clone()));
+            Ok(packed)
+        };
+        let pack = Some(Pack::new(pack));
+        Ok(Made { result, pack })
+    }
+
+    fn digest(mut self) -> Result<(Self, StepResult), Error> {
+        let request = diff::Request {
+            blob: None,
+            compression: Compression::None,
+            ..self.request(&self.folder.child("upper")?)
+        };
+        let sandbox = self.folder.sandbox().clone();
+        let found: diff::Response =
+            jobs::call(sandbox.as_ref(), jobs::DIFF, &request, &self.cancel)?;
+        self.store.adopt_toc(&request.toc, found.diff_id)?;
+        let tree = self.store.adopt_tree(
+            &request.upper,
+            &identity_name(sandbox.as_ref()),
+            found.diff_id,
+        )?;
+        // Where there was such a tree, ours stays where it is.
+        if !request.upper.exists() {
+            self.tree = Some(tree);
+        }
+        let blob = Descriptor::new(found.media_type, found.digest, found.size);
+        let result = self.result(found.diff_id, blob);
+        Ok((self, result))
+    }
+
     /// Packs what the command changed; its upper directory is the layer's tree from now on.
     fn layer(&self) -> Result<StepResult, Error> {
-        let (folder, sandbox) = (&self.folder, self.folder.sandbox());
-        let upper = folder.child("upper")?;
-        let request = diff::Request {
-            upper: upper.clone(),
-            identity: sandbox.identity().clone(),
-            notes: sandbox.notes(),
-            lowers: self.tocs.clone(),
-            blob: folder.path().join("blob"),
-            toc: folder.path().join("toc"),
-            exclude: Vec::new(),
-            compression: self
-                .packed
-                .map_or_else(Compression::default, |p| p.compression),
-            level: self.packed.and_then(|packed| packed.level),
-            threads: self.threads,
-            clamp_mtime: self.clamp_mtime,
+        let sandbox = self.folder.sandbox();
+        let upper = match &self.tree {
+            Some(tree) => tree.clone(),
+            None => self.folder.child("upper")?,
         };
+        let request = self.request(&upper);
         let _room = self.store.reserve(self.changed)?;
         let packed: diff::Response =
             jobs::call(sandbox.as_ref(), jobs::DIFF, &request, &self.cancel)?;
         let blob = Descriptor::new(packed.media_type, packed.digest, packed.size);
         self.store
-            .adopt_layer(&request.blob, &request.toc, packed.diff_id, &blob)?;
+            .adopt_layer(&self.blob(), &request.toc, packed.diff_id, &blob)?;
         if request.level.is_some() {
             let (layer, compression) = (packed.diff_id, request.compression);
             self.store
                 .put_variant(layer, compression, request.level, &blob)?;
         }
-        let identity = identity_name(sandbox.as_ref());
-        self.store.adopt_tree(&upper, &identity, packed.diff_id)?;
-        Ok(StepResult {
-            diff_id: packed.diff_id,
+        if self.tree.is_none() {
+            let identity = identity_name(sandbox.as_ref());
+            self.store.adopt_tree(&upper, &identity, packed.diff_id)?;
+        }
+        Ok(self.result(packed.diff_id, blob))
+    }
+
+    fn blob(&self) -> PathBuf {
+        self.folder.path().join("blob")
+    }
+
+    fn request(&self, upper: &Path) -> diff::Request {
+        let sandbox = self.folder.sandbox();
+        diff::Request {
+            upper: upper.to_owned(),
+            identity: sandbox.identity().clone(),
+            notes: sandbox.notes(),
+            lowers: self.tocs.clone(),
+            blob: Some(self.blob()),
+            toc: self.folder.path().join("toc"),
+            exclude: Vec::new(),
+            compression: self
+                .packed
+                .map_or_else(Compression::default, |packed| packed.compression),
+            level: self.packed.and_then(|packed| packed.level),
+            threads: self.threads,
+            clamp_mtime: self.clamp_mtime,
+        }
+    }
+
+    fn result(&self, diff_id: DiffId, blob: Descriptor) -> StepResult {
+        StepResult {
+            diff_id,
             blob,
-            single_id: *sandbox.identity() == Identity::Single,
+            single_id: *self.folder.sandbox().identity() == Identity::Single,
             created: self.created.clone(),
             origin: Origin::Store,
-        })
+        }
     }
 }
 

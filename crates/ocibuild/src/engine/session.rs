@@ -16,6 +16,7 @@ use super::cores::Cores;
 use super::early::Early;
 use super::flights::Flights;
 use super::imports::Imports;
+use super::late::Coming;
 use super::ledger::Ledger;
 use super::named::NamedTrees;
 use super::preflight::Preflight;
@@ -126,6 +127,8 @@ pub(crate) struct Common {
     pub(crate) sandbox: OnceCell<Result<Arc<dyn Sandbox>, String>>,
     /// What packs and unpacks layers shares them.
     pub(crate) cores: Cores,
+    /// Layers that are being packed.
+    pub(crate) coming: Coming,
     /// Takes layers that can be sent before the image is made.
     pub(crate) early: Early,
     pub(crate) preflight: Preflight,
@@ -195,6 +198,7 @@ impl Session {
         lock(&self.stages).clear();
         self.flights.clear();
         self.unpackings.clear();
+        self.coming.clear();
         self.ledger.forget();
         self.steps.forget();
     }

@@ -7,9 +7,11 @@ use std::sync::Arc;
 
 use futures::future::{BoxFuture, FutureExt, try_join, try_join_all};
 
-use super::known::{self, Asked};
+use super::known::{self, Asked, Late};
+use super::late::{Made, Packs};
 use super::mounts::{Prepared, Source};
 use super::session::{Located, StageResult};
+use super::step_names::StepNames;
 use super::weights::{self, Weight};
 use super::{Shared, base, check, copy_step, files, foreign, layers, run_step, trees};
 use crate::cache::StepResult;
@@ -17,12 +19,10 @@ use crate::content::Layer;
 use crate::copy::{self, LayerPolicy};
 use crate::dockerfile::ast::Instruction;
 use crate::dockerfile::{Mount, parse_trigger};
-use crate::error::Error;
+use crate::error::{Error, Location};
 use crate::event::StepId;
 use crate::graph::key::{KeyBuilder, StepKey};
-use crate::graph::{
-    Applied, CopyStep, PlannedStage, RunStep, StageConfig, StageRef, Step, supported,
-};
+use crate::graph::{Applied, CopyStep, RunStep, StageConfig, StageRef, Step, supported};
 use crate::image::History;
 use crate::layer::{ChainId, DiffId};
 use crate::snapshot::RootView;
@@ -109,78 +109,23 @@ async fn build(session: &Shared, index: usize) -> Result<StageState, Error> {
         names: namer,
         view: None,
         next: 0,
+        late: Vec::new(),
     };
+    let mut packs = Packs::default();
     for trigger in &begun.triggers {
-        work.trigger(trigger).await.located(&from)?;
+        let done = packs.beside(work.trigger(trigger)).await;
+        done.located(&from)?;
+        packs.extend(work.packs_at(&from));
     }
     for (number, instruction) in source.instructions.iter().enumerate() {
         work.next = number;
         let location = session.plan.location(instruction.origin());
-        work.instruction(instruction).await.located(&location)?;
+        let done = packs.beside(work.instruction(instruction)).await;
+        done.located(&location)?;
+        packs.extend(work.packs_at(&location));
     }
+    packs.settle(&mut work.state.layers).await?;
     Ok(work.state)
-}
-
-/// Gives what the names of the steps of a stage begin with; several platforms are told
-/// apart as the reference builder does: `linux/amd64->arm64 builder`.
-fn prefix(session: &Shared, index: usize, stages: usize, planned: &PlannedStage) -> String {
-    let name = match stages {
-        1 => "stage",
-        _ => &planned.name,
-    };
-    if !session.several {
-        return name.to_owned();
-    }
-    let (runs_on, target) = (session.plan.platform_of(index), &session.platform);
-    match runs_on.to_string() == target.to_string() {
-        true => format!("{runs_on} {name}"),
-        false => {
-            let target = target.to_string();
-            let short = target.strip_prefix("linux/").unwrap_or(&target);
-            format!("{runs_on}->{short} {name}")
-        }
-    }
-}
-
-/// The names of the steps of a stage: `[builder 2/5] RUN make`.
-struct StepNames {
-    prefix: String,
-    next: usize,
-    total: usize,
-    from: String,
-}
-
-impl StepNames {
-    fn new(session: &Shared, index: usize, planned: &PlannedStage) -> Self {
-        let stages = &session.plan.dockerfile.stages;
-        let steps = stages[index].instructions.iter().filter(|instruction| {
-            matches!(
-                instruction,
-                Instruction::Run(_)
-                    | Instruction::Copy(_)
-                    | Instruction::Add(_)
-                    | Instruction::Workdir(_)
-            )
-        });
-        Self {
-            prefix: prefix(session, index, stages.len(), planned),
-            next: 2,
-            total: steps.count() + 1,
-            from: planned.base_name.clone(),
-        }
-    }
-
-    fn first(&self) -> String {
-        format!("[{} 1/{}] FROM {}", self.prefix, self.total, self.from)
-    }
-
-    fn next(&mut self, line: &str) -> String {
-        let number = self.next;
-        self.next += 1;
-        // A trigger of the base is one more than was counted.
-        let total = self.total.max(number);
-        format!("[{} {number}/{total}] {line}", self.prefix)
-    }
 }
 
 /// Where files are, before anything is looked into.
@@ -199,9 +144,20 @@ struct Work<'a> {
     view: Option<Arc<RootView>>,
     /// Which instruction is being carried out.
     next: usize,
+    /// Steps whose layers are not packed.
+    late: Vec<Late<'a>>,
 }
 
-impl Work<'_> {
+impl<'a> Work<'a> {
+    /// Gives what is left to do of the instruction at a place.
+    fn packs_at(&mut self, location: &Location) -> Vec<BoxFuture<'a, Result<StepResult, Error>>> {
+        let ended = |late: Late<'a>| {
+            let location = location.clone();
+            async move { late.end().await.located(&location) }.boxed()
+        };
+        self.late.drain(..).map(ended).collect()
+    }
+
     /// Carries out what a base left behind with ONBUILD.
     async fn trigger(&mut self, text: &str) -> Result<(), Error> {
         let instruction = parse_trigger(text)
@@ -264,11 +220,12 @@ impl Work<'_> {
             let key = KeyBuilder::of("run", keep);
             run_step::key(key, session, platform, &described, &chain).list("mounts", &seen)
         };
-        let index = self.index;
+        let (index, next) = (self.index, self.next + 1);
+        let others_follow = session.plan.runs_from(index, next);
         self.step(line, &key, name, async |step| {
             session.preflight.passed().await;
             session.early.below(session, index, &layers);
-            run_step::run(session, step, &layers, run, mounts).await
+            run_step::run(session, step, &layers, run, mounts, others_follow).await
         })
         .await
     }
@@ -353,7 +310,8 @@ impl Work<'_> {
             let view = layers::view(session, &layers).await?;
             let owner = copy_step::owner_of(session, &user, &layers, &view).await?;
             let placement = copy::place_folder(&view, path, owner)?;
-            copy_step::write(session, placement, session.created()).await
+            let made = copy_step::write(session, placement, session.created());
+            Ok(made.await?.into())
         })
         .await
     }
@@ -387,7 +345,7 @@ impl Work<'_> {
         let key = |keep| described.key(KeyBuilder::of("copy", keep), &chain, session.epoch);
         let layers = self.state.layers.clone();
         let made = self.step(line, &key, name, async |_| {
-            copy_step::run(session, prepared, &layers).await
+            Ok(copy_step::run(session, prepared, &layers).await?.into())
         });
         Ok(vec![made.await?])
     }
@@ -407,13 +365,17 @@ impl Work<'_> {
             let key = prepared.key(KeyBuilder::of("copy", keep), chain, session.epoch);
             key.list("apart", &names)
         };
-        let rest = self.step(line, &key, None, async |_| rest.layer(session).await);
+        let rest = self.step(line, &key, None, async |_| {
+            Ok(rest.layer(session).await?.into())
+        });
         let mut made = vec![rest.await?];
         for weight in weights {
             let line = format!("{line} ({})", weight.name());
             let (laid, named) = weight.named();
             let key = |keep| named.key(KeyBuilder::of("weight", keep), session.epoch);
-            let layer = self.step(&line, &key, None, async |_| laid.layer(session).await);
+            let layer = self.step(&line, &key, None, async |_| {
+                Ok(laid.layer(session).await?.into())
+            });
             let layer = layer.await?;
             self.state.given.insert(layer.diff_id);
             made.push(layer);
@@ -488,7 +450,7 @@ impl Work<'_> {
         line: &str,
         key: &(dyn Fn(bool) -> KeyBuilder + Sync),
         name: Option<StepKey>,
-        make: impl AsyncFnOnce(StepId) -> Result<StepResult, Error>,
+        make: impl AsyncFnOnce(StepId) -> Result<Made, Error>,
     ) -> Result<StepResult, Error> {
         let asked = Asked {
             session: self.session,
@@ -505,7 +467,9 @@ impl Work<'_> {
             }
             make(step).await
         };
-        asked.done(key, name, make).await
+        let (result, late) = asked.done(key, name, make).await?;
+        self.late.extend(late);
+        Ok(result)
     }
 
     /// Takes the result of a step that is known by another name.

@@ -203,7 +203,8 @@ impl Unpacking {
 }
 
 async fn begin(session: &Shared, layer: &Layer) -> Result<Filled, Error> {
-    let ((), sandbox) = try_join(fetch(session, layer), session.sandbox()).await?;
+    let (layer, sandbox) = try_join(fetch(session, layer), session.sandbox()).await?;
+    let layer = &layer;
     let path = tree_path(session, &sandbox, layer);
     if session.store.use_tree(&path) {
         return Ok(Filled::There);
@@ -230,8 +231,8 @@ async fn awaited(
     if session.store.use_tree(&tree_path(session, sandbox, layer)) {
         return Ok(None);
     }
-    fetch(session, layer).await?;
-    fill(session, sandbox.clone(), layer, lock).await.map(Some)
+    let layer = fetch(session, layer).await?;
+    fill(session, sandbox.clone(), &layer, lock).await.map(Some)
 }
 
 async fn fill(

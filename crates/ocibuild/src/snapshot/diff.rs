@@ -452,8 +452,8 @@ pub struct Request {
     /// The latest modification time that an entry may have.
     #[serde(default)]
     pub clamp_mtime: Option<i64>,
-    /// Where the blob is written.
-    pub blob: PathBuf,
+    /// Where the blob is written; nowhere, where only its digests are asked for.
+    pub blob: Option<PathBuf>,
     /// Where the table is written.
     pub toc: PathBuf,
 }
@@ -506,7 +506,10 @@ impl Request {
             threads: self.threads,
             clamp_mtime: self.clamp_mtime,
         };
-        let blob = File::create(&self.blob).at_host("create", &self.blob)?;
+        let blob: Box<dyn Write + Send> = match &self.blob {
+            Some(path) => Box::new(File::create(path).at_host("create", path)?),
+            None => Box::new(std::io::sink()),
+        };
         let mut layer = LayerWriter::new(format, blob)?;
         diff(&self.upper, &lowers, &options, &mut layer)?;
         let (finished, _) = layer.finish()?;

@@ -583,7 +583,7 @@ fn jobs_speak_json() {
         level: Some(1),
         threads: 2,
         clamp_mtime: Some(5),
-        blob: at("upper.tar.gz"),
+        blob: Some(at("upper.tar.gz")),
         toc: at("upper.toc"),
     };
     let request = serde_json::to_vec(&request).expect("JSON");

@@ -187,3 +187,83 @@ fn nothing_runs_for_a_registry_that_takes_nothing() {
     let caches = fs::read_dir(workshop.store().join("cachemounts")).unwrap();
     assert_eq!(caches.count(), 0, "the command has run");
 }
+
+/// Makes a layer that takes time to pack, and changes who is known.
+const LARGE: &str = "RUN head -c 9000000 /dev/zero > /large && echo ann:x:7:8::/: >> /etc/passwd";
+
+/// A large layer is packed, sent and remembered while the next command runs, and is what it
+/// would be without one.
+#[test]
+fn large_layers_are_packed_while_a_command_runs() {
+    let (workshop, registry) = (Workshop::new(), Registry::start().unwrap());
+    let (listener, hold) = gate();
+    let whole = format!(
+        "FROM busybox\n{LARGE}\nCOPY --chown=ann f /f\nRUN ls -l /f > /seen; {hold}\nWORKDIR /w\n"
+    );
+    let epoch = |build: ocibuild::Build| build.build_arg("SOURCE_DATE_EPOCH", "1000000000");
+    let context = ContextDir::new()
+        .file("f", "text")
+        .file("Dockerfile", whole);
+    let output = ocibuild::Output::Registry(registry.reference("app:1"));
+    let build = epoch(workshop.build(&context)).output(output);
+    let image = std::thread::scope(|scope| {
+        let running = scope.spawn(|| wait(build.run()));
+        let (held, _) = listener.accept().unwrap();
+        let sent = || registry.count("PUT", "/v2/app/blobs/uploads/");
+        assert!(until(|| sent() == 3), "{:#?}", registry.requests());
+        drop(held);
+        running.join().unwrap().unwrap()
+    });
+    let alone = ContextDir::new().file("Dockerfile", format!("FROM busybox\n{LARGE}\n"));
+    let alone = wait(epoch(workshop.build_in("other", &alone)).run()).unwrap();
+    assert_eq!(image.layers[1], alone.layers[1]);
+    let steps = image.steps.iter().filter_map(|step| step.layer.as_ref());
+    assert!(steps.eq(&image.layers[1..]), "each step has its blob");
+
+    let text = format!("FROM busybox\n{LARGE}\nCOPY --chown=ann f /f\nRUN ls -l /f > /seen\n");
+    let context = ContextDir::new().file("f", "text").file("Dockerfile", text);
+    let built = workshop.built(epoch(workshop.build(&context)));
+    let cached: Vec<bool> = built.cached().iter().map(|(_, cached)| *cached).collect();
+    assert_eq!(cached, [true, true, false]);
+    assert_eq!(built.at("f"), "0644 7:8 file");
+}
+
+/// What was done before a command failed is not done again.
+#[test]
+fn a_large_layer_is_kept_when_the_next_command_fails() {
+    let workshop = Workshop::new();
+    let context =
+        |end| ContextDir::new().file("Dockerfile", format!("FROM busybox\n{LARGE}\nRUN {end}\n"));
+    let failed = context("false");
+    let error = workshop.fails(workshop.build(&failed));
+    assert_eq!(error.kind(), ErrorKind::Command);
+    let mended = context("true");
+    let built = workshop.built(workshop.build(&mended));
+    let cached: Vec<bool> = built.cached().iter().map(|(_, cached)| *cached).collect();
+    assert_eq!(cached, [true, false]);
+}
+
+/// When a command fails, those of other stages do not run to their ends.
+#[test]
+fn a_stage_that_fails_ends_the_others() {
+    let workshop = Workshop::new();
+    let (waiting, wait_for_ever) = gate();
+    let (failing, hold) = gate();
+    let text = format!(
+        "FROM busybox AS waits\nRUN {wait_for_ever}; touch /a\nFROM busybox AS fails\n\
+         RUN {hold}; false\nFROM busybox\nCOPY --from=waits /a /\nCOPY --from=fails /b /\n"
+    );
+    let context = ContextDir::new().file("Dockerfile", text);
+    let build = workshop.build(&context);
+    let error = std::thread::scope(|scope| {
+        let running = scope.spawn(|| wait(build.run()));
+        let (never_dropped, _) = waiting.accept().unwrap();
+        drop(failing.accept().unwrap());
+        let ended = until(|| running.is_finished());
+        drop(never_dropped);
+        assert!(ended, "the other command is waited for");
+        running.join().unwrap().unwrap_err()
+    });
+    assert_eq!(error.kind(), ErrorKind::Command);
+    workshop.assert_tidy();
+}
