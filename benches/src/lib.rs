@@ -1,4 +1,4 @@
-//! Three programs that measure, with one line of JSON on standard output per result.
+//! Four programs that measure, with one line of JSON on standard output per result.
 //!
 //! The first measures whole builds: from a folder and a base in a registry to an image whose
 //! push the registry has confirmed, a line per workload, builder and mode. `workload` makes
@@ -6,7 +6,8 @@
 //! what it cost, `schedule` decides what runs when, and `report` makes the lines.
 //!
 //! The second measures the build service, a line per figure and database: see `service`. The
-//! third measures RUN in every engine, a line per figure and engine: see `sandbox`.
+//! third measures RUN in every engine, a line per figure and engine: see `sandbox`. The fourth
+//! measures transfers of large layers, a line per figure and server: see `registry`.
 //!
 //! Everything that is needed is made here: a clone and a static busybox are enough, and
 //! MariaDB for the figures that have it.
@@ -20,6 +21,7 @@
 mod builder;
 mod measure;
 mod options;
+mod registry;
 mod report;
 mod sandbox;
 mod schedule;
@@ -62,6 +64,15 @@ pub fn sandbox_main() -> ExitCode {
     ended(match arguments.split_first() {
         Some((verb, rest)) if verb == sandbox::NATIVE => sandbox::time_native(rest),
         _ => sandbox::run(&sandbox::Options::parse()),
+    })
+}
+
+/// Measures transfers; both the bench target and the binary are nothing but this call.
+pub fn registry_main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    ended(match arguments.split_first() {
+        Some((verb, rest)) if verb == registry::CHILD => registry::child::run(rest),
+        _ => registry::run(&registry::Options::parse()),
     })
 }
 

@@ -32,7 +32,7 @@ pub(crate) fn line(workload: &str, builder: &str, mode: &str, costs: &[Cost]) ->
 }
 
 /// Sorts the values and gives the middle one, or the mean of the middle two.
-fn median(values: &mut [f64]) -> Option<f64> {
+pub(crate) fn median(values: &mut [f64]) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let upper = *values.get(values.len() / 2)?;
     if values.len() % 2 == 1 {
@@ -43,7 +43,7 @@ fn median(values: &mut [f64]) -> Option<f64> {
 }
 
 /// Milliseconds are more than two runs agree on.
-fn rounded(seconds: Option<f64>) -> Option<f64> {
+pub(crate) fn rounded(seconds: Option<f64>) -> Option<f64> {
     seconds.map(|seconds| (seconds * 1000.0).round() / 1000.0)
 }
 
