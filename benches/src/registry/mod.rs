@@ -38,6 +38,12 @@ pub(crate) struct Options {
     /// Bytes of the layer whose transfer's memory is measured
     #[arg(long, default_value_t = 256 << 20)]
     memory_size: u64,
+    /// The same of the layer that is loaded, which takes room here
+    #[arg(long, default_value_t = 256 << 20)]
+    memory_down_size: u64,
+    /// Make the timed and counted layer of zeros, which take no room here
+    #[arg(long)]
+    zeros: bool,
     /// Reset a connection whenever so many bytes have passed
     #[arg(long, default_value_t = 16 << 20)]
     every: u64,
@@ -84,11 +90,16 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         Some(parent) => TempDir::new_in(parent),
         None => TempDir::new(),
     };
+    let zeros = |size| Ground::new(folder()?, size, 1, Content::Zeros);
     if wanted(Figure::Memory) {
-        let ground = Ground::new(folder()?, options.memory_size, 1, Content::Zeros)?;
-        memory(&ground)?.into_iter().for_each(say);
+        say(memory(Direction::Up, &zeros(options.memory_size)?)?);
+        say(memory(Direction::Down, &zeros(options.memory_down_size)?)?);
     }
-    let ground = Ground::new(folder()?, options.size, options.runs, Content::Noise)?;
+    let content = match options.zeros {
+        true => Content::Zeros,
+        false => Content::Noise,
+    };
+    let ground = Ground::new(folder()?, options.size, options.runs, content)?;
     if wanted(Figure::Rate) {
         for server in Server::all(&ground)? {
             say(up(&ground, &server)?);
@@ -342,22 +353,19 @@ fn proxy(ground: &Ground, limit: &str) -> Result<Option<Value>> {
     Ok(Some(line))
 }
 
-/// Sends the layer to a server that keeps nothing, and loads it from there.
-fn memory(ground: &Ground) -> Result<Vec<Value>> {
+/// Sends the layer to a server that keeps nothing, or loads it from there.
+fn memory(direction: Direction, ground: &Ground) -> Result<Value> {
     let served = Served::start("sink", Path::new("-"))?;
     let repository = Repository::new(&served.host, "app")?;
-    let line = |figure: &str, cost: &Cost| {
-        json!({
-            "figure": figure,
-            "bytes": ground.blob.size,
-            "wall_seconds": rounded(Some(cost.wall_seconds)),
-            "peak_memory_bytes": cost.peak_memory_bytes,
-        })
-    };
     let pushed = ground.push(&repository)?;
-    let pulled = ground.pull(&repository)?;
-    Ok(vec![
-        line("memory up", &pushed),
-        line("memory down", &pulled),
-    ])
+    let (figure, cost) = match direction {
+        Direction::Up => ("memory up", pushed),
+        Direction::Down => ("memory down", ground.pull(&repository)?),
+    };
+    Ok(json!({
+        "figure": figure,
+        "bytes": ground.blob.size,
+        "wall_seconds": rounded(Some(cost.wall_seconds)),
+        "peak_memory_bytes": cost.peak_memory_bytes,
+    }))
 }

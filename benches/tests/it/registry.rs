@@ -19,6 +19,7 @@ fn every_figure_is_taken() {
     let size = SIZE.to_string();
     let output = Command::new(env!("CARGO_BIN_EXE_registry"))
         .args(["--runs", "1", "--size", &size, "--memory-size", &size])
+        .args(["--memory-down-size", &size])
         .args(["--every", "8000000"])
         .output()
         .expect("run the program");
