@@ -10,6 +10,7 @@
 //! same/<name>                                    the key of a step that has another name too (JSON)
 //! keys/<key>                                     what a key was made of (JSON)
 //! variants/<digest of layer and form>            another compression of a layer (JSON)
+//! places/<digest of blob and scope>             repositories in which a blob is (JSON)
 //! builds/<id>                                    what became of the steps of a build (JSON)
 //! downloads/<digest of URL>                      which blob a file of ADD is, and its validators (JSON)
 //! locks/<name>                                   one holder at a time, over processes
@@ -20,6 +21,7 @@
 //! Invariant: everything outside `tmp` appears by an atomic rename and is complete.
 //! Anything but the layout's two files may be deleted at any time; it is made again.
 
+mod places;
 pub mod prune;
 mod space;
 pub mod usage;
