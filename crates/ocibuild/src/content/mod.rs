@@ -11,6 +11,7 @@
 //! keys/<key>                                     what a key was made of (JSON)
 //! builds/<id>                                    what became of the steps of a build (JSON)
 //! downloads/<digest of URL>                      which blob a file of ADD is, and its validators (JSON)
+//! git/<digest>/                                  mirror of a repository
 //! locks/<name>                                   one holder at a time, over processes
 //! tmp/<process>/                                 work in progress
 //! tmp/merged/                                    layers joined for RUN, for engines without mounts
