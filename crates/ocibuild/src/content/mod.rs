@@ -13,6 +13,7 @@
 //! places/<digest of blob and scope>             repositories in which a blob is (JSON)
 //! builds/<id>                                    what became of the steps of a build (JSON)
 //! downloads/<digest of URL>                      which blob a file of ADD is, and its validators (JSON)
+//! git/<digest>/                                  mirror of a repository
 //! locks/<name>                                   one holder at a time, over processes
 //! tmp/<process>/                                 work in progress
 //! tmp/merged/                                    layers joined for RUN, for engines without mounts
