@@ -21,7 +21,7 @@ use ocibuild_registry::{Descriptor, Digest, Hasher, Repository, media_type};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::measure::{self, Cost};
+use crate::measure::{self, Cost, Daemons};
 use crate::report::{median, rounded};
 use child::Served;
 use line::{Direction, Line};
@@ -153,12 +153,15 @@ impl Ground {
     }
 
     fn push(&self, repository: &Repository) -> Result<Cost> {
-        measure::run(&mut self.client("push", repository, &self.file)?, &[])
+        measure::run(
+            &mut self.client("push", repository, &self.file)?,
+            &Daemons::None,
+        )
     }
 
     fn pull(&self, repository: &Repository) -> Result<Cost> {
         let file = self.folder.path().join("pulled");
-        let cost = measure::run(&mut self.client("pull", repository, &file)?, &[]);
+        let cost = measure::run(&mut self.client("pull", repository, &file)?, &Daemons::None);
         std::fs::remove_file(file).context("remove what was pulled")?;
         cost
     }
@@ -234,7 +237,7 @@ fn up(ground: &Ground, server: &Server) -> Result<Value> {
         let mut curl = curl();
         curl.args(["-X", "PUT", "-H", "Content-Type: application/octet-stream"]);
         curl.arg("-T").arg(&ground.file).arg(url);
-        curls.push(measure::run(&mut curl, &[])?);
+        curls.push(measure::run(&mut curl, &Daemons::None)?);
     }
     Ok(beside_curl("up", ground, server, &ours, &curls))
 }
@@ -251,7 +254,7 @@ fn down(ground: &Ground, server: &Server) -> Result<Value> {
         let mut curl = curl();
         curl.arg("-o").arg(&file);
         curl.arg(format!("http://{host}/v2/{path}/blobs/{digest}"));
-        curls.push(measure::run(&mut curl, &[])?);
+        curls.push(measure::run(&mut curl, &Daemons::None)?);
         std::fs::remove_file(file)?;
     }
     Ok(beside_curl("down", ground, server, &ours, &curls))
