@@ -7,9 +7,9 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 use clap::Parser;
 use ocibuild::registry::{Client, Reference};
-use ocibuild::{Build, ContextSource, Output};
+use ocibuild::{Build, ContextSource, DockerfileSource, NamedContext, Output};
 
-use crate::measure::{self, Cost};
+use crate::measure::{self, Cost, Daemons};
 use crate::options::Peer;
 
 /// The first argument with which this program is ocibuild: it takes the arguments of
@@ -72,10 +72,10 @@ impl Builder {
                     .keep();
             }
             Self::Docker => {
-                measure::run(&mut shell(DOCKER_FORGET), &[])?;
+                measure::run(&mut shell(DOCKER_FORGET), &Daemons::None)?;
             }
             Self::Buildah { root } => {
-                measure::run(shell(BUILDAH_FORGET).arg(root), &[])?;
+                measure::run(shell(BUILDAH_FORGET).arg(root), &Daemons::None)?;
             }
         }
         Ok(())
@@ -97,13 +97,13 @@ impl Builder {
                 if !steps_known {
                     command.arg(no_cache);
                 }
-                measure::run(&mut command, &[])
+                measure::run(&mut command, &Daemons::None)
             }
             Self::Docker => measure::run(
                 peer(DOCKER_BUILD).env("DOCKER_BUILDKIT", "1"),
-                &["dockerd", "containerd"],
+                &Daemons::Named(&["dockerd", "containerd"]),
             ),
-            Self::Buildah { root } => measure::run(peer(BUILDAH_BUILD).arg(root), &[]),
+            Self::Buildah { root } => measure::run(peer(BUILDAH_BUILD).arg(root), &Daemons::None),
         }
     }
 }
@@ -140,6 +140,41 @@ pub(crate) fn build_here(arguments: &[String]) -> Result<()> {
         build = build.no_cache();
     }
     run(build.tag(arguments.tag))
+}
+
+/// Builds a Dockerfile over an image of a layout, which it calls `base`, and pushes the result.
+pub(crate) fn push_layout(
+    layout: &Path,
+    tag: &str,
+    dockerfile: &str,
+    context: &Path,
+    name: &str,
+    store: &Path,
+) -> Result<()> {
+    let build = Build::new(ContextSource::Directory(context.to_owned()), store)
+        .dockerfile(DockerfileSource::Text {
+            name: "Dockerfile".to_owned(),
+            text: dockerfile.to_owned(),
+        })
+        .named_context("base", of_layout(layout, Some(tag)))
+        .output(Output::Registry(name.parse()?));
+    run(build).with_context(|| format!("push {name}"))
+}
+
+/// Builds a folder over the image of a layout, which it calls `base`, and writes a layout.
+pub(crate) fn export(layout: &Path, context: &Path, dest: &Path, store: &Path) -> Result<()> {
+    let build = Build::new(ContextSource::Directory(context.to_owned()), store)
+        .named_context("base", of_layout(layout, None))
+        .tag("base:1".parse()?)
+        .output(Output::OciDirectory(dest.to_owned()));
+    run(build).with_context(|| format!("write {}", dest.display()))
+}
+
+fn of_layout(layout: &Path, tag: Option<&str>) -> NamedContext {
+    NamedContext::OciLayout {
+        path: layout.to_owned(),
+        name: tag.map(str::to_owned),
+    }
 }
 
 /// Runs a build to its end, with a client for loopback registries.

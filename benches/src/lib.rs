@@ -1,4 +1,4 @@
-//! Three programs that measure, with one line of JSON on standard output per result.
+//! Four programs that measure, three of them with one line of JSON on standard output per result.
 //!
 //! The first measures whole builds: from a folder and a base in a registry to an image whose
 //! push the registry has confirmed, a line per workload, builder and mode. `workload` makes
@@ -6,7 +6,8 @@
 //! what it cost, `schedule` decides what runs when, and `report` makes the lines.
 //!
 //! The second measures the build service, a line per figure and database: see `service`. The
-//! third measures RUN in every engine, a line per figure and engine: see `sandbox`.
+//! third measures RUN in every engine, a line per figure and engine: see `sandbox`. The fourth
+//! compares whole builds with those of every other builder that is installed: see `peers`.
 //!
 //! Everything that is needed is made here: a clone and a static busybox are enough, and
 //! MariaDB for the figures that have it.
@@ -20,6 +21,7 @@
 mod builder;
 mod measure;
 mod options;
+mod peers;
 mod report;
 mod sandbox;
 mod schedule;
@@ -52,6 +54,18 @@ pub fn service_main() -> ExitCode {
     // The base is pushed by a build in this process.
     ocibuild::init();
     ended(service::run(&service::Options::parse()))
+}
+
+/// Compares ocibuild with other builders; both the bench target and the binary are nothing but
+/// this call.
+pub fn peers_main() -> ExitCode {
+    // A sandbox of a measured build starts as this program again.
+    ocibuild::init();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    ended(match arguments.split_first() {
+        Some((verb, rest)) if verb == builder::BUILD => builder::build_here(rest),
+        _ => peers::run(&peers::Options::parse()),
+    })
 }
 
 /// Measures RUN in every engine; the bench target is nothing but this call.

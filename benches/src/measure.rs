@@ -27,8 +27,44 @@ pub(crate) struct Cost {
     pub(crate) sent_bytes: Option<u64>,
 }
 
+/// The processes that work for a command and are not below it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Daemons<'a> {
+    None,
+    /// All that have one of these names.
+    Named(&'a [&'a str]),
+    /// This one, and all that it has started.
+    Below(u32),
+}
+
+impl Daemons<'_> {
+    fn processes(&self) -> Vec<u32> {
+        match self {
+            Self::None => Vec::new(),
+            Self::Named(names) => named_processes(names),
+            Self::Below(process) => {
+                let mut found = vec![*process];
+                let mut next = 0;
+                while let Some(process) = found.get(next) {
+                    found.extend(children(*process));
+                    next += 1;
+                }
+                found
+            }
+        }
+    }
+
+    /// Lets the kernel count the peaks of their memory anew.
+    pub(crate) fn forget_peaks(&self) {
+        for process in self.processes() {
+            // One that has ended has no peak; another user's keeps its own.
+            let _ = fs::write(format!("/proc/{process}/clear_refs"), "5");
+        }
+    }
+}
+
 /// Runs a command to its end; an error shows what it wrote.
-pub(crate) fn run(command: &mut Command, daemons: &[&str]) -> Result<Cost> {
+pub(crate) fn run(command: &mut Command, daemons: &Daemons<'_>) -> Result<Cost> {
     let log = tempfile::tempfile().context("make a file for the output of a build")?;
     command
         .stdin(Stdio::null())
@@ -43,7 +79,7 @@ pub(crate) fn run(command: &mut Command, daemons: &[&str]) -> Result<Cost> {
     let status = child.wait().context("wait for a build")?;
     let wall_seconds = start.elapsed().as_secs_f64();
     let ticks = spent_ticks(daemons).saturating_sub(ticks_before);
-    let daemon_peak = daemon_processes(daemons).map(peak_memory).max();
+    let daemon_peak = daemons.processes().into_iter().map(peak_memory).max();
     let peak = watch.join().unwrap_or(0).max(daemon_peak.unwrap_or(0));
     if !status.success() {
         bail!("{command:?}: {status}\n{}", text_of(log)?);
@@ -82,18 +118,20 @@ fn watch_memory(child: &Child) -> std::thread::JoinHandle<u64> {
 }
 
 fn peak_below(process: u32) -> u64 {
-    let Ok(threads) = fs::read_dir(format!("/proc/{process}/task")) else {
-        return 0;
-    };
-    let children = threads.flatten().flat_map(|thread| {
+    let children = children(process).into_iter();
+    let peaks = children.map(|child| peak_memory(child).max(peak_below(child)));
+    peaks.max().unwrap_or(0)
+}
+
+fn children(process: u32) -> Vec<u32> {
+    let threads = fs::read_dir(format!("/proc/{process}/task"));
+    let threads = threads.into_iter().flatten().flatten();
+    let children = threads.flat_map(|thread| {
         let children = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
         let numbers = children.split_ascii_whitespace();
         numbers.flat_map(str::parse).collect::<Vec<u32>>()
     });
-    children
-        .map(|child| peak_memory(child).max(peak_below(child)))
-        .max()
-        .unwrap_or(0)
+    children.collect()
 }
 
 /// Gives the peak of a process's resident memory, 0 where it has none.
@@ -122,9 +160,10 @@ pub(crate) fn own_cpu_seconds(process: u32) -> f64 {
 }
 
 /// Gives what our children that have ended, and the daemons with theirs, have spent so far.
-fn spent_ticks(daemons: &[&str]) -> u64 {
+fn spent_ticks(daemons: &Daemons<'_>) -> u64 {
     let [_, _, child_user, child_system] = ticks_of("self");
-    let of_daemons: u64 = daemon_processes(daemons)
+    let processes = daemons.processes().into_iter();
+    let of_daemons: u64 = processes
         .map(|process| ticks_of(&process.to_string()).iter().sum::<u64>())
         .sum();
     child_user + child_system + of_daemons
@@ -143,17 +182,14 @@ fn ticks_of(process: &str) -> [u64; 4] {
     })
 }
 
-fn daemon_processes(names: &[&str]) -> impl Iterator<Item = u32> {
-    let entries = match names {
-        [] => None,
-        _ => fs::read_dir("/proc").ok(),
-    };
-    let processes = entries.into_iter().flatten().flatten();
-    processes.filter_map(move |entry| {
+fn named_processes(names: &[&str]) -> Vec<u32> {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let named = processes.filter_map(|entry| {
         let process = entry.file_name().to_str()?.parse().ok()?;
         let name = fs::read_to_string(entry.path().join("comm")).ok()?;
         names.contains(&name.trim_end()).then_some(process)
-    })
+    });
+    named.collect()
 }
 
 #[cfg(test)]
@@ -163,7 +199,8 @@ mod tests {
     #[test]
     fn a_command_that_works_costs_time_and_memory() {
         let script = "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done";
-        let cost = run(Command::new("sh").args(["-c", script]), &[]).expect("a loop in sh");
+        let cost =
+            run(Command::new("sh").args(["-c", script]), &Daemons::None).expect("a loop in sh");
         assert!(cost.wall_seconds > 0.0, "{cost:?}");
         assert!(cost.cpu_seconds > 0.0, "{cost:?}");
         assert!(cost.peak_memory_bytes > 100_000, "{cost:?}");
@@ -171,7 +208,10 @@ mod tests {
 
     #[test]
     fn a_command_that_fails_is_an_error_with_its_output() {
-        let failed = run(Command::new("sh").args(["-c", "echo why >&2; exit 3"]), &[]);
+        let failed = run(
+            Command::new("sh").args(["-c", "echo why >&2; exit 3"]),
+            &Daemons::None,
+        );
         let text = failed.expect_err("status 3").to_string();
         assert!(
             text.contains("exit status: 3") && text.contains("why"),

@@ -60,10 +60,13 @@ pub(crate) enum Mode {
     Edited,
     /// The base, unpacked, but no step
     Base,
+    /// All of the build before, over another version of its base
+    #[value(skip)]
+    Rebased,
 }
 
 impl Mode {
-    /// All modes, in the order in which one run goes through them.
+    /// All modes but the last, in the order in which one run goes through them.
     pub(crate) const ALL: [Self; 4] = [Self::Cold, Self::Unchanged, Self::Edited, Self::Base];
 
     /// Gives the name that reports use.
@@ -73,6 +76,7 @@ impl Mode {
             Self::Unchanged => "unchanged",
             Self::Edited => "edited",
             Self::Base => "base",
+            Self::Rebased => "rebased",
         }
     }
 }

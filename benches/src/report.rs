@@ -32,7 +32,7 @@ pub(crate) fn line(workload: &str, builder: &str, mode: &str, costs: &[Cost]) ->
 }
 
 /// Sorts the values and gives the middle one, or the mean of the middle two.
-fn median(values: &mut [f64]) -> Option<f64> {
+pub(crate) fn median(values: &mut [f64]) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let upper = *values.get(values.len() / 2)?;
     if values.len() % 2 == 1 {

@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use ocibuild::registry::Reference;
 use ocibuild::testing::busybox_layout;
-use ocibuild::{Build, ContextSource, DockerfileSource, NamedContext, Output};
 use ocibuild_registry::testing::Registry;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -45,12 +43,12 @@ impl Place {
         let (registry, workloads) = match (&options.workloads, &options.registry) {
             (Some(given), Some(host)) => (
                 Target::Given(host.clone()),
-                workload::copy_from(given, &contexts, options)?,
+                workload::copy_from(given, &contexts, &options.only)?,
             ),
             _ => {
                 let registry = Registry::start().context("start a registry")?;
                 let base = push_base(&registry.host(), folder.path())?;
-                let made = workload::make(&contexts, &base, options)?;
+                let made = workload::make(&contexts, &base, &options.only, options.full)?;
                 (Target::Ours(registry), made)
             }
         };
@@ -84,21 +82,8 @@ pub(crate) fn push_base(host: &str, folder: &Path) -> Result<String> {
     let layout = folder.join("base");
     busybox_layout(&layout, "latest");
     let name = format!("{host}/busybox:latest");
-    let reference: Reference = name.parse()?;
-    let build = Build::new(ContextSource::Empty, folder.join("base-store"))
-        .dockerfile(DockerfileSource::Text {
-            name: "Dockerfile".to_owned(),
-            text: "FROM base\n".to_owned(),
-        })
-        .named_context(
-            "base",
-            NamedContext::OciLayout {
-                path: layout,
-                name: Some("latest".to_owned()),
-            },
-        )
-        .output(Output::Registry(reference));
-    builder::run(build).context("push the base")?;
+    let (text, store) = ("FROM base\n", folder.join("base-store"));
+    builder::push_layout(&layout, "latest", text, folder, &name, &store)?;
     Ok(name)
 }
 
@@ -143,7 +128,7 @@ fn build_once(
     // A name of its own for what is to be sent in full; the other modes push again.
     let again = match mode {
         Mode::Base => "-base",
-        Mode::Cold | Mode::Unchanged | Mode::Edited => "",
+        Mode::Cold | Mode::Unchanged | Mode::Edited | Mode::Rebased => "",
     };
     let host = match registry {
         Target::Ours(registry) => registry.host(),

@@ -8,8 +8,6 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::options::Options;
-
 /// 2023-11-14T22:13:20Z, the time of every file.
 const MTIME: Duration = Duration::from_secs(1_700_000_000);
 /// Where a line is changed, if the context has such a file.
@@ -68,14 +66,25 @@ impl Workload {
         fs::write(path, text).with_context(|| format!("edit {}", path.display()))?;
         Ok(true)
     }
+
+    /// Changes the text of the Dockerfile, which is as old as before.
+    pub(crate) fn rewrite(&self, change: impl Fn(&str) -> String) -> Result<()> {
+        let path = self.folder.join("Dockerfile");
+        let text = fs::read_to_string(&path)?;
+        let changed = change(&text);
+        if changed != text {
+            fs::write(&path, changed).with_context(|| format!("change {}", path.display()))?;
+        }
+        set_times(&path)
+    }
 }
 
 /// Makes every wanted workload in a folder; `base` is the image in their FROM.
-pub(crate) fn make(into: &Path, base: &str, options: &Options) -> Result<Vec<Workload>> {
-    let sizes = if options.full { &FULL } else { &SMALL };
+pub(crate) fn make(into: &Path, base: &str, only: &[String], full: bool) -> Result<Vec<Workload>> {
+    let sizes = if full { &FULL } else { &SMALL };
     let mut made = Vec::new();
     for (name, make) in WORKLOADS {
-        if is_wanted(name, options) {
+        if is_wanted(name, only) {
             let folder = into.join(name);
             make(&folder, base, sizes).with_context(|| format!("make the workload {name}"))?;
             set_times(&folder)?;
@@ -90,13 +99,13 @@ pub(crate) fn make(into: &Path, base: &str, options: &Options) -> Result<Vec<Wor
 }
 
 /// Copies every wanted context below a folder, so that an edit does not change the original.
-pub(crate) fn copy_from(from: &Path, into: &Path, options: &Options) -> Result<Vec<Workload>> {
+pub(crate) fn copy_from(from: &Path, into: &Path, only: &[String]) -> Result<Vec<Workload>> {
     let mut found = Vec::new();
     let entries = fs::read_dir(from).with_context(|| format!("list {}", from.display()))?;
     for entry in entries {
         let source = entry?.path();
         let name = source.file_name().unwrap_or_default().to_string_lossy();
-        if source.join("Dockerfile").is_file() && is_wanted(&name, options) {
+        if source.join("Dockerfile").is_file() && is_wanted(&name, only) {
             let folder = into.join(&*name);
             copy_tree(&source, &folder).with_context(|| format!("copy {}", source.display()))?;
             set_times(&folder)?;
@@ -111,8 +120,8 @@ pub(crate) fn copy_from(from: &Path, into: &Path, options: &Options) -> Result<V
     Ok(found)
 }
 
-fn is_wanted(name: &str, options: &Options) -> bool {
-    options.only.is_empty() || options.only.iter().any(|only| only == name)
+fn is_wanted(name: &str, only: &[String]) -> bool {
+    only.is_empty() || only.iter().any(|only| only == name)
 }
 
 fn copy_tree(from: &Path, into: &Path) -> Result<()> {
@@ -232,7 +241,7 @@ fn sources(folder: &Path, count: u32, seed: u64) -> Result<()> {
     write(&folder.join("main.py"), b"VERSION = \"1\"\n")
 }
 
-fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent)?;
     }
@@ -240,9 +249,13 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 /// SplitMix64 (Steele, Lea and Flood, 2014): the same numbers everywhere.
-struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -251,11 +264,11 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    fn below(&mut self, limit: usize) -> usize {
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
         (self.next() % limit as u64) as usize
     }
 
-    fn bytes(&mut self, count: usize) -> Vec<u8> {
+    pub(crate) fn bytes(&mut self, count: usize) -> Vec<u8> {
         let mut bytes: Vec<u8> = (0..count.div_ceil(8))
             .flat_map(|_| self.next().to_le_bytes())
             .collect();
@@ -264,7 +277,7 @@ impl Random {
     }
 
     /// Gives lines of words and numbers, which shrink to about a third.
-    fn text(&mut self, length: usize) -> String {
+    pub(crate) fn text(&mut self, length: usize) -> String {
         const WORDS: [&str; 16] = [
             "image", "layer", "return", "value", "index", "request", "build", "cache", "digest",
             "server", "file", "path", "mode", "owner", "import", "class",

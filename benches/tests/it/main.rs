@@ -2,5 +2,6 @@
 
 #![expect(clippy::print_stderr, reason = "a test says why it skips")]
 
+mod peers;
 mod service;
 mod smoke;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use ocibuild::MediaTypes;
 use ocibuild::graph::Entitlement;
 use ocibuild::registry::TagPolicy;
 
@@ -142,7 +143,13 @@ pub(crate) struct BuildArgs {
     /// Set a label; without a value it is empty
     #[arg(long, value_name = "NAME[=VALUE]")]
     pub(crate) label: Vec<String>,
-    /// Where the image goes: type=oci|docker|tar|local|registry,dest=PATH
+    /// Write a text into the manifest, or into what is said before it: manifest, index,
+    /// manifest-descriptor or index-descriptor, for one platform or all
+    #[arg(long, value_name = "[TYPE[[PLATFORM]],…:]KEY=VALUE")]
+    pub(crate) annotation: Vec<String>,
+    /// Where the image goes: type=oci|docker|tar|local|registry|image,dest=PATH, and in which form:
+    /// compression=gzip|zstd|uncompressed, compression-level=N, force-compression=true,
+    /// oci-mediatypes=false, annotation.KEY=VALUE
     #[arg(short, long, value_name = "SPEC")]
     pub(crate) output: Vec<String>,
     /// Push the image under each of its names
@@ -284,9 +291,46 @@ pub(crate) enum Progress {
     Json,
 }
 
+/// In which form an image is pushed.
+#[derive(Debug, Args)]
+pub(crate) struct FormArgs {
+    /// Compress all layers so that are not: gzip, zstd or uncompressed [default: as they are]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) compression: Option<String>,
+    /// Compress them with this level: 0 to 9 of gzip, 0 to 22 of zstd
+    #[arg(long, value_name = "N")]
+    pub(crate) compression_level: Option<i32>,
+    /// Write documents with these media types [default: as they are]
+    #[arg(long, value_enum, value_name = "NAME")]
+    pub(crate) media_types: Option<MediaTypesName>,
+    /// Write a text into the manifest, or into what is said before it, as for build
+    #[arg(long, value_name = "[TYPE[[PLATFORM]],…:]KEY=VALUE")]
+    pub(crate) annotation: Vec<String>,
+}
+
+/// Whose media types documents have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum MediaTypesName {
+    /// Those of OCI
+    Oci,
+    /// Those of Docker
+    Docker,
+}
+
+impl From<MediaTypesName> for MediaTypes {
+    fn from(name: MediaTypesName) -> Self {
+        match name {
+            MediaTypesName::Oci => Self::Oci,
+            MediaTypesName::Docker => Self::Docker,
+        }
+    }
+}
+
 /// Flags of `push`.
 #[derive(Debug, Args)]
 pub(crate) struct PushArgs {
+    #[command(flatten)]
+    pub(crate) form: FormArgs,
     #[command(flatten)]
     pub(crate) store: StoreArgs,
     #[command(flatten)]

@@ -16,14 +16,16 @@ use crate::causes::one_line;
 use crate::content::StoreLimits;
 use crate::copy::LayerPolicy;
 use crate::engine::stage::StageState;
-use crate::engine::{Shared, check, exports, finish, foreign, open, preflight, room, stage};
+use crate::engine::{
+    Shared, check, early, exports, finish, foreign, open, preflight, room, stage, trees,
+};
 use crate::error::{Error, ErrorKind};
 use crate::event::{EventSink, LayerSummary, StepId};
 use crate::executor::{Choice, Helper};
 use crate::graph::Entitlement;
 use crate::image::ImageConfig;
 use crate::image::manifest::Document;
-use crate::output::Output;
+use crate::output::{Form, Output, Wanted};
 use crate::registry::{Client, Descriptor, Digest, Platform, Reference};
 use crate::secret::Secret;
 use futures::future::try_join_all;
@@ -143,7 +145,8 @@ pub struct Build {
     pub(crate) entitlements: BTreeSet<Entitlement>,
     #[cfg(feature = "git")]
     pub(crate) git_policy: crate::git::Policy,
-    pub(crate) outputs: Vec<Output>,
+    pub(crate) outputs: Vec<Wanted>,
+    pub(crate) form: Form,
     pub(crate) use_cache: bool,
     pub(crate) cache_from: Vec<CacheSource>,
     pub(crate) cache_to: Vec<CacheTarget>,
@@ -180,6 +183,7 @@ impl Build {
             #[cfg(feature = "git")]
             git_policy: crate::git::Policy::default(),
             outputs: Vec::new(),
+            form: Form::default(),
             use_cache: true,
             cache_from: Vec::new(),
             cache_to: Vec::new(),
@@ -298,7 +302,22 @@ impl Build {
 
     /// Adds an output; there may be several, and none leaves the image in the store.
     pub fn output(mut self, output: Output) -> Self {
-        self.outputs.push(output);
+        self.outputs.push(Wanted { output, form: None });
+        self
+    }
+
+    /// Adds an output that writes the image in a form of its own. A layer that several
+    /// outputs have in the same form is compressed once.
+    pub fn output_as(mut self, output: Output, form: Form) -> Self {
+        let form = Some(form);
+        self.outputs.push(Wanted { output, form });
+        self
+    }
+
+    /// Sets in which form the image is kept and reported, and written by all outputs that
+    /// have no form of their own.
+    pub fn form(mut self, form: Form) -> Self {
+        self.form = form;
         self
     }
 
@@ -413,11 +432,13 @@ impl Build {
 
 /// The whole path.
 async fn walk(build: Build, blocking: TaskTracker) -> Result<Image, Error> {
-    let (queue, queued) = match exports::is_wanted_beside(&build.cache_to) {
+    let (made, queued) = match exports::is_wanted_beside(&build.cache_to) {
         true => Some(mpsc::unbounded_channel()).unzip(),
         false => (None, None),
     };
-    let sessions = open::sessions(build, blocking, queue).await?;
+    let (foreseen, to_unpack) = trees::foresight();
+    let queues = open::Queues { made, foreseen };
+    let sessions = open::sessions(build, blocking, queues).await?;
     let Some(first) = sessions.first() else {
         return Err(Error::invalid("there is no platform to build for"));
     };
@@ -425,7 +446,6 @@ async fn walk(build: Build, blocking: TaskTracker) -> Result<Image, Error> {
         check::file(session)?;
         foreign::check(session)?;
     }
-    Box::pin(preflight::registries(first)).await?;
     let built = async {
         let built = built(&sessions).await;
         first.ledger.close();
@@ -440,6 +460,8 @@ async fn walk(build: Build, blocking: TaskTracker) -> Result<Image, Error> {
     let built = tokio::select! {
         built = work => built,
         full = room::watch(first) => full.map(|never| match never {}),
+        refused = Box::pin(preflight::registries(first)) => refused.map(|never| match never {}),
+        never = trees::beside(to_unpack) => match never {},
     };
     // A trace that cannot be written is no reason to fail.
     if let Err(error) = first.ledger.keep(&first.store) {
@@ -480,7 +502,11 @@ async fn built(sessions: &[Shared]) -> Result<(Image, Vec<Arc<StageState>>), Err
 }
 
 async fn attempt(sessions: &[Shared]) -> Result<(Image, Vec<Arc<StageState>>), Error> {
-    let targets = try_join_all(sessions.iter().map(stage::target)).await?;
+    let targets = try_join_all(sessions.iter().map(stage::target));
+    let targets = match sessions.first() {
+        Some(first) => early::beside(first, targets).await?,
+        None => Vec::new(),
+    };
     let image = finish::image(sessions, &targets).await?;
     Ok((image, targets))
 }

@@ -2,6 +2,9 @@
 //! Builds leave their images here; the bytes of base layers may still be where the base
 //! came from, and are fetched when they are needed.
 
+mod formed;
+
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -257,6 +260,7 @@ impl Images {
         let finished = Finished {
             content: Content::Image(Box::new(image.documents())),
             names: vec![reference.to_string()],
+            annotations: BTreeMap::new(),
             created: 0,
         };
         self.0.name_images(layout::named_descriptors(&finished))?;

@@ -50,8 +50,9 @@ pub use cancel::Cancel;
 pub use copy::{Apart, LayerPolicy};
 pub use error::{Error, ErrorKind};
 pub use event::{CheckWarning, Event, EventSink, LayerSummary, StepId, Stream, TransferState};
+pub use image::manifest::MediaTypes;
 pub use ocibuild_registry as registry;
-pub use output::Output;
+pub use output::{Annotation, AnnotationPlace, Form, InvalidAnnotation, Output};
 pub use secret::Secret;
 
 /// Lets this program be its own sandbox helper. Must come first in `main`, before any

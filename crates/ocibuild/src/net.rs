@@ -218,11 +218,19 @@ mod client {
         Err(BadRedirect { target, reason })
     }
 
+    /// Gives the host of a URL: an address also where the scheme is one that has names only.
+    pub(crate) fn host_of(url: &Url) -> Option<Host<String>> {
+        match url.host()? {
+            Host::Domain(name) => Host::parse(name).ok(),
+            address => Some(address.to_owned()),
+        }
+    }
+
     impl AddressPolicy {
         /// Judges a URL whose host is an address, in whatever notation; names pass, and
         /// are judged by [`AddressPolicy::resolver`] when they are looked up.
         pub fn check_url(&self, url: &Url) -> Result<(), Refused> {
-            match url.host() {
+            match host_of(url) {
                 Some(Host::Ipv4(address)) => self.check(IpAddr::V4(address)),
                 Some(Host::Ipv6(address)) => self.check(IpAddr::V6(address)),
                 Some(Host::Domain(_)) | None => Ok(()),
@@ -235,7 +243,7 @@ mod client {
         }
 
         /// Leaves out what is refused; fails where nothing is left because of that.
-        fn permitted(
+        pub(crate) fn permitted(
             &self,
             found: impl Iterator<Item = SocketAddr>,
         ) -> Result<Vec<SocketAddr>, Refused> {
@@ -356,7 +364,7 @@ mod client {
 #[cfg(feature = "git")]
 pub use client::Resolver;
 #[cfg(feature = "git")]
-pub(crate) use client::redirect_target;
+pub(crate) use client::{host_of, redirect_target};
 
 #[cfg(test)]
 mod tests {

@@ -5,6 +5,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
+
 use crate::content::{self, ContentStore, Layer, Origin};
 use crate::image::ImageConfig;
 use crate::image::manifest::Document;
@@ -99,8 +101,8 @@ pub struct BaseImage {
 /// The largest configuration that is read.
 const MAX_CONFIG: u64 = 8 << 20;
 
-/// Loads the documents of an image in a registry. A configuration that is known is not
-/// asked for.
+/// Loads the documents of an image in a registry. None that is known by its digest is asked
+/// for.
 pub async fn from_registry(
     store: &ContentStore,
     client: &Client,
@@ -111,7 +113,17 @@ pub async fn from_registry(
         reference: reference.to_string(),
         source,
     };
-    let image = client.image(reference, platform).await.map_err(failed)?;
+    let known = |digest: &Digest| {
+        let bytes = store.read_blob(digest).ok().flatten()?;
+        Some(Bytes::from(bytes))
+    };
+    let image = client.image_unless_known(reference, platform, &known);
+    let image = image.await.map_err(failed)?;
+    for document in image.indexes.iter().chain([&image.bytes]) {
+        if !store.has_content(&Digest::sha256(document), document.len() as u64) {
+            store.put_blob(document)?;
+        }
+    }
     let config = &image.manifest.config;
     let bytes = match store.read_blob(&config.digest)? {
         Some(bytes) => bytes,

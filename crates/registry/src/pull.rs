@@ -43,7 +43,12 @@ pub struct Image {
     pub manifest: Manifest,
     /// What the reference names, where that is an index.
     pub index: Option<Descriptor>,
+    /// The bytes of the indexes that led to it, in their order.
+    pub indexes: Vec<Bytes>,
 }
+
+/// Documents that are at hand by their digest. What is given has that digest.
+pub type Known<'a> = &'a (dyn Fn(&Digest) -> Option<Bytes> + Sync);
 
 impl Client {
     /// Finds what a reference names in its registry itself, without its bytes; none where
@@ -149,11 +154,33 @@ impl Client {
 
     /// Reads the manifest of an image for a platform, through indexes if need be.
     pub async fn image(&self, reference: &Reference, wanted: &Platform) -> Result<Image, Error> {
+        self.image_unless_known(reference, wanted, &|_| None).await
+    }
+
+    /// The same, where no registry is asked for a document that is at hand: an image that is
+    /// named by its digest costs no request then.
+    pub async fn image_unless_known(
+        &self,
+        reference: &Reference,
+        wanted: &Platform,
+        known: Known<'_>,
+    ) -> Result<Image, Error> {
         let action = action(Phase::PullManifest, "find an image in", reference);
         let mut name = reference.clone();
         let mut index = None;
+        let mut indexes = Vec::new();
         for _ in 0..MAX_INDEX_DEPTH {
-            let (descriptor, bytes) = self.manifest(&name).await?;
+            let at_hand = name.digest().and_then(|digest| {
+                let bytes = known(digest)?;
+                // What cannot be read is asked for: the registry's answer says why.
+                let kind = manifest_type(&bytes, None, &action).ok()?;
+                let size = bytes.len() as u64;
+                Some((Descriptor::new(kind, *digest, size), bytes))
+            });
+            let (descriptor, bytes) = match at_hand {
+                Some(found) => found,
+                None => self.manifest(&name).await?,
+            };
             if media_type::is_manifest(&descriptor.media_type) {
                 let manifest = document(&bytes, &action)?;
                 return Ok(Image {
@@ -161,6 +188,7 @@ impl Client {
                     bytes,
                     manifest,
                     index,
+                    indexes,
                 });
             }
             if !media_type::is_index(&descriptor.media_type) {
@@ -173,6 +201,7 @@ impl Client {
             let chosen = choose(&document, wanted, &action)?;
             name = reference.repository().with_digest(chosen.digest);
             index.get_or_insert(descriptor);
+            indexes.push(bytes);
         }
         Err(Error::Protocol {
             action,

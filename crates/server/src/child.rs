@@ -121,6 +121,11 @@ async fn build(
     let platforms = spec.platforms.iter().map(|text| text.parse::<Platform>());
     let platforms = platforms.collect::<Result<Vec<_>, _>>();
     build = build.platforms(platforms.map_err(|error| user_failure(&error))?);
+    let form = spec
+        .output
+        .to_form()
+        .map_err(|error| user_failure(&error))?;
+    build = build.form(form);
     for destination in spec.destinations {
         let reference = reference(&destination.reference)?;
         build = build.output(Output::Registry(reference));
@@ -244,6 +249,10 @@ fn client(spec: &BuildSpec) -> Result<Client, BuildFailure> {
             plain.push(host.to_owned());
         }
         credentials = log_in(credentials, host, &destination.auth, &registries.cloud)?;
+    }
+    if let Some(login) = &registries.login {
+        let ours = Credential::password(&login.user, login.password.expose());
+        credentials = credentials.or(Credentials::anonymous().with(&login.registry, ours));
     }
     let client = Client::builder().credentials(credentials).plain_http(plain);
     let aliases = registries.aliases.iter();

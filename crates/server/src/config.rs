@@ -8,6 +8,7 @@
 
 mod access;
 mod database;
+mod embedded;
 mod error;
 mod git;
 mod hosts;
@@ -28,13 +29,14 @@ use ocibuild_registry::{CloudEnvironment, Secret};
 
 pub use self::access::Token;
 pub use self::database::Database;
+pub use self::embedded::Embedded;
 pub use self::error::{ConfigError, Problem};
 pub use self::git::{DenyAddresses, GitRules};
 pub use self::limits::{Limits, Retention, Timing};
 use self::settings::{
-    APP_LAYER_URL, BUILD_ARTIFACTS_ROOT, DATA_DIR, DOCKER_BUILD_PLATFORM, DOCKER_CONFIG,
-    EMBEDDED_REGISTRY, Kind, LISTEN, LOG_FILE_ROOT_LOCAL, LOG_FILE_ROOT_PROD, REGISTRIES, REPLICA,
-    ROOT_PATH, SANDBOX, SECRETS_DIR, Setting,
+    APP_LAYER_URL, BUILD_ARTIFACTS_ROOT, DATA_DIR, DOCKER_BUILD_PLATFORM, DOCKER_CONFIG, Kind,
+    LISTEN, LOG_FILE_ROOT_LOCAL, LOG_FILE_ROOT_PROD, REGISTRIES, REPLICA, ROOT_PATH, SANDBOX,
+    SECRETS_DIR, Setting,
 };
 pub use self::telemetry::{LogFormat, Otel, Telemetry};
 pub use self::units::Unit;
@@ -77,8 +79,8 @@ pub struct Config {
     pub aliases: Vec<(String, String)>,
     /// The registries that are spoken to in plain HTTP (`OCIBUILD_PLAIN_HTTP`).
     pub plain_http: Vec<String>,
-    /// Where a registry is to listen that the service runs itself (`OCIBUILD_EMBEDDED_REGISTRY`).
-    pub embedded_registry: Option<SocketAddr>,
+    /// The registry that the service runs itself (`OCIBUILD_EMBEDDED_REGISTRY`).
+    pub embedded: Option<Embedded>,
     /// Docker's `config.json`, for registries with a login (`OCIBUILD_DOCKER_CONFIG`).
     pub docker_config: Option<PathBuf>,
     /// How each registry is reached (`OCIBUILD_REGISTRIES`).
@@ -145,7 +147,7 @@ impl Config {
             targets: registries::read_targets(reader, &plain_http),
             aliases: registries::read_aliases(reader),
             plain_http,
-            embedded_registry: reader.optional(&EMBEDDED_REGISTRY, |text| text.parse().ok()),
+            embedded: embedded::read(reader),
             docker_config: reader.path(&DOCKER_CONFIG),
             registries: reader.path(&REGISTRIES),
             cloud: reader.values.cloud(),

@@ -167,8 +167,8 @@ impl Service {
         }
         let stop = CancellationToken::new();
         let store = open_store(&config.database, options.timing.database_wait).await?;
-        let registry = match config.embedded_registry {
-            Some(address) => Some(embedded::start(address, &config.data, stop.clone()).await?),
+        let registry = match &config.embedded {
+            Some(embedded) => Some(embedded::start(embedded, &config.data, stop.clone()).await?),
             None => None,
         };
         let stop = stop.drop_guard();
@@ -182,13 +182,14 @@ impl Service {
         let replica = Replica::take(&config.data, config.replica.as_deref());
         let app = Arc::new(App::new(store, config, timing.heartbeat));
         let name = (replica.name.clone(), replica.is_ours());
+        let registry_address = registry.as_ref().map(|registry| registry.address);
         let worker = Worker::new(Arc::clone(&app), options, name, registry);
         Ok(Self {
             app,
             worker,
             listener,
             address,
-            registry,
+            registry: registry_address,
             _registry: stop,
             _replica: replica,
             timing,

@@ -9,6 +9,8 @@ use ocibuild_store::ContextId;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::spec::OutputForm;
+
 /// Everything about a build but its application, its tag and its Git repository.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -29,6 +31,8 @@ pub(crate) struct Request {
     pub(crate) secrets: Vec<SecretReference>,
     /// Where the image goes, in place of the registries that are configured.
     pub(crate) destinations: Vec<String>,
+    /// In which form it is pushed.
+    pub(crate) output: OutputForm,
     /// How earlier results are used.
     pub(crate) cache: Cache,
     /// How long the build may take, in seconds, where that is less than the service allows.

@@ -4,12 +4,16 @@
 //! standard output, one JSON object each: the events of the build, then one [`Report`].
 //! Secrets travel here and nowhere else: not in arguments, not in the environment.
 
+mod output;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use ocibuild::Event;
 use ocibuild_registry::{CloudEnvironment, Digest, Secret};
 use serde::{Deserialize, Serialize};
+
+pub use output::{LayerCompression, MediaTypesName, OutputForm};
 
 /// One build.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,6 +60,9 @@ pub struct BuildSpec {
     /// The least bytes that stay free on its disk.
     #[serde(default)]
     pub store_min_free: Option<u64>,
+    /// In which form the image is pushed.
+    #[serde(default)]
+    pub output: OutputForm,
     /// Where the image goes.
     pub destinations: Vec<Destination>,
     /// How registries are reached.
@@ -128,6 +135,21 @@ pub struct Registries {
     pub plain_http: Vec<String>,
     /// Names of registries, and the addresses at which they are reached.
     pub aliases: Vec<(String, String)>,
+    /// The login to the registry that the service runs itself.
+    #[serde(default)]
+    pub login: Option<RegistryLogin>,
+}
+
+/// A login with a password; what is configured for the registry wins over it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegistryLogin {
+    /// The registry.
+    pub registry: String,
+    /// The user.
+    pub user: String,
+    /// The password.
+    #[serde(with = "secret_value")]
+    pub password: Secret,
 }
 
 /// What Git may reach.
@@ -234,6 +256,8 @@ impl BuildSpec {
             _ => None,
         };
         let secrets = self.secrets.iter().map(|secret| &secret.value);
+        let login = self.registries.login.iter().map(|login| &login.password);
+        let secrets = secrets.chain(login);
         token.into_iter().chain(auth).chain(sessions).chain(secrets)
     }
 }
@@ -387,6 +411,7 @@ mod tests {
             cache_all_steps: false,
             store_max: None,
             store_min_free: None,
+            output: OutputForm::default(),
             destinations: vec![Destination {
                 reference: "gcr.io/p/i:t".to_owned(),
                 plain_http: false,

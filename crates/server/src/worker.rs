@@ -28,6 +28,7 @@ pub(crate) use self::running::Running;
 use self::task::Work;
 use crate::Options;
 use crate::app::App;
+use crate::embedded;
 
 /// How often running builds are asked whether somebody wants them to end.
 const CANCEL_PAUSE: Duration = Duration::from_millis(500);
@@ -41,8 +42,8 @@ pub(crate) struct Worker {
     name: String,
     /// Nobody else has this name: what it left behind is ours.
     name_is_ours: bool,
-    /// The address of the embedded registry, if there is one.
-    registry: Option<std::net::SocketAddr>,
+    /// The embedded registry, if there is one.
+    registry: Option<embedded::Running>,
     /// Since when the database has answered every time.
     contact: Mutex<Instant>,
 }
@@ -61,7 +62,7 @@ impl Worker {
         app: Arc<App>,
         options: Options,
         name: (String, bool),
-        registry: Option<std::net::SocketAddr>,
+        registry: Option<embedded::Running>,
     ) -> Self {
         Self {
             app,
@@ -148,7 +149,7 @@ impl Worker {
                 let work = Work {
                     app: Arc::clone(&self.app),
                     options: self.options.clone(),
-                    registry: self.registry,
+                    registry: self.registry.clone(),
                     stop: ending.stop.clone(),
                 };
                 let worker = Arc::clone(self);

@@ -9,8 +9,6 @@ use crate::{debian, image, machine};
 pub(crate) struct Step {
     pub(crate) name: &'static str,
     pub(crate) summary: &'static str,
-    /// Whether it runs only where it is named: it takes long.
-    pub(crate) on_demand: bool,
     work: Work,
 }
 
@@ -36,19 +34,16 @@ pub(crate) const STEPS: &[Step] = &[
     Step {
         name: "machine",
         summary: "find or install what the tests need",
-        on_demand: false,
         work: Work::Task(machine::prepare),
     },
     Step {
         name: "fmt",
         summary: "formatting",
-        on_demand: false,
         work: Work::cargo(&["fmt", "--all", "--check"]),
     },
     Step {
         name: "clippy",
         summary: "lints, warnings denied",
-        on_demand: false,
         work: Work::cargo(&[
             "clippy",
             "--workspace",
@@ -61,7 +56,6 @@ pub(crate) const STEPS: &[Step] = &[
     Step {
         name: "doc",
         summary: "documentation, warnings denied",
-        on_demand: false,
         work: Work::Cargo {
             // The command has the name of the library, and its pages would overwrite them.
             arguments: &[
@@ -77,35 +71,30 @@ pub(crate) const STEPS: &[Step] = &[
     Step {
         name: "build",
         summary: "the command that some tests run",
-        on_demand: false,
         work: Work::cargo(&["build", "--package", "ocibuild-cli"]),
     },
     Step {
         name: "test",
         summary: "unit, integration and doc tests, and the examples",
-        on_demand: false,
         work: Work::cargo(&["test", "--workspace"]),
     },
     Step {
         name: "packages",
-        summary: "Debian packages that the environments install (on demand)",
-        on_demand: true,
+        summary: "Debian packages that the environments install",
         work: Work::Task(debian::prepare),
     },
     Step {
         name: "static",
-        summary: "the same command without libraries, for the environments (on demand)",
-        on_demand: true,
+        summary: "the same command without libraries, for the environments",
         work: Work::Task(image::static_command),
     },
     Step {
         name: "environments",
-        summary: "RUN in seven environments, after packages and static (on demand)",
-        on_demand: true,
+        summary: "RUN in eight environments, after packages and static",
         work: Work::cargo(&[
             "test",
-            "--package",
-            "ocibuild-cli",
+            // As in the step before, so that nothing is compiled again.
+            "--workspace",
             "--test",
             "environments",
             "--",
@@ -115,13 +104,10 @@ pub(crate) const STEPS: &[Step] = &[
     },
 ];
 
-/// Runs the named steps, or all but those on demand, until one fails.
+/// Runs the named steps, or all, until one fails.
 pub(crate) fn run(only: &[String]) -> ExitCode {
     let start = Instant::now();
-    let wanted = |step: &&Step| match only.is_empty() {
-        true => !step.on_demand,
-        false => only.iter().any(|name| name == step.name),
-    };
+    let wanted = |step: &&Step| only.is_empty() || only.iter().any(|name| name == step.name);
     for step in STEPS.iter().filter(wanted) {
         let step_start = Instant::now();
         let status = match &step.work {

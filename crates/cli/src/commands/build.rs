@@ -1,19 +1,19 @@
 //! `ocibuild build`: flags become a [`Build`], its result goes to standard output and
 //! into the files that were asked for.
 
-use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use ocibuild::content::StoreLimits;
 use ocibuild::executor::UnknownSandbox;
 use ocibuild::graph::Entitlement;
 use ocibuild::registry::{Digest, Reference};
-use ocibuild::{Apart, Build, ContextSource, DockerfileSource, Image, LayerPolicy, Output};
+use ocibuild::{Apart, Build, ContextSource, DockerfileSource, Image, LayerPolicy};
 
 use super::caches;
 use super::contexts;
+use super::outputs;
 use super::stdin;
 use super::surroundings::{cancel_on_signal, client, platform, reference, store_root};
 use super::{secrets, ssh};
@@ -121,9 +121,7 @@ fn to_build(args: &BuildArgs) -> Result<Build, Error> {
     }
     let allowed = args.allow.iter().copied();
     build = build.entitlements(allowed.chain([Entitlement::NetworkHost]));
-    for output in outputs(args, &names)? {
-        build = build.output(output);
-    }
+    build = outputs::add(build, args, &names)?;
     for name in names {
         build = build.tag(name);
     }
@@ -258,66 +256,6 @@ fn pairs(flag: &str, texts: &[String]) -> Result<Vec<(String, String)>, Error> {
             _ => Err(Error::Usage(format!("{flag} {text:?}: want NAME=VALUE"))),
         })
         .collect()
-}
-
-fn outputs(args: &BuildArgs, names: &[Reference]) -> Result<Vec<Output>, Error> {
-    let mut outputs = Vec::new();
-    for spec in &args.output {
-        outputs.extend(output(spec, names)?);
-    }
-    if args.push {
-        if names.is_empty() {
-            return Err(Error::Usage("--push needs a name: say -t REF".to_owned()));
-        }
-        outputs.extend(names.iter().cloned().map(Output::Registry));
-    }
-    Ok(outputs)
-}
-
-/// Reads `type=…,dest=…`; a path alone is a directory for the root file system.
-fn output(spec: &str, names: &[Reference]) -> Result<Vec<Output>, Error> {
-    let usage = |reason: &str| Error::Usage(format!("--output {spec:?}: {reason}"));
-    if !spec.contains('=') {
-        return Ok(vec![Output::Local(spec.into())]);
-    }
-    let mut keys = BTreeMap::new();
-    for part in spec.split(',') {
-        let (key, value) = part
-            .split_once('=')
-            .ok_or_else(|| usage("want KEY=VALUE,…"))?;
-        keys.insert(key, value);
-    }
-    let kind = keys.remove("type").ok_or_else(|| usage("no type"))?;
-    let dest = keys.remove("dest");
-    let name = keys.remove("name");
-    let push = keys.remove("push").is_some_and(|value| value == "true");
-    if let Some(key) = keys.keys().next() {
-        return Err(usage(&format!("unknown key {key:?}")));
-    }
-    let path = || {
-        dest.map(PathBuf::from)
-            .ok_or_else(|| usage("say dest=PATH"))
-    };
-    Ok(match kind {
-        "oci" if dest.is_some_and(|dest| dest.ends_with('/') || Path::new(dest).is_dir()) => {
-            vec![Output::OciDirectory(path()?)]
-        }
-        "oci" => vec![Output::OciArchive(path()?)],
-        "docker" => vec![Output::DockerArchive(path()?)],
-        "tar" => vec![Output::Tar(path()?)],
-        "local" => vec![Output::Local(path()?)],
-        "registry" | "image" => {
-            if kind == "image" && !push {
-                return Ok(Vec::new());
-            }
-            match name {
-                Some(name) => vec![Output::Registry(reference(name)?)],
-                None if names.is_empty() => return Err(usage("say name=REF or -t REF")),
-                None => names.iter().cloned().map(Output::Registry).collect(),
-            }
-        }
-        other => return Err(usage(&format!("unknown type {other:?}"))),
-    })
 }
 
 /// `SOURCE_DATE_EPOCH` of the environment is a build argument where none is given.

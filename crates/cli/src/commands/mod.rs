@@ -11,6 +11,7 @@ pub(crate) mod delete;
 pub(crate) mod dockerfile;
 pub(crate) mod inspect;
 mod logins;
+mod outputs;
 pub(crate) mod pull;
 pub(crate) mod push;
 mod secrets;

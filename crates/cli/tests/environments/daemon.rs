@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 /// Where distributions have it; `PATH` of a user may not lead there.
 const DAEMONS: &[&str] = &["/usr/sbin/dockerd", "/usr/bin/dockerd"];
+/// After this it does not start any more.
+const LONGEST: Duration = Duration::from_secs(60);
 const IMAGE: &str = "ocibuild-environment";
 
 /// A daemon with an image of the static command.
@@ -22,8 +24,8 @@ impl Daemon {
         DAEMONS.iter().any(|path| Path::new(path).is_file())
     }
 
-    /// Starts it with folders below the given one.
-    pub(crate) fn start(folder: &Path, program: &Path) -> Self {
+    /// Starts it with folders below the given one, or says why it does not run here.
+    pub(crate) fn start(folder: &Path, program: &Path) -> Result<Self, String> {
         fs::create_dir(folder).unwrap();
         let daemon = DAEMONS.iter().find(|path| Path::new(path).is_file());
         let socket = folder.join("socket");
@@ -45,13 +47,13 @@ impl Daemon {
             .stdout(log.try_clone().unwrap())
             .stderr(log);
         let child = command.spawn().unwrap();
-        let daemon = Self { child, socket };
-        daemon.wait(folder);
+        let mut daemon = Self { child, socket };
+        daemon.wait(folder)?;
         daemon.import(program);
-        daemon
+        Ok(daemon)
     }
 
-    fn wait(&self, folder: &Path) {
+    fn wait(&mut self, folder: &Path) -> Result<(), String> {
         let begun = Instant::now();
         loop {
             let mut ping = self.client();
@@ -59,10 +61,14 @@ impl Daemon {
                 .stdout(Stdio::null())
                 .stderr(Stdio::null());
             if ping.status().unwrap().success() {
-                return;
+                return Ok(());
             }
-            let log = fs::read_to_string(folder.join("log")).unwrap();
-            assert!(begun.elapsed() < Duration::from_secs(60), "dockerd: {log}");
+            let ended = self.child.try_wait().unwrap().is_some();
+            if ended || begun.elapsed() > LONGEST {
+                let log = fs::read_to_string(folder.join("log")).unwrap();
+                let lines: Vec<&str> = log.lines().rev().take(3).collect();
+                return Err(format!("dockerd does not start: {}", lines.join("; ")));
+            }
             std::thread::sleep(Duration::from_millis(100));
         }
     }

@@ -16,6 +16,11 @@ const PLAIN_UID: u32 = 54_321;
 /// The group of the pod's volumes (`fsGroup`).
 const VOLUME_GID: u32 = 2000;
 
+/// A filter of seccomp that refuses what AppArmor's profiles of containers refuse too.
+pub(crate) const MOUNTLESS: &str = r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{
+    "names": ["mount", "umount2", "pivot_root", "move_mount", "open_tree", "fsopen", "mount_setattr"],
+    "action": "SCMP_ACT_ERRNO", "errnoRet": 13}]}"#;
+
 /// With what every secret of the operator begins.
 pub(crate) const CANARY: &str = "canary-";
 
@@ -36,11 +41,13 @@ pub(crate) enum Environment {
     E6,
     /// The same without the filter.
     E7,
+    /// The same where nothing can be mounted, as in pods that AppArmor confines.
+    E8,
 }
 
 impl Environment {
     /// All of them.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::E1,
         Self::E2,
         Self::E3,
@@ -48,6 +55,7 @@ impl Environment {
         Self::E5,
         Self::E6,
         Self::E7,
+        Self::E8,
     ];
 
     pub(crate) fn name(self) -> String {
@@ -55,7 +63,7 @@ impl Environment {
     }
 
     pub(crate) fn is_container(self) -> bool {
-        matches!(self, Self::E4 | Self::E5 | Self::E6 | Self::E7)
+        !matches!(self, Self::E1 | Self::E2 | Self::E3)
     }
 
     /// Makes the folder that can be written to, as this environment has it.
@@ -70,7 +78,7 @@ impl Environment {
         let (owner, gid) = self.ids();
         let (uid, mode) = match self {
             // What Kubernetes makes of `fsGroup`.
-            Self::E6 | Self::E7 => (0, 0o2775),
+            Self::E6 | Self::E7 | Self::E8 => (0, 0o2775),
             _ => (owner, 0o755),
         };
         chown(volume, Some(uid), Some(gid)).unwrap();
@@ -83,7 +91,7 @@ impl Environment {
             Self::E1 | Self::E4 | Self::E5 => (0, 0),
             Self::E2 => range_user().expect("the user ocibuild-test"),
             Self::E3 => (PLAIN_UID, PLAIN_UID),
-            Self::E6 | Self::E7 => (HIGH_UID, VOLUME_GID),
+            Self::E6 | Self::E7 | Self::E8 => (HIGH_UID, VOLUME_GID),
         }
     }
 
@@ -120,11 +128,13 @@ impl Environment {
                 for (name, value) in variables {
                     command.arg("--env").arg(format!("{name}={value}"));
                 }
-                command.args([place.image(), "/ocibuild"]);
+                command.arg(place.image());
+                command.arg(run.program.unwrap_or(Path::new("/ocibuild")));
                 command
             }
             false => {
-                let mut command = self.as_user(&place.program(), run.processes);
+                let mut command =
+                    self.as_user(run.program.unwrap_or(&place.program()), run.processes);
                 command.env_clear().envs(variables).current_dir(run.volume);
                 command
             }
@@ -136,7 +146,7 @@ impl Environment {
     fn in_container(self, place: &Place, run: &Run<'_>) -> Command {
         let mut command = place.docker();
         command.args(["run", "--rm", "--network=host", "--name", run.name]);
-        command.args(self.container_options());
+        command.args(self.container_options(place));
         if let Some(most) = run.processes {
             command.arg(format!("--pids-limit={most}"));
         }
@@ -149,7 +159,7 @@ impl Environment {
         command
     }
 
-    fn container_options(self) -> Vec<String> {
+    fn container_options(self, place: &Place) -> Vec<String> {
         let unconfined = "--security-opt=seccomp=unconfined".to_owned();
         let restricted = || {
             vec![
@@ -164,6 +174,11 @@ impl Environment {
             Self::E5 => vec![unconfined],
             Self::E6 => restricted(),
             Self::E7 => [restricted(), vec![unconfined]].concat(),
+            Self::E8 => {
+                let filter = place.mountless_filter();
+                let option = format!("--security-opt=seccomp={}", filter.display());
+                [restricted(), vec![option]].concat()
+            }
             _ => Vec::new(),
         }
     }
@@ -195,6 +210,8 @@ impl Environment {
 pub(crate) struct Run<'a> {
     /// By which a container can be found.
     pub(crate) name: &'a str,
+    /// Another one than the static command.
+    pub(crate) program: Option<&'a Path>,
     pub(crate) arguments: &'a [String],
     /// What it may write to.
     pub(crate) volume: &'a Path,

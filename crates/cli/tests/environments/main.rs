@@ -15,6 +15,7 @@ mod daemon;
 mod endings;
 mod environment;
 mod expectation;
+mod language;
 mod mirror;
 mod picture;
 mod place;

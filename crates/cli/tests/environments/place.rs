@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::case::{self, Case, Job, Outcome};
 use crate::daemon::Daemon;
-use crate::environment::{self, CANARY, Environment};
+use crate::environment::{self, CANARY, Environment, MOUNTLESS};
 use crate::mirror;
 use crate::picture;
 
@@ -29,7 +29,7 @@ const TOOLS: &str = "FROM debian\nARG MIRROR\nRUN \
 
 /// A folder with all of it, which goes with the last test that uses it.
 pub(crate) struct Place {
-    daemon: Daemon,
+    daemon: Result<Daemon, String>,
     mirror: String,
     base_layers: Vec<Digest>,
     references: Mutex<HashMap<String, Arc<OnceLock<Arc<Outcome>>>>>,
@@ -69,6 +69,7 @@ impl Place {
         fs::create_dir(&data).unwrap();
         // Not linked: it must not be busy when the next one is built.
         fs::copy(static_program(), data.join("ocibuild")).unwrap();
+        fs::copy("/bin/busybox", data.join("busybox")).unwrap();
         let mut place = Self {
             daemon: Daemon::start(&folder.path().join("docker"), &data.join("ocibuild")),
             mirror: mirror::serve(fixtures().join("pool")),
@@ -77,6 +78,7 @@ impl Place {
             folder,
         };
         fs::write(place.secret(), format!("{CANARY}path")).unwrap();
+        fs::write(place.mountless_filter(), MOUNTLESS).unwrap();
         for environment in Environment::ALL {
             environment.make_volume(&place.volume(environment));
         }
@@ -163,9 +165,19 @@ impl Place {
         self.data().join("operator-secret")
     }
 
+    /// A filter for a container in which nothing can be mounted.
+    pub(crate) fn mountless_filter(&self) -> PathBuf {
+        self.folder.path().join("mountless.json")
+    }
+
     /// The static command.
     pub(crate) fn program(&self) -> PathBuf {
         self.data().join("ocibuild")
+    }
+
+    /// A shell that runs everywhere.
+    pub(crate) fn busybox(&self) -> PathBuf {
+        self.data().join("busybox")
     }
 
     /// Where packages come from.
@@ -175,12 +187,28 @@ impl Place {
 
     /// The client of our daemon.
     pub(crate) fn docker(&self) -> Command {
-        self.daemon.client()
+        self.running_daemon().client()
     }
 
     /// The image that has the static command.
     pub(crate) fn image(&self) -> &'static str {
-        self.daemon.image()
+        self.running_daemon().image()
+    }
+
+    fn running_daemon(&self) -> &Daemon {
+        self.daemon.as_ref().expect("a daemon")
+    }
+
+    /// Whether an environment can be played here; says so if not.
+    #[expect(clippy::print_stderr, reason = "a skipped test has to be seen")]
+    pub(crate) fn has(&self, environment: Environment) -> bool {
+        match &self.daemon {
+            Err(reason) if environment.is_container() => {
+                eprintln!("skipped: {environment:?}: {reason}");
+                false
+            }
+            _ => true,
+        }
     }
 }
 

@@ -9,6 +9,7 @@
 //! steps/<key>                                    what a step gave (JSON)
 //! same/<name>                                    the key of a step that has another name too (JSON)
 //! keys/<key>                                     what a key was made of (JSON)
+//! variants/<digest of layer and form>            another compression of a layer (JSON)
 //! builds/<id>                                    what became of the steps of a build (JSON)
 //! downloads/<digest of URL>                      which blob a file of ADD is, and its validators (JSON)
 //! locks/<name>                                   one holder at a time, over processes
@@ -38,7 +39,7 @@ use tempfile::TempDir;
 use space::Space;
 pub use space::{OwnedRemover, StoreLimits};
 
-use crate::layer::{DiffId, Toc};
+use crate::layer::{Compression, DiffId, Toc};
 use crate::registry::{Descriptor, Digest, Index, Repository};
 
 /// The annotation with the full name of an image.
@@ -385,6 +386,28 @@ impl ContentStore {
         }
     }
 
+    /// Gives the blob of a layer with another compression, if there is one.
+    pub(crate) fn variant(
+        &self,
+        layer: DiffId,
+        compression: Compression,
+        level: Option<i32>,
+    ) -> Option<Descriptor> {
+        let known = self.used_record("variants", &variant_name(layer, compression, level));
+        known.filter(|blob| self.has_blob(blob))
+    }
+
+    /// Remembers the blob of a layer with a compression that it has beside the usual one.
+    pub(crate) fn put_variant(
+        &self,
+        layer: DiffId,
+        compression: Compression,
+        level: Option<i32>,
+        blob: &Descriptor,
+    ) -> Result<(), Error> {
+        self.put_record("variants", &variant_name(layer, compression, level), blob)
+    }
+
     /// Gives what is known of a download, by the digest of its URL.
     pub fn download<T: DeserializeOwned>(&self, key: &Digest) -> Option<T> {
         self.used_record("downloads", key)
@@ -498,6 +521,10 @@ impl ContentStore {
             other => other.at("rename to", to),
         }
     }
+}
+
+fn variant_name(layer: DiffId, compression: Compression, level: Option<i32>) -> Digest {
+    Digest::sha256(format!("{layer} {compression:?} {level:?}").as_bytes())
 }
 
 fn read_json<T: DeserializeOwned>(path: &Path) -> Option<T> {

@@ -76,7 +76,7 @@ pub struct Item {
 }
 
 /// Folders whose files are records of steps.
-const RECORDS: [&str; 7] = [
+const RECORDS: [&str; 8] = [
     "steps",
     "same",
     "keys",
@@ -84,6 +84,7 @@ const RECORDS: [&str; 7] = [
     "origins",
     "downloads",
     "contexts",
+    "variants",
 ];
 
 impl ContentStore {

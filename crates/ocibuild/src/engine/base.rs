@@ -87,17 +87,24 @@ async fn child(session: &Shared, index: usize) -> Result<Begun, Error> {
     let parent = stage(session, index).await.map_err(Error::Shared)?;
     let (config, triggers) = parent.config.child();
     let layers = parent.layers.clone();
-    let state = StageState { layers, config };
+    let state = StageState {
+        given: parent.given.clone(),
+        layers,
+        config,
+    };
     Ok(Begun { state, triggers })
 }
 
 fn from_image(session: &Shared, image: BaseImage) -> Begun {
     let (config, triggers) = StageConfig::of_image(&session.plan, image.config);
     let layers = image.layers;
-    Begun {
-        state: StageState { layers, config },
-        triggers,
-    }
+    let given = layers.iter().map(|layer| layer.diff_id).collect();
+    let state = StageState {
+        layers,
+        config,
+        given,
+    };
+    Begun { state, triggers }
 }
 
 /// Loads an image of a registry, for the platform of the build where none is given.

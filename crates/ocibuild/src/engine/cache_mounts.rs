@@ -15,9 +15,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::folder::StepFolder;
 use super::layers::identity_name;
 use super::mounts::Prepared;
-use super::run_step::StepFolder;
 use super::{Shared, jobs};
 use crate::content::{At, Lock};
 use crate::dockerfile::Mount;

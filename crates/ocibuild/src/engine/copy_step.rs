@@ -285,6 +285,7 @@ impl Laid {
         packing.archives = self.archives;
         if let Some(compression) = self.compression {
             packing.options.compression = compression;
+            packing.options.level = None;
         }
         packing.into_layer(session).await
     }

@@ -2,7 +2,7 @@
 //! the build goes on; the rest follows when the image is where it should be, so that it
 //! waits for nothing, and finds there what the image brought along.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -17,7 +17,7 @@ use crate::error;
 use crate::graph::Base;
 use crate::image::manifest::Documents;
 use crate::layer::DiffId;
-use crate::output::{Content, Finished, Output, layout, push};
+use crate::output::{Content, Finished, Wanted, layout, push};
 use crate::registry::{BlobSource, Progress, Reference};
 use std::path::Path;
 use std::sync::Arc;
@@ -38,15 +38,15 @@ fn beside_to(target: &CacheTarget) -> Option<&Reference> {
 /// registry that gets it can take them over from there.
 pub(crate) fn waits(session: &Shared, index: usize) -> bool {
     let goes_to = |reference: &Reference| {
-        session.outputs.iter().any(|output| {
-            matches!(output, Output::Registry(image) if image.registry() == reference.registry())
-        })
+        let mut pushed = session.outputs.iter().filter_map(Wanted::pushed_as);
+        pushed.any(|image| image.registry() == reference.registry())
     };
     let mut caches = session.cache_to.iter().filter_map(beside_to);
     caches.all(goes_to) && is_in_target(session, index)
 }
 
-fn is_in_target(session: &Shared, index: usize) -> bool {
+/// Tells whether the layers of a stage are in the image.
+pub(super) fn is_in_target(session: &Shared, index: usize) -> bool {
     let mut at = session.plan.target;
     // A plan has no cycles; a bound all the same.
     for _ in 0..=session.plan.stages.len() {
@@ -115,13 +115,21 @@ pub(crate) async fn all(
     Ok(())
 }
 
-/// Gives the cache of an image, as its manifest holds it.
-pub(crate) fn inline(session: &Shared, target: &StageState) -> Option<String> {
+/// Gives the cache of an image with these layers, as its manifest holds it.
+pub(crate) fn inline(session: &Shared, layers: &[Layer]) -> Option<String> {
     let mut targets = session.cache_to.iter();
     targets.find(|target| target.place == CachePlace::Inline)?;
-    let in_image = target.layers.iter().map(|layer| layer.diff_id).collect();
     let (mut steps, same) = session.ledger.cached(&session.store);
-    steps.retain(|step| is_in(&in_image, step));
+    steps.retain_mut(|step| {
+        let layer = layers
+            .iter()
+            .find(|layer| layer.diff_id == step.result.diff_id);
+        // The image may have it in another form than the store.
+        layer.is_some_and(|layer| {
+            step.result.blob = layer.blob.clone();
+            true
+        })
+    });
     Some(document::text(&steps, &same, false))
 }
 
@@ -173,10 +181,7 @@ fn layers(
     documents: &Documents,
     target: &CacheTarget,
 ) -> Vec<Layer> {
-    let pushed = session.outputs.iter().find_map(|output| match output {
-        Output::Registry(image) => Some(image),
-        _ => None,
-    });
+    let pushed = session.outputs.iter().find_map(Wanted::pushed_as);
     let there = match (&target.place, pushed) {
         (CachePlace::Registry(cache), Some(image)) if cache.registry() == image.registry() => {
             Some(Origin::Registry(image.repository().clone()))
@@ -212,6 +217,7 @@ async fn to_local(
     let finished = Finished {
         content: Content::Image(Box::new(documents)),
         names: vec![format!("cache:{tag}")],
+        annotations: BTreeMap::new(),
         created: session.created(),
     };
     let (store, path) = (session.store.clone(), path.to_owned());

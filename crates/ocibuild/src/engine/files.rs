@@ -18,8 +18,8 @@ use crate::copy::{Bytes, InlineFile, PlacedFrom, Placement};
 use crate::error::Error;
 use crate::executor::{Identity, Notes};
 use crate::layer::{
-    self, Encoding, EntryMeta, Finished, Kind, LayerWriter, Limits, Options, TreePath, Visitor,
-    read_layer,
+    self, Compression, Encoding, EntryMeta, Finished, Kind, LayerWriter, Limits, Options, TreePath,
+    Visitor, read_layer,
 };
 use crate::snapshot::beneath::Links;
 use crate::snapshot::{Beneath, RootView};
@@ -121,9 +121,12 @@ impl Packing {
             folder_time,
             build_time: session.created(),
             options: Options {
+                compression: session
+                    .packed
+                    .map_or_else(Compression::default, |p| p.compression),
+                level: session.packed.and_then(|packed| packed.level),
                 threads: session.threads,
                 clamp_mtime: session.epoch,
-                ..Options::default()
             },
             store: session.store.clone(),
             created: session.created_text(),
@@ -133,10 +136,8 @@ impl Packing {
     /// Writes a layer into the store.
     pub(crate) async fn into_layer(self, session: &Shared) -> Result<StepResult, Error> {
         self.fetch(session).await?;
-        let permit = session.packing.acquire().await;
-        let result = session.block(move || self.write_layer()).await;
-        drop(permit);
-        result
+        let _cores = session.cores.to_pack(self.bytes()).await;
+        session.block(move || self.write_layer()).await
     }
 
     /// Writes the tar into a file.
@@ -186,9 +187,18 @@ impl Packing {
         let finished = self.write(scratch.path(), file)?;
         self.store.put_toc(finished.diff_id, &finished.toc)?;
         self.store.adopt_blob(&blob, &finished.digest)?;
+        let blob = finished.descriptor();
+        let Options {
+            compression, level, ..
+        } = self.options;
+        if level.is_some() {
+            // Nothing about a blob tells its level.
+            let layer = finished.diff_id;
+            self.store.put_variant(layer, compression, level, &blob)?;
+        }
         Ok(StepResult {
             diff_id: finished.diff_id,
-            blob: finished.descriptor(),
+            blob,
             single_id: false,
             created: self.created,
             origin: Origin::Store,

@@ -8,7 +8,7 @@ use futures::future::try_join_all;
 use super::files::{Files, Packing};
 use super::session::Session;
 use super::stage::StageState;
-use super::{Shared, exports, layers};
+use super::{Shared, exports, forms, layers};
 use crate::build::{Image, PlatformImage};
 use crate::cache::document;
 use crate::content::Layer;
@@ -20,16 +20,25 @@ use crate::image::manifest::Documents;
 use crate::image::{ImageConfig, manifest};
 use crate::layer::{Compression, Options, TreePath};
 use crate::output::push::Part;
-use crate::output::{self, Content, Finished, Output, archive, layout, push, rootfs};
+use crate::output::{
+    self, AnnotationPlace, Content, Finished, Form, Output, archive, layout, push, rootfs,
+};
 use crate::registry::{self, Digest, Progress, Reference, Transfer};
 use crate::snapshot::RootView;
 
 /// The image of one platform.
 struct Made<'a> {
     session: &'a Shared,
-    target: &'a StageState,
+    layers: Vec<Layer>,
     config: ImageConfig,
     documents: Documents,
+}
+
+/// The images of all platforms in one form.
+struct Shape<'a> {
+    form: &'a Form,
+    made: Vec<Made<'a>>,
+    finished: Finished,
 }
 
 /// Makes the images of the target stages, one a platform, and hands them to every output.
@@ -37,24 +46,28 @@ pub(crate) async fn image(
     sessions: &[Shared],
     targets: &[Arc<StageState>],
 ) -> Result<Image, Error> {
-    let pairs = sessions.iter().zip(targets);
-    let made: Vec<Made<'_>> = pairs
-        .map(|(session, target)| made(session, target))
-        .collect();
-    let Some(first) = made.first() else {
-        return Err(Error::invalid("there is no platform to build for"));
+    let Some(session) = sessions.first() else {
+        return Err(nothing_to_build());
     };
-    let session = first.session;
     session.context.remember();
-    let finished = Finished {
-        content: content(session.several, &made, first),
-        names: session.names.iter().map(Reference::to_string).collect(),
-        created: session.created(),
+    let mut shapes = vec![shape(sessions, targets, &session.form).await?];
+    for form in session.outputs.iter().filter_map(|o| o.form.as_ref()) {
+        if shapes.iter().all(|shape| shape.form != form) {
+            shapes.push(shape(sessions, targets, form).await?);
+        }
+    }
+    let kept = &shapes[0];
+    keep(session, &kept.finished, &kept.made)?;
+    let outputs = session.outputs.iter().map(|wanted| {
+        let form = wanted.form.as_ref().unwrap_or(&session.form);
+        let shape = shapes.iter().find(|shape| shape.form == form);
+        hand_over(session, shape.unwrap_or(kept), &wanted.output)
+    });
+    let pushed = try_join_all(outputs).await?;
+    let Shape { made, finished, .. } = kept;
+    let Some(first) = made.first() else {
+        return Err(nothing_to_build());
     };
-    keep(session, &finished, &made)?;
-    let outputs = session.outputs.iter();
-    let pushed = try_join_all(outputs.map(|output| hand_over(session, &finished, &made, output)));
-    let pushed = pushed.await?.into_iter().flatten().collect();
     Ok(Image {
         digest: finished.content.top().descriptor.digest,
         index: session.several.then(|| finished.content.top().clone()),
@@ -64,43 +77,85 @@ pub(crate) async fn image(
         layers: first.summaries(),
         platforms: made.iter().map(Made::result).collect(),
         steps: session.steps.records(),
-        pushed,
+        pushed: pushed.into_iter().flatten().collect(),
         commit: session.commit.clone(),
     })
 }
 
-fn made<'a>(session: &'a Shared, target: &'a StageState) -> Made<'a> {
-    let config = config(session, target);
-    let blobs = target.layers.iter().map(|layer| layer.blob.clone());
-    let cache = exports::inline(session, target);
-    let annotations = cache.map(|text| (document::INLINE.to_owned(), text));
-    Made {
-        documents: manifest::assemble_annotated(
-            &config,
-            blobs.collect(),
-            annotations.into_iter().collect(),
-        ),
-        session,
-        target,
-        config,
-    }
+fn nothing_to_build() -> Error {
+    Error::invalid("there is no platform to build for")
 }
 
-fn content(several: bool, made: &[Made<'_>], first: &Made<'_>) -> Content {
+/// Brings the images of all platforms into a form.
+async fn shape<'a>(
+    sessions: &'a [Shared],
+    targets: &[Arc<StageState>],
+    form: &'a Form,
+) -> Result<Shape<'a>, Error> {
+    let mut made = Vec::with_capacity(sessions.len());
+    for (session, target) in sessions.iter().zip(targets) {
+        made.push(made_as(session, target, form).await?);
+    }
+    let Some(first) = made.first() else {
+        return Err(nothing_to_build());
+    };
+    let session = first.session;
+    let finished = Finished {
+        content: content(session.several, &made, first, form),
+        names: session.names.iter().map(Reference::to_string).collect(),
+        annotations: match session.several {
+            true => form.annotations_of(AnnotationPlace::IndexDescriptor, None),
+            false => {
+                let platform = Some(&first.config.platform);
+                form.annotations_of(AnnotationPlace::ManifestDescriptor, platform)
+            }
+        },
+        created: session.created(),
+    };
+    Ok(Shape {
+        form,
+        made,
+        finished,
+    })
+}
+
+async fn made_as<'a>(
+    session: &'a Shared,
+    target: &StageState,
+    form: &Form,
+) -> Result<Made<'a>, Error> {
+    let config = config(session, target);
+    let layers = forms::layers(session, target, form).await?;
+    form.check_layers(&layers)?;
+    let blobs = layers.iter().map(|layer| layer.blob.clone());
+    let mut annotations = form.annotations_of(AnnotationPlace::Manifest, Some(&config.platform));
+    let cache = exports::inline(session, &layers);
+    annotations.extend(cache.map(|text| (document::INLINE.to_owned(), text)));
+    Ok(Made {
+        documents: manifest::assemble_as(
+            config.to_bytes(),
+            blobs.collect(),
+            form.media_types,
+            annotations,
+        ),
+        session,
+        layers,
+        config,
+    })
+}
+
+fn content(several: bool, made: &[Made<'_>], first: &Made<'_>, form: &Form) -> Content {
     if !several {
         return Content::Image(Box::new(first.documents.clone()));
     }
     let images = made.iter();
-    Content::index(
-        images
-            .map(|made| (made.config.platform.clone(), made.documents.clone()))
-            .collect(),
-    )
+    let images = images.map(|made| (made.config.platform.clone(), made.documents.clone()));
+    Content::index(images.collect(), form)
 }
 
 impl Made<'_> {
     fn summaries(&self) -> Vec<LayerSummary> {
-        self.target.layers.iter().map(summary).collect()
+        self.layers.iter().map(summary).collect()
     }
 
     fn result(&self) -> PlatformImage {
@@ -153,7 +208,7 @@ fn keep(session: &Session, image: &Finished, made: &[Made<'_>]) -> Result<(), Er
         session.store.put_blob(&document.bytes)?;
     }
     for made in made {
-        session.store.put_origins(&made.target.layers)?;
+        session.store.put_origins(&made.layers)?;
     }
     if !image.names.is_empty() {
         session
@@ -165,10 +220,10 @@ fn keep(session: &Session, image: &Finished, made: &[Made<'_>]) -> Result<(), Er
 
 async fn hand_over(
     session: &Shared,
-    image: &Finished,
-    made: &[Made<'_>],
+    shape: &Shape<'_>,
     output: &Output,
 ) -> Result<Option<Reference>, Error> {
+    let (image, made) = (&shape.finished, &shape.made[..]);
     if let Output::Registry(reference) = output {
         push_image(session, image, made, reference).await?;
         return Ok(Some(reference.clone()));
@@ -197,7 +252,7 @@ async fn export(
     output: &Output,
 ) -> Result<(), Error> {
     for made in made {
-        layers::fetch_all(session, &made.target.layers).await?;
+        layers::fetch_all(session, &made.layers).await?;
     }
     let (store, image, output) = (session.store.clone(), image.clone(), output.clone());
     match output {
@@ -218,7 +273,7 @@ async fn export(
             let folder = output::folder_of(&dest);
             let file = output::temporary(folder)?;
             for made in made {
-                root_file_system(session, made.target, file.reopen()).await?;
+                root_file_system(session, &made.layers, file.reopen()).await?;
             }
             Ok(output::persist(file, &dest)?)
         }
@@ -228,7 +283,7 @@ async fn export(
                     true => dest.join(made.config.platform.to_string().replace('/', "_")),
                     false => dest.clone(),
                 };
-                local(session, made.target, folder).await?;
+                local(session, &made.layers, folder).await?;
             }
             Ok(())
         }
@@ -236,10 +291,10 @@ async fn export(
 }
 
 /// Writes the root file system into a directory.
-async fn local(session: &Shared, target: &StageState, dest: PathBuf) -> Result<(), Error> {
+async fn local(session: &Shared, layers: &[Layer], dest: PathBuf) -> Result<(), Error> {
     let scratch = session.store.scratch()?;
     let tar = scratch.path().join("rootfs.tar");
-    root_file_system(session, target, std::fs::File::create(&tar)).await?;
+    root_file_system(session, layers, std::fs::File::create(&tar)).await?;
     let unpack = move || Ok(rootfs::write(&tar, &dest)?);
     let unpacked = session.block(unpack).await;
     drop(scratch);
@@ -249,11 +304,11 @@ async fn local(session: &Shared, target: &StageState, dest: PathBuf) -> Result<(
 /// Writes the merged root file system as one plain tar: the image copied onto nothing.
 async fn root_file_system(
     session: &Shared,
-    target: &StageState,
+    stack: &[Layer],
     file: std::io::Result<std::fs::File>,
 ) -> Result<(), Error> {
     let file = file.map_err(crate::layer::Error::Write)?;
-    let view = layers::view(session, &target.layers).await?;
+    let view = layers::view(session, stack).await?;
     let everything = Selected::whole(b"", TreePath::root());
     let dest = Destination {
         path: "/".to_owned(),
@@ -269,7 +324,7 @@ async fn root_file_system(
     };
     let placement = copy::place(&[source], &[], &empty, 1, &dest)?;
     let files = Files::Layers {
-        layers: target.layers.clone(),
+        layers: stack.to_vec(),
         view,
     };
     let mut packing = Packing::new(session, placement, vec![files], session.created());
@@ -292,7 +347,7 @@ async fn push_image(
     if let Err(output::Error::Source(_)) = &pushed {
         // A layer that nothing but the registry needed cannot be had.
         for made in made {
-            let absent = made.target.layers.iter();
+            let absent = made.layers.iter();
             let absent = absent.filter(|layer| !session.store.has_blob(&layer.blob));
             absent.for_each(|layer| made.session.imports.doubt(layer));
         }
@@ -317,7 +372,7 @@ async fn push(
         .iter()
         .map(|made| Part {
             image: &made.documents,
-            layers: &made.target.layers,
+            layers: &made.layers,
         })
         .collect();
     match (&image.content, &parts[..]) {

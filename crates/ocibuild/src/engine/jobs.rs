@@ -11,12 +11,14 @@ use crate::executor::{Identity, Job, REMOVE_TREE, Sandbox};
 use crate::snapshot::{diff, fill, unpack};
 
 pub(crate) const UNPACK: &str = "unpack";
+pub(crate) const COMPLETE: &str = "complete";
 pub(crate) const DIFF: &str = "diff";
 pub(crate) const FILL: &str = "fill";
 
 /// Every job, by name.
 pub(crate) const JOBS: &[(&str, Job)] = &[
     (UNPACK, unpack::job),
+    (COMPLETE, unpack::complete_job),
     (DIFF, diff::job),
     (FILL, fill::job),
     (REMOVE_TREE, remove_tree),

@@ -1,22 +1,18 @@
-//! Layers made ready for a step: their table of contents, their tree, their bytes.
-//! Each is had at most once, over all builds that share a store, and only when asked for.
+//! Layers made ready for a step: their table of contents and their bytes; `trees` has their
+//! trees. Each is had at most once, over all builds that share a store, and only when asked for.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures::future::try_join_all;
 
-use super::{Shared, jobs};
+use super::{Shared, trees};
 use crate::content::Layer;
 use crate::error::Error;
 use crate::executor::{Identity, Notes, Sandbox};
 use crate::layer::{DiffId, Encoding, Limits, Toc, read_layer};
 use crate::registry::Progress;
-use crate::snapshot::{RootView, unpack};
+use crate::snapshot::RootView;
 use crate::source;
-
-/// How much larger a tree usually is than its blob; room is made for so much.
-const USUAL_RATIO: u64 = 3;
 
 /// Gives the merged view of a stack of layers.
 pub(crate) async fn view(session: &Shared, layers: &[Layer]) -> Result<Arc<RootView>, Error> {
@@ -27,17 +23,18 @@ pub(crate) async fn view(session: &Shared, layers: &[Layer]) -> Result<Arc<RootV
 }
 
 /// Gives the table of contents of a layer; an unknown layer is fetched and read once.
-async fn toc(session: &Shared, layer: &Layer) -> Result<Arc<Toc>, Error> {
+pub(super) async fn toc(session: &Shared, layer: &Layer) -> Result<Arc<Toc>, Error> {
     let (store, diff_id) = (session.store.clone(), layer.diff_id);
     if let Some(toc) = session.block(move || Ok(store.toc(diff_id))).await? {
         return Ok(toc);
     }
     fetch(session, layer).await?;
+    trees::await_toc(session, layer).await;
     let (store, wanted) = (session.store.clone(), layer.clone());
     let read = session
         .block(move || {
             let layer = wanted;
-            let _lock = store.lock(&format!("toc-{}", layer.diff_id.0.hex()))?;
+            let _lock = store.lock(&toc_lock(&layer))?;
             if let Some(toc) = store.toc(layer.diff_id) {
                 return Ok(toc);
             }
@@ -53,6 +50,11 @@ async fn toc(session: &Shared, layer: &Layer) -> Result<Arc<Toc>, Error> {
         session.imports.doubt(layer);
     }
     read
+}
+
+/// Names the lock that is held while a layer is read.
+pub(super) fn toc_lock(layer: &Layer) -> String {
+    format!("toc-{}", layer.diff_id.0.hex())
 }
 
 /// Brings the blob of a layer into the store.
@@ -84,92 +86,6 @@ pub(crate) async fn fetch(session: &Shared, layer: &Layer) -> Result<(), Error> 
         Some(step) => step.end_plain(fetched),
         None => fetched,
     }
-}
-
-/// Gives the trees of a stack of layers, lowest first, unpacked for the sandbox.
-///
-/// One after the other: what a layer only implies looks as it does in those below it.
-pub(crate) async fn trees(
-    session: &Shared,
-    sandbox: &Arc<dyn Sandbox>,
-    layers: &[Layer],
-) -> Result<Vec<PathBuf>, Error> {
-    let missing = |layer: &&Layer| !session.store.use_tree(&tree_path(session, sandbox, layer));
-    let fetched = layers
-        .iter()
-        .filter(missing)
-        .map(|layer| fetch(session, layer));
-    try_join_all(fetched).await?;
-    // What is read from a tree is compared with the tables of those below.
-    for layer in layers.iter().filter(|layer| !missing(layer)) {
-        if !session.store.has_toc(layer.diff_id) {
-            toc(session, layer).await?;
-        }
-    }
-    let mut trees = Vec::with_capacity(layers.len());
-    for (index, layer) in layers.iter().enumerate() {
-        trees.push(tree(session, sandbox, &layers[..index], layer).await?);
-    }
-    Ok(trees)
-}
-
-fn tree_path(session: &Shared, sandbox: &Arc<dyn Sandbox>, layer: &Layer) -> PathBuf {
-    let identity = identity_name(sandbox.as_ref());
-    session.store.tree_path(&identity, layer.diff_id)
-}
-
-async fn tree(
-    session: &Shared,
-    sandbox: &Arc<dyn Sandbox>,
-    below: &[Layer],
-    layer: &Layer,
-) -> Result<PathBuf, Error> {
-    let path = tree_path(session, sandbox, layer);
-    if session.store.use_tree(&path) {
-        return Ok(path);
-    }
-    let request = unpack::Request {
-        blob: session.store.blob_path(&layer.blob.digest),
-        encoding: Encoding::of_media_type(&layer.blob.media_type),
-        dest: path.clone(),
-        identity: sandbox.identity().clone(),
-        notes: sandbox.notes(),
-        expected: Some(layer.diff_id),
-        lowers: below
-            .iter()
-            .map(|layer| session.store.toc_path(layer.diff_id))
-            .collect(),
-        toc: session.store.toc_path(layer.diff_id),
-    };
-    let lock = format!(
-        "tree-{}-{}",
-        identity_name(sandbox.as_ref()),
-        layer.diff_id.0.hex()
-    );
-    let (store, sandbox, cancel) = (
-        session.store.clone(),
-        sandbox.clone(),
-        session.cancel.clone(),
-    );
-    let unpacked = layer.blob.size.saturating_mul(USUAL_RATIO);
-    let made = session
-        .block(move || {
-            let _lock = store.lock(&lock)?;
-            if store.use_tree(&path) {
-                return Ok(path);
-            }
-            let _room = store.reserve(unpacked)?;
-            store.prepare_tree(&path)?;
-            let _: unpack::Response =
-                jobs::call(sandbox.as_ref(), jobs::UNPACK, &request, &cancel)?;
-            store.use_tree(&path);
-            Ok(path)
-        })
-        .await;
-    if made.is_err() {
-        session.imports.doubt(layer);
-    }
-    made
 }
 
 /// The bytes of a layer must be those that the configuration of its image names.

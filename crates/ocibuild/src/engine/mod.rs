@@ -13,11 +13,15 @@ mod cache_mounts;
 pub(crate) mod check;
 mod contexts;
 mod copy_step;
+mod cores;
+pub(crate) mod early;
 pub(crate) mod exports;
 mod files;
 pub(crate) mod finish;
 mod flights;
+mod folder;
 pub(crate) mod foreign;
+mod forms;
 mod hostname;
 mod imports;
 pub(crate) mod jobs;
@@ -29,8 +33,8 @@ mod meter;
 mod mounts;
 mod named;
 pub(crate) mod open;
-#[cfg(feature = "git")]
 pub(crate) mod preflight;
+#[cfg(feature = "git")]
 mod remote;
 pub(crate) mod room;
 mod run_step;
@@ -38,6 +42,7 @@ mod session;
 pub(crate) mod stage;
 mod steps;
 mod supply;
+pub(crate) mod trees;
 mod weights;
 
 /// What all parts share.

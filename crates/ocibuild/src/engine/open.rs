@@ -7,23 +7,27 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use tokio::sync::OnceCell;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::{OnceCell, Semaphore};
 use tokio_util::task::TaskTracker;
 
 use super::Shared;
 use super::check;
 use super::contexts::{Loader, Opened};
+use super::cores::Cores;
+use super::early::Early;
 use super::flights::Flights;
 use super::hostname;
 use super::imports::Imports;
 use super::ledger::Ledger;
 use super::named::NamedTrees;
+use super::preflight::Preflight;
 #[cfg(feature = "git")]
 use super::remote::Remote;
 use super::room;
 use super::session::{Common, Session};
 use super::steps::Steps;
+use super::trees::{self, Foreseen, Unpackings};
 #[cfg(feature = "git")]
 use crate::Cancel;
 use crate::build::{Build, ContextSource, DockerfileSource, NamedContext};
@@ -39,7 +43,7 @@ use crate::event::Event;
 use crate::git::Policy;
 use crate::graph::epoch::Epoch;
 use crate::graph::{self, Plan};
-use crate::output;
+use crate::output::{self, Form, Wanted};
 use crate::registry::{Client, Platform};
 #[cfg(feature = "git")]
 use crate::secret::Secret;
@@ -72,12 +76,20 @@ struct Prepared {
     time: Option<i64>,
 }
 
+/// What a build tells those that work beside it.
+pub(crate) struct Queues {
+    /// Each step whose layer others can have at once.
+    pub(crate) made: Option<UnboundedSender<StepResult>>,
+    /// What commands will run over.
+    pub(crate) foreseen: UnboundedSender<Foreseen>,
+}
+
 /// Opens everything, and gives one session for each platform; at least one.
-/// Each step that caches can have at once goes into `queue`.
+/// What goes on beside the steps is told through `queues`.
 pub(crate) async fn sessions(
     mut build: Build,
     blocking: TaskTracker,
-    queue: Option<UnboundedSender<StepResult>>,
+    queues: Queues,
 ) -> Result<Vec<Shared>, Error> {
     let several = several(&build)?;
     if let Some(pattern) = build.layer_policy.wrong_pattern() {
@@ -86,6 +98,9 @@ pub(crate) async fn sessions(
     }
     hostname::check(&build.args)?;
     output::refuse_for_several(several, &build.outputs)?;
+    for form in forms(&build.form, &build.outputs) {
+        form.check(several)?;
+    }
     let steps = Arc::new(Steps::new(build.events.clone()));
     let sources = Sources::take(&mut build, steps.clone(), blocking.clone())?;
     let prepared = blocking.spawn_blocking(move || prepare(sources)).await;
@@ -122,12 +137,14 @@ pub(crate) async fn sessions(
         flights: Flights::default(),
         names: build.names,
         labels: build.labels,
+        packed: packed(&build.form, &build.outputs),
+        form: build.form,
         outputs: build.outputs,
         use_cache: build.use_cache,
         cache_to: build.cache_to,
         limits: build.limits,
         layer_policy: build.layer_policy,
-        ledger: Ledger::new(began, build.explain, queue),
+        ledger: Ledger::new(began, build.explain, queues.made),
         now: build.now,
         threads: build.threads,
         commit: prepared.commit,
@@ -136,7 +153,10 @@ pub(crate) async fn sessions(
         helper: build.helper,
         choice: build.sandbox,
         sandbox: OnceCell::new(),
-        packing: Semaphore::new(1),
+        cores: Cores::new(build.threads),
+        early: Early::default(),
+        preflight: Preflight::new(),
+        foreseen: queues.foreseen,
         steps,
         blocking,
     });
@@ -151,7 +171,11 @@ pub(crate) async fn sessions(
 
 /// Opens a build of which nothing is asked but what holds for any of its platforms.
 pub(crate) async fn session(build: Build, blocking: TaskTracker) -> Result<Shared, Error> {
-    let first = sessions(build, blocking, None).await?.into_iter().next();
+    let queues = Queues {
+        made: None,
+        foreseen: trees::foresight().0,
+    };
+    let first = sessions(build, blocking, queues).await?.into_iter().next();
     first.ok_or_else(|| Error::invalid("there is no platform to build for"))
 }
 
@@ -177,11 +201,24 @@ fn session_of(
         common: common.clone(),
         stages: Mutex::default(),
         imports,
+        unpackings: Unpackings::default(),
+        run_above: plan.run_above(),
         plan,
         platform,
         checks,
         epoch,
     })
+}
+
+/// Gives the forms in which the image is wanted: that of the build, then those of outputs.
+fn forms<'a>(form: &'a Form, outputs: &'a [Wanted]) -> impl Iterator<Item = &'a Form> {
+    let own = outputs.iter().filter_map(|wanted| wanted.form.as_ref());
+    std::iter::once(form).chain(own)
+}
+
+/// Gives how layers are packed: as the first output wants them that wants anything.
+fn packed(form: &Form, outputs: &[Wanted]) -> Option<output::form::Recipe> {
+    forms(form, outputs).find_map(Form::wanted)
 }
 
 /// Tells whether the result is an index: for several platforms, or because it was asked for.

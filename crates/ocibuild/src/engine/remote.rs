@@ -76,7 +76,8 @@ impl Remote {
             let total = progress.total.unwrap_or_default();
             meter.moved(&progress.task, progress.current, total);
         };
-        let checkout = git::checkout(&source, &self.policy, &dest, &self.cancel, &tell)?;
+        let client = git::Client::new(self.policy.clone()).mirrors(self.store.clone());
+        let checkout = client.checkout(&source, &dest, &self.cancel, &tell)?;
         Ok((checkout, folder))
     }
 }

@@ -2,28 +2,28 @@
 //! it changed becomes a layer.
 
 use std::collections::{HashSet, VecDeque};
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tempfile::TempDir;
-
+use super::folder::StepFolder;
 use super::hostname;
-use super::layers::{identity_name, trees};
+use super::layers::identity_name;
 use super::mounts::Prepared;
 use super::supply::{self, Supplies};
+use super::trees::trees;
 use super::{Shared, jobs};
 use crate::Cancel;
 use crate::cache::StepResult;
 use crate::content::Layer;
-use crate::content::{At, ContentStore, Origin};
+use crate::content::{ContentStore, Origin};
 use crate::error::Error;
 use crate::event::{Event, EventSink, StepId, Stream};
-use crate::executor::{Exit, Identity, Mount, MountSource, REMOVE_TREE, Rootfs, RunSpec, Sandbox};
+use crate::executor::{Exit, Identity, Mount, MountSource, Rootfs, RunSpec};
 use crate::graph::RunStep;
 use crate::graph::key::KeyBuilder;
 use crate::graph::step::SCRIPTS;
 use crate::layer::Compression;
+use crate::output::form::Recipe;
 use crate::registry::{Descriptor, Platform};
 use crate::snapshot::diff;
 
@@ -89,6 +89,7 @@ pub(crate) async fn run(
             .collect(),
         command,
         supplies,
+        packed: session.packed,
         threads: session.threads,
         clamp_mtime: session.epoch,
         created: session.created_text(),
@@ -96,8 +97,11 @@ pub(crate) async fn run(
         events: session.steps.events.clone(),
         step,
         cancel: session.cancel.clone(),
+        changed: 0,
     };
-    session.block(move || job.run()).await
+    let job = session.block(move || job.run()).await?;
+    let _cores = session.cores.to_pack(job.changed).await;
+    session.block(move || job.layer()).await
 }
 
 /// The kernel does not take one directory twice. Where a layer lies over itself, the
@@ -148,6 +152,7 @@ struct RunJob {
     tocs: Vec<PathBuf>,
     command: RunStep,
     supplies: Supplies,
+    packed: Option<Recipe>,
     threads: usize,
     clamp_mtime: Option<i64>,
     created: String,
@@ -156,13 +161,15 @@ struct RunJob {
     events: EventSink,
     step: StepId,
     cancel: Cancel,
+    /// How many bytes the command has left.
+    changed: u64,
 }
 
 impl RunJob {
-    fn run(mut self) -> Result<StepResult, Error> {
+    fn run(mut self) -> Result<Self, Error> {
         let spec = self.spec()?;
         let mut output = Output::new(self.events.clone(), self.step);
-        let exit = self.folder.sandbox.run(
+        let exit = self.folder.sandbox().run(
             &spec,
             &mut |stream, bytes| output.write(stream, bytes),
             &self.cancel,
@@ -180,7 +187,8 @@ impl RunJob {
                 output: tail,
             });
         }
-        self.layer()
+        self.changed = self.store.bytes_of(&self.folder.child("upper")?);
+        Ok(self)
     }
 
     fn spec(&self) -> Result<RunSpec, Error> {
@@ -209,7 +217,7 @@ impl RunJob {
 
     /// Packs what the command changed; its upper directory is the layer's tree from now on.
     fn layer(&self) -> Result<StepResult, Error> {
-        let (folder, sandbox) = (&self.folder, &self.folder.sandbox);
+        let (folder, sandbox) = (&self.folder, self.folder.sandbox());
         let upper = folder.child("upper")?;
         let request = diff::Request {
             upper: upper.clone(),
@@ -219,17 +227,24 @@ impl RunJob {
             blob: folder.path().join("blob"),
             toc: folder.path().join("toc"),
             exclude: Vec::new(),
-            compression: Compression::default(),
-            level: None,
+            compression: self
+                .packed
+                .map_or_else(Compression::default, |p| p.compression),
+            level: self.packed.and_then(|packed| packed.level),
             threads: self.threads,
             clamp_mtime: self.clamp_mtime,
         };
-        let _room = self.store.reserve(self.store.bytes_of(&upper))?;
+        let _room = self.store.reserve(self.changed)?;
         let packed: diff::Response =
             jobs::call(sandbox.as_ref(), jobs::DIFF, &request, &self.cancel)?;
         let blob = Descriptor::new(packed.media_type, packed.digest, packed.size);
         self.store
             .adopt_layer(&request.blob, &request.toc, packed.diff_id, &blob)?;
+        if request.level.is_some() {
+            let (layer, compression) = (packed.diff_id, request.compression);
+            self.store
+                .put_variant(layer, compression, request.level, &blob)?;
+        }
         let identity = identity_name(sandbox.as_ref());
         self.store.adopt_tree(&upper, &identity, packed.diff_id)?;
         Ok(StepResult {
@@ -239,59 +254,6 @@ impl RunJob {
             created: self.created.clone(),
             origin: Origin::Store,
         })
-    }
-}
-
-/// The folder of one RUN. What a command left in it can belong to ids that only the
-/// sandbox may touch, so it is the sandbox that removes it then.
-pub(crate) struct StepFolder {
-    folder: Option<TempDir>,
-    sandbox: Arc<dyn Sandbox>,
-}
-
-impl StepFolder {
-    fn new(store: &ContentStore, sandbox: Arc<dyn Sandbox>) -> Result<Arc<Self>, Error> {
-        Ok(Arc::new(Self {
-            folder: Some(store.scratch()?),
-            sandbox,
-        }))
-    }
-
-    pub(crate) fn sandbox(&self) -> &Arc<dyn Sandbox> {
-        &self.sandbox
-    }
-
-    pub(crate) fn path(&self) -> &std::path::Path {
-        self.folder
-            .as_ref()
-            .map_or(std::path::Path::new(""), TempDir::path)
-    }
-
-    pub(crate) fn child(&self, name: &str) -> Result<PathBuf, Error> {
-        let path = self.path().join(name);
-        match std::fs::create_dir(&path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            other => other.at("create", &path)?,
-        }
-        Ok(path)
-    }
-}
-
-impl Drop for StepFolder {
-    fn drop(&mut self) {
-        let Some(folder) = self.folder.take() else {
-            return;
-        };
-        if *self.sandbox.identity() == Identity::Real {
-            return;
-        }
-        let folder = folder.keep();
-        let path = folder.as_os_str().as_encoded_bytes();
-        // The build may have been cancelled; what it left must go all the same.
-        let removed = self.sandbox.call(REMOVE_TREE, path, &Cancel::new());
-        if let Err(error) = removed {
-            tracing::warn!(folder = %folder.display(), %error, "the folder of a step stays");
-        }
     }
 }
 

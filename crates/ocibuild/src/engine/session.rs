@@ -8,17 +8,22 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::OnceCell;
+use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::task::TaskTracker;
 
+use super::cores::Cores;
+use super::early::Early;
 use super::flights::Flights;
 use super::imports::Imports;
 use super::ledger::Ledger;
 use super::named::NamedTrees;
+use super::preflight::Preflight;
 #[cfg(feature = "git")]
 use super::remote::Remote;
 use super::stage::StageState;
 use super::steps::{Step, Steps};
+use super::trees::{Foreseen, Unpackings};
 use crate::Cancel;
 use crate::build::NamedContext;
 use crate::cache::shared::CacheTarget;
@@ -30,7 +35,7 @@ use crate::dockerfile::lint::Settings;
 use crate::error::{Error, Location};
 use crate::executor::{Choice, Helper, Sandbox, probe};
 use crate::graph::Plan;
-use crate::output::Output;
+use crate::output::{Form, Wanted, form};
 use crate::registry::{Client, Platform, Reference};
 use crate::secret::Secret;
 use crate::source::BaseImage;
@@ -50,6 +55,8 @@ pub(crate) struct Session {
     /// What the builds for all platforms share.
     pub(crate) common: Arc<Common>,
     pub(crate) plan: Plan,
+    /// The stages over whose files commands of other stages run.
+    pub(crate) run_above: Vec<bool>,
     pub(crate) platform: Platform,
     /// Which build checks are in force.
     pub(crate) checks: Settings,
@@ -58,6 +65,8 @@ pub(crate) struct Session {
     pub(crate) stages: Mutex<BTreeMap<usize, StageCell>>,
     /// Caches that are read.
     pub(crate) imports: Imports,
+    /// The trees that are being made.
+    pub(crate) unpackings: Unpackings,
 }
 
 impl Deref for Session {
@@ -94,7 +103,11 @@ pub(crate) struct Common {
     pub(crate) flights: Flights,
     pub(crate) names: Vec<Reference>,
     pub(crate) labels: Vec<(String, String)>,
-    pub(crate) outputs: Vec<Output>,
+    pub(crate) outputs: Vec<Wanted>,
+    /// In which form the image is kept, and written where an output has none of its own.
+    pub(crate) form: Form,
+    /// How layers are packed.
+    pub(crate) packed: Option<form::Recipe>,
     pub(crate) use_cache: bool,
     pub(crate) cache_to: Vec<CacheTarget>,
     pub(crate) limits: StoreLimits,
@@ -111,8 +124,13 @@ pub(crate) struct Common {
     /// Which sandboxes RUN steps may have.
     pub(crate) choice: Choice,
     pub(crate) sandbox: OnceCell<Result<Arc<dyn Sandbox>, String>>,
-    /// One layer is packed at a time, with all threads.
-    pub(crate) packing: Semaphore,
+    /// What packs and unpacks layers shares them.
+    pub(crate) cores: Cores,
+    /// Takes layers that can be sent before the image is made.
+    pub(crate) early: Early,
+    pub(crate) preflight: Preflight,
+    /// Takes what commands will run over.
+    pub(crate) foreseen: UnboundedSender<Foreseen>,
     pub(crate) steps: Arc<Steps>,
     pub(crate) blocking: TaskTracker,
 }
@@ -176,6 +194,7 @@ impl Session {
     pub(crate) fn begin_again(&self) {
         lock(&self.stages).clear();
         self.flights.clear();
+        self.unpackings.clear();
         self.ledger.forget();
         self.steps.forget();
     }

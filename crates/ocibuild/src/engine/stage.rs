@@ -2,6 +2,7 @@
 //! somebody asks for it, once, and whoever asks next waits for the same result; so
 //! stages that nobody needs are never built, and independent ones run side by side.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures::future::{BoxFuture, FutureExt, try_join, try_join_all};
@@ -10,7 +11,7 @@ use super::known::{self, Asked};
 use super::mounts::{Prepared, Source};
 use super::session::{Located, StageResult};
 use super::weights::{self, Weight};
-use super::{Shared, base, check, copy_step, files, foreign, layers, run_step};
+use super::{Shared, base, check, copy_step, files, foreign, layers, run_step, trees};
 use crate::cache::StepResult;
 use crate::content::Layer;
 use crate::copy::{self, LayerPolicy};
@@ -23,7 +24,7 @@ use crate::graph::{
     Applied, CopyStep, PlannedStage, RunStep, StageConfig, StageRef, Step, supported,
 };
 use crate::image::History;
-use crate::layer::ChainId;
+use crate::layer::{ChainId, DiffId};
 use crate::snapshot::RootView;
 
 /// A stage between two instructions, and at its end.
@@ -31,6 +32,9 @@ use crate::snapshot::RootView;
 pub(crate) struct StageState {
     pub(crate) layers: Vec<Layer>,
     pub(crate) config: StageConfig,
+    /// Layers whose compression is not for outputs to choose: those of the base, and what the
+    /// layer policy sets apart.
+    pub(crate) given: BTreeSet<DiffId>,
 }
 
 impl StageState {
@@ -104,11 +108,13 @@ async fn build(session: &Shared, index: usize) -> Result<StageState, Error> {
         state: begun.state,
         names: namer,
         view: None,
+        next: 0,
     };
     for trigger in &begun.triggers {
         work.trigger(trigger).await.located(&from)?;
     }
-    for instruction in &source.instructions {
+    for (number, instruction) in source.instructions.iter().enumerate() {
+        work.next = number;
         let location = session.plan.location(instruction.origin());
         work.instruction(instruction).await.located(&location)?;
     }
@@ -191,6 +197,8 @@ struct Work<'a> {
     names: StepNames,
     /// The merged view of the layers so far, once somebody asked for it.
     view: Option<Arc<RootView>>,
+    /// Which instruction is being carried out.
+    next: usize,
 }
 
 impl Work<'_> {
@@ -256,7 +264,10 @@ impl Work<'_> {
             let key = KeyBuilder::of("run", keep);
             run_step::key(key, session, platform, &described, &chain).list("mounts", &seen)
         };
+        let index = self.index;
         self.step(line, &key, name, async |step| {
+            session.preflight.passed().await;
+            session.early.below(session, index, &layers);
             run_step::run(session, step, &layers, run, mounts).await
         })
         .await
@@ -403,7 +414,9 @@ impl Work<'_> {
             let (laid, named) = weight.named();
             let key = |keep| named.key(KeyBuilder::of("weight", keep), session.epoch);
             let layer = self.step(&line, &key, None, async |_| laid.layer(session).await);
-            made.push(layer.await?);
+            let layer = layer.await?;
+            self.state.given.insert(layer.diff_id);
+            made.push(layer);
         }
         Ok(made)
     }
@@ -482,6 +495,15 @@ impl Work<'_> {
             index: self.index,
             step: self.session.step(self.names.next(line)),
             key: key(false).finish(),
+        };
+        let (session, index, layers) = (self.session, self.index, &self.state.layers);
+        let make = async |step| {
+            session.preflight.ask();
+            // What is not known here is followed by what is not known either.
+            if session.run_above[index] || session.plan.runs_from(index, self.next) {
+                trees::foresee(session, layers);
+            }
+            make(step).await
         };
         asked.done(key, name, make).await
     }

@@ -4,15 +4,16 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::Namespaces;
-use super::plain::PlainView;
+use super::plain::{CHROOT, EMULATION};
 
 /// Engines with the kinds of identity that they have, best first.
 pub(super) const NAMES: &[(&str, &str)] = &[
     (Namespaces::NAME, "real"),
     (Namespaces::NAME, "range"),
     (Namespaces::NAME, "recorded"),
-    (PlainView::Chroot.name(), "real"),
-    (PlainView::Emulation.name(), "recorded"),
+    (CHROOT, "real"),
+    (CHROOT, "recorded"),
+    (EMULATION, "recorded"),
     (Namespaces::NAME, "single"),
 ];
 
@@ -89,7 +90,7 @@ mod tests {
         assert_eq!(allowed("namespaces/recorded"), ["recorded"]);
         assert_eq!(allowed("emulation"), ["recorded"]);
         assert!(NAMES.iter().all(|(e, i)| Choice::default().allows(e, i)));
-        for unknown in ["", "/", "real", "chroot/recorded", "docker"] {
+        for unknown in ["", "/", "real", "chroot/single", "docker"] {
             let refused = Choice::from_str(unknown).unwrap_err().to_string();
             assert!(refused.contains("emulation/recorded"), "{refused}");
         }

@@ -80,14 +80,6 @@ impl Ground {
 }
 
 impl Settings {
-    /// Where owners of files are.
-    pub(super) fn owners(self) -> Owners {
-        match self.engine {
-            Engine::Chroot => Owners::Real,
-            Engine::Namespaces | Engine::Emulation => Owners::Recorded,
-        }
-    }
-
     /// How a command sees files. In a plain directory the kernel can neither execute what
     /// is shown from elsewhere, nor enter its directories, so then all paths are translated.
     pub(super) fn view(self, spec: &RunSpec) -> View {

@@ -2,12 +2,14 @@
 //! of ids or one. Nothing stands between the command and the kernel but a filter, and
 //! where there is one id only, a supervisor for the others.
 
+use std::os::fd::OwnedFd;
 use std::process::Stdio;
 
 use super::error::Error;
 use super::helper::{Helper, garbled};
 use super::init::in_user_namespace;
 use super::runner::Runner;
+use super::supervisor::Owners;
 use super::userns::IdMaps;
 use super::wire::{Engine, Reply, Request, Settings};
 use super::{Exit, Identity, Notes, RunSpec, Sandbox};
@@ -35,11 +37,7 @@ impl Namespaces {
 
     /// Makes the user namespace of an engine.
     pub(super) fn mapped(helper: &Helper, identity: Identity, maps: IdMaps) -> Result<Self, Error> {
-        let mut process = helper.start(Stdio::null(), Stdio::null())?;
-        process.ask(&Request::MakeUserNamespace(maps), None)?;
-        let (Reply::UserNamespace, Some(namespace)) = process.reply()? else {
-            return Err(garbled());
-        };
+        let namespace = user_namespace(helper, maps)?;
         let runner = Runner::new(helper, settings(&identity)).inside(namespace);
         Ok(Self { runner, identity })
     }
@@ -58,9 +56,20 @@ impl Namespaces {
     }
 }
 
+/// Lets a helper make a user namespace.
+pub(super) fn user_namespace(helper: &Helper, maps: IdMaps) -> Result<OwnedFd, Error> {
+    let mut process = helper.start(Stdio::null(), Stdio::null())?;
+    process.ask(&Request::MakeUserNamespace(maps), None)?;
+    match process.reply()? {
+        (Reply::UserNamespace, Some(namespace)) => Ok(namespace),
+        _ => Err(garbled()),
+    }
+}
+
 fn settings(identity: &Identity) -> Settings {
     Settings {
         engine: Engine::Namespaces,
+        owners: Owners::Recorded,
         pid_namespace: true,
         ids: identity.ids(),
         supervised: *identity == Identity::Recorded,

@@ -12,7 +12,7 @@ use super::choice::{Choice, NAMES};
 use super::error::{Attempt, Error};
 use super::helper::Helper;
 use super::namespaces::Namespaces;
-use super::plain::PlainView;
+use super::plain::{CHROOT, EMULATION};
 use super::root::REMOVABLE;
 use super::userns::{self, IdMaps, Writer};
 use super::{Failure, IdRange, Identity, Plain, Rootfs, RunSpec, Sandbox, confine, host};
@@ -135,8 +135,9 @@ impl Candidate {
     /// Makes the engine and lets it rehearse, or gives the reason why it cannot run.
     fn build(self, helper: &Helper, work_dir: &Path) -> Result<Proven, String> {
         match *self.0 {
-            (engine, _) if engine == PlainView::Chroot.name() => chroot(helper, work_dir),
-            (engine, _) if engine == PlainView::Emulation.name() => emulation(helper, work_dir),
+            (CHROOT, "real") => chroot(helper, work_dir),
+            (CHROOT, _) => mapped_chroot(helper, work_dir),
+            (EMULATION, _) => emulation(helper, work_dir),
             (_, "real") => real(helper, work_dir),
             (_, "range") => range(helper, work_dir),
             (_, "recorded") => one_id(helper, work_dir, Identity::Recorded),
@@ -150,30 +151,34 @@ fn chroot(helper: &Helper, work_dir: &Path) -> Result<Proven, String> {
         return Err(format!("needs root, this is uid {}", geteuid().as_raw()));
     }
     gives_files_away(work_dir).map_err(|failure| failure.to_string())?;
-    let engine = Plain::new(PlainView::Chroot, helper, work_dir);
-    try_once(|spec| engine.rehearse(spec), work_dir).map_err(explain)?;
-    Ok((
-        Box::new(engine),
-        with_confinement("owners are real, users are emulated"),
-    ))
+    let engine = Plain::chroot(helper, work_dir);
+    rehearse_plain(engine, work_dir, "owners are real, users are emulated")
+}
+
+fn mapped_chroot(helper: &Helper, work_dir: &Path) -> Result<Proven, String> {
+    ownership::probe(work_dir).map_err(|error| error.to_string())?;
+    let (uid, gid) = own_ids();
+    let maps = IdMaps::single(uid, gid);
+    let engine = Plain::mapped_chroot(helper, work_dir, maps).map_err(explain)?;
+    rehearse_plain(engine, work_dir, "owners and users are emulated")
 }
 
 fn emulation(helper: &Helper, work_dir: &Path) -> Result<Proven, String> {
     ownership::probe(work_dir).map_err(|error| error.to_string())?;
-    let engine = Plain::new(PlainView::Emulation, helper, work_dir);
-    try_once(|spec| engine.rehearse(spec), work_dir).map_err(explain)?;
-    Ok((
-        Box::new(engine),
-        with_confinement("paths are translated, owners and users are emulated"),
-    ))
+    let engine = Plain::emulation(helper, work_dir);
+    let note = "paths are translated, owners and users are emulated";
+    rehearse_plain(engine, work_dir, note)
 }
 
-/// What is to be known of an engine, and what the kernel does not offer to confine it.
-fn with_confinement(note: &str) -> String {
-    match confine::missing() {
+/// Does everything but run a command; the note tells too what the kernel does not offer to
+/// confine one.
+fn rehearse_plain(engine: Plain, work_dir: &Path, note: &str) -> Result<Proven, String> {
+    try_once(|spec| engine.rehearse(spec), work_dir).map_err(explain)?;
+    let note = match confine::missing() {
         Some(missing) => format!("{note}; {missing}"),
         None => note.to_owned(),
-    }
+    };
+    Ok((Box::new(engine), note))
 }
 
 /// Root in a container may lack even the right to give files to other users.

@@ -15,6 +15,7 @@ use rustix::net::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::supervisor::Owners;
 use super::userns::IdMaps;
 use super::{Exit, Failure, RunSpec};
 
@@ -49,9 +50,9 @@ pub(super) enum Request {
 pub(super) enum Engine {
     /// Namespaces and mounts.
     Namespaces,
-    /// A root directory of its own and real owners.
+    /// A root directory of its own.
     Chroot,
-    /// Translated paths and recorded owners.
+    /// Translated paths.
     Emulation,
 }
 
@@ -60,6 +61,8 @@ pub(super) enum Engine {
 pub(super) struct Settings {
     /// Which engine it is.
     pub(super) engine: Engine,
+    /// Where owners of files are, where there is a supervisor.
+    pub(super) owners: Owners,
     /// Whether processes get ids of their own and a /proc that shows just them. Where
     /// the builder's own /proc is partly hidden, as in pods, the kernel mounts no other.
     pub(super) pid_namespace: bool,

@@ -22,13 +22,21 @@ pub enum GitError {
     },
     /// The URL names a transport that is not offered.
     #[error(
-        "repository URL {url:?} is not supported: {transport} is not available, use https:// or http://"
+        "repository URL {url:?} is not supported: {}", unsupported(.transport)
     )]
     UnsupportedTransport {
         /// The URL without its secrets.
         url: String,
         /// The transport, such as `ssh`.
         transport: &'static str,
+    },
+    /// The connection over ssh failed.
+    #[error("cannot read {url} over ssh: {said}")]
+    Ssh {
+        /// The repository.
+        url: String,
+        /// What `ssh` or the server said.
+        said: String,
     },
     /// The name of the branch, tag or commit cannot be one.
     #[error("invalid branch, tag or commit {reference:?}")]
@@ -139,6 +147,16 @@ pub enum GitError {
         /// Names that look like it.
         near: Vec<String>,
     },
+    /// Several commits begin with what was asked for.
+    #[error("{prefix:?} is the begin of more than one commit of {url}: {}", .commits.join(", "))]
+    AmbiguousCommit {
+        /// The repository.
+        url: String,
+        /// What was asked for.
+        prefix: String,
+        /// The commits.
+        commits: Vec<String>,
+    },
     /// The references could not be listed.
     #[error("cannot list the references of {url}")]
     ListReferences {
@@ -210,6 +228,9 @@ pub enum GitError {
     /// The build was cancelled.
     #[error("cancelled")]
     Cancelled,
+    /// The store, in which mirrors are, failed.
+    #[error(transparent)]
+    Store(#[from] crate::content::Error),
     /// A file operation failed.
     #[error("{}", path.display())]
     Io {
@@ -242,15 +263,26 @@ impl GitError {
             Self::InvalidUrl { .. }
                 | Self::UnsupportedTransport { .. }
                 | Self::InvalidReference { .. }
+                | Self::AmbiguousCommit { .. }
                 | Self::Checksum { .. }
         );
         is_wrong || self.is_forbidden()
+    }
+
+    /// Tells whether objects could not be read that should be there.
+    pub(super) fn is_unreadable(&self) -> bool {
+        let source = match self {
+            Self::Checkout { source, .. } => source.as_ref(),
+            _ => None,
+        };
+        source.is_some()
     }
 
     /// Tells whether trying again may help: the network failed, or the server said that it is busy.
     pub(super) fn is_transient(&self) -> bool {
         match self {
             Self::Unreachable { .. } => true,
+            Self::Ssh { said, .. } => !PERMANENT.iter().any(|text| said.contains(text)),
             Self::Lfs { is_transient, .. } => *is_transient,
             Self::Status { status, .. } => *status == 429 || *status >= 500,
             Self::ListReferences { source, .. } | Self::Fetch { source, .. } => {
@@ -258,6 +290,26 @@ impl GitError {
             }
             _ => false,
         }
+    }
+}
+
+/// What `ssh` and servers behind it say when trying again does not help.
+const PERMANENT: [&str; 9] = [
+    "Host key verification failed",
+    "host key is known",
+    "Permission denied",
+    "does not appear to be a git repository",
+    "not found",
+    "No such file or directory",
+    "not exist",
+    "access denied",
+    "not allowed",
+];
+
+fn unsupported(transport: &str) -> String {
+    match transport {
+        "ssh" => "there is no ssh to reach it with; use https://".to_owned(),
+        other => format!("{other} is not available, use https://, http:// or ssh://"),
     }
 }
 

@@ -1,166 +1,244 @@
-//! One repository: its commit is fetched without history and written out. All of gix's
-//! clone machinery is driven from here.
+//! Objects of one repository, from its server into a repository on disk: the one that a
+//! checkout keeps, or a mirror that has served others before. One commit comes without
+//! history, where the server knows how to.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::time::{Duration, Instant};
 
-use gix::clone::{PrepareCheckout, PrepareFetch};
+use gix::clone::PrepareFetch;
 use gix::progress::tree;
 use gix::refs::transaction::PreviousValue;
-use gix::remote::fetch::Shallow;
+use gix::remote::fetch::{Shallow, Tags};
+use gix::remote::{Direction, ref_map};
 
-use super::Progress;
 use super::error::{GitError, public_url};
-use super::limits::Budget;
-use super::refs::Wanted;
+use super::refs::{Wanted, commit_of, commit_with_prefix};
 use super::remote::Endpoint;
-use crate::Cancel;
+use super::watch::Watch;
 
 const ONE_COMMIT: Shallow = Shallow::DepthAtRemote(std::num::NonZeroU32::MIN);
-const TICK: Duration = Duration::from_millis(50);
+/// Everything that a repository shows.
+const WHOLE: [&str; 2] = [
+    "+refs/heads/*:refs/all/heads/*",
+    "+refs/tags/*:refs/all/tags/*",
+];
 
-/// A repository whose tree is on disk.
-pub(super) struct Fetched {
-    pub(super) repository: gix::Repository,
-    pub(super) commit: gix::ObjectId,
-    /// When it was committed, in seconds since 1970.
-    pub(super) time: i64,
-}
-
-/// Fetches `wanted` into the empty directory `dest` and checks it out.
-pub(super) fn check_out(
+/// Makes a repository of its own around `dest` and fetches into it.
+pub(super) fn alone(
     endpoint: &Endpoint,
     wanted: &Wanted,
     dest: &Path,
     watch: &Watch<'_>,
-) -> Result<Fetched, GitError> {
-    let url = public_url(&endpoint.url);
+) -> Result<(gix::Repository, gix::ObjectId), GitError> {
     watch.during(|interrupt, progress| {
-        let mut checkout = fetch(endpoint, wanted, dest, interrupt, progress)?;
-        measure(checkout.repo(), &endpoint.budget)
-            .map_err(|source| not_checked_out(&url, "the tree", Some(source)))?;
-        let (repository, outcome) = checkout
-            .main_worktree(progress.add_child("check out"), interrupt)
-            .map_err(|source| not_checked_out(&url, "the tree", Some(source)))?;
-        if interrupt.load(Ordering::Relaxed) {
-            return Err(GitError::Cancelled);
+        let run = Run {
+            endpoint,
+            interrupt,
+            progress,
+        };
+        let clone = || prepare(endpoint, dest).map_err(|source| run.failed(source));
+        let fetch = |mut clone: PrepareFetch| {
+            let fetched = clone.fetch_only(progress.add_child("fetch"), interrupt);
+            fetched.map(|(repository, _)| repository)
+        };
+        let history = || -> Result<_, GitError> {
+            let repository = fetch(clone()?).map_err(|source| run.failed(source))?;
+            let commit = run.in_history(&repository, wanted)?;
+            detach_head(&repository, commit, endpoint)?;
+            Ok((repository, commit))
+        };
+        let Some(revision) = wanted.revision() else {
+            return history();
+        };
+        let single = clone()?
+            .with_shallow(ONE_COMMIT)
+            .with_revision(Some(revision));
+        match fetch(single.map_err(|source| run.failed(source))?) {
+            Ok(repository) => {
+                let commit = repository.head_id().map(gix::Id::detach);
+                let commit = commit.map_err(|source| run.failed(source))?;
+                Ok((repository, commit))
+            }
+            Err(error) if run.may_be_refused(wanted, &error) => history(),
+            Err(error) => Err(run.failed(error)),
         }
-        if let Some(failed) = outcome.errors.into_iter().next() {
-            let path = failed.path.to_string();
-            return Err(not_checked_out(&url, &path, Some(failed.error)));
-        }
-        if let Some(collision) = outcome.collisions.first() {
-            return Err(not_checked_out(&url, &collision.path.to_string(), None));
-        }
-        let commit = repository
-            .head_id()
-            .map_err(|source| not_checked_out(&url, "HEAD", Some(source)))?
-            .detach();
-        let time =
-            committed(&repository).map_err(|source| not_checked_out(&url, "HEAD", Some(source)))?;
-        Ok(Fetched {
-            repository,
-            commit,
-            time,
-        })
     })
 }
 
-fn committed(repository: &gix::Repository) -> gix::Result<i64> {
-    Ok(repository.head_commit()?.time()?.seconds)
+/// Fetches what `repository`, a bare one, does not have yet, and gives the commit.
+pub(super) fn into(
+    repository: &gix::Repository,
+    endpoint: &Endpoint,
+    wanted: &Wanted,
+    watch: &Watch<'_>,
+) -> Result<gix::ObjectId, GitError> {
+    watch.during(|interrupt, progress| {
+        let run = Run {
+            endpoint,
+            interrupt,
+            progress,
+        };
+        let Some(revision) = wanted.revision() else {
+            return run.history(repository, wanted);
+        };
+        let name = place_of(&revision);
+        match run.receive(repository, &[&format!("+{revision}:{name}")], ONE_COMMIT) {
+            Ok(()) => commit_of(repository, &name).map_err(|source| run.failed(source)),
+            Err(error) if run.may_be_refused(wanted, &error) => run.history(repository, wanted),
+            Err(error) => Err(run.failed(error)),
+        }
+    })
 }
 
-/// Counts what the tree would put on disk. Trees may name one another many times, so
-/// that a few objects stand for more files than any disk holds.
-fn measure(repository: &gix::Repository, budget: &Budget) -> gix::Result {
-    let mut folders = vec![repository.head_commit()?.tree_id()?.detach()];
-    while let Some(folder) = folders.pop() {
-        let tree = repository.find_tree(folder)?;
-        for entry in tree.iter() {
-            let entry = entry?;
-            let id = entry.object_id();
-            let size = match entry.mode().is_blob_or_symlink() {
-                true => repository.find_header(id)?.size(),
-                false => 0,
-            };
-            budget.add_file(size).map_err(gix::Error::from_error)?;
-            if entry.mode().is_tree() {
-                folders.push(id);
+/// Gives the reference under which a mirror keeps what was fetched by a name. Names of one
+/// time can be folders of another, so they are not used as they are.
+fn place_of(revision: &str) -> String {
+    format!(
+        "refs/got/{}",
+        ocibuild_registry::Digest::sha256(revision.as_bytes()).hex()
+    )
+}
+
+/// One fetch.
+struct Run<'a> {
+    endpoint: &'a Endpoint,
+    interrupt: &'a AtomicBool,
+    progress: &'a tree::Root,
+}
+
+impl Run<'_> {
+    fn receive(
+        &self,
+        repository: &gix::Repository,
+        refspecs: &[&str],
+        depth: Shallow,
+    ) -> gix::Result {
+        let remote = repository
+            .remote_at(address_of(self.endpoint).as_str())?
+            .with_fetch_tags(Tags::None)
+            .with_refspecs(refspecs.iter().copied(), Direction::Fetch)?;
+        let transport = super::transport::connect(self.endpoint)?;
+        let mut connection = remote.to_connection_with_transport(transport);
+        self.endpoint.configure_connection(&mut connection);
+        let prepared = connection.prepare_fetch(
+            self.progress.add_child("fetch"),
+            ref_map::Options::default(),
+        )?;
+        let received = prepared.with_shallow(depth);
+        received.receive(self.progress.add_child("fetch"), self.interrupt)?;
+        Ok(())
+    }
+
+    /// Fetches every branch and tag with all its history.
+    fn history(
+        &self,
+        repository: &gix::Repository,
+        wanted: &Wanted,
+    ) -> Result<gix::ObjectId, GitError> {
+        let failed = |source| self.failed(source);
+        let depth = match repository.is_shallow().map_err(failed)? {
+            true => Shallow::undo(),
+            false => Shallow::NoChange,
+        };
+        tracing::debug!(
+            url = public_url(&self.endpoint.url),
+            "fetching the whole history"
+        );
+        self.receive(repository, &WHOLE, depth).map_err(failed)?;
+        self.in_history(repository, wanted)
+    }
+
+    fn in_history(
+        &self,
+        repository: &gix::Repository,
+        wanted: &Wanted,
+    ) -> Result<gix::ObjectId, GitError> {
+        let url = || public_url(&self.endpoint.url);
+        let missing = |reference: String| GitError::ReferenceNotFound {
+            url: url(),
+            reference,
+            near: Vec::new(),
+        };
+        match wanted {
+            Wanted::Abbreviated(prefix) => {
+                let found = commit_with_prefix(repository, prefix);
+                let mut found = found.map_err(|source| self.failed(source))?;
+                match (found.pop(), found.is_empty()) {
+                    (Some(only), true) => Ok(only),
+                    (None, _) => Err(missing(prefix.clone())),
+                    (Some(last), false) => Err(GitError::AmbiguousCommit {
+                        url: url(),
+                        prefix: prefix.clone(),
+                        commits: found
+                            .into_iter()
+                            .chain([last])
+                            .map(|id| id.to_string())
+                            .collect(),
+                    }),
+                }
+            }
+            Wanted::Commit(id) => {
+                let found = repository
+                    .find_object(*id)
+                    .map_err(|_| missing(id.to_string()))?;
+                let commit = found
+                    .peel_to_commit()
+                    .map_err(|_| missing(id.to_string()))?;
+                Ok(commit.id)
+            }
+            Wanted::Default | Wanted::Reference(_) => {
+                Err(missing(wanted.revision().unwrap_or_default()))
             }
         }
     }
-    Ok(())
-}
 
-fn not_checked_out(url: &str, what: &str, source: Option<gix::Error>) -> GitError {
-    GitError::Checkout {
-        url: url.to_owned(),
-        what: what.to_owned(),
-        source: source.map(Box::new),
+    /// Tells whether a server may have refused to serve a commit that no reference names; it
+    /// may still be in the history, so the whole of it is the second try.
+    fn may_be_refused(&self, wanted: &Wanted, error: &gix::Error) -> bool {
+        matches!(wanted, Wanted::Commit(_))
+            && !error.can_retry_lenient()
+            && !self.endpoint.budget.is_broken()
+            && !self.interrupt.load(Ordering::Relaxed)
     }
-}
 
-fn fetch(
-    endpoint: &Endpoint,
-    wanted: &Wanted,
-    dest: &Path,
-    interrupt: &AtomicBool,
-    progress: &tree::Root,
-) -> Result<PrepareCheckout, GitError> {
-    let failed = |source| match interrupt.load(Ordering::Relaxed) {
-        true => GitError::Cancelled,
-        false => GitError::Fetch {
-            url: public_url(&endpoint.url),
-            source: Box::new(source),
-        },
-    };
-    let clone = || prepare(endpoint, dest).map_err(failed);
-    let run = |mut clone: PrepareFetch| {
-        clone
-            .fetch_then_checkout(progress.add_child("fetch"), interrupt)
-            .map(|(checkout, _)| checkout)
-    };
-    let single = clone()?
-        .with_shallow(ONE_COMMIT)
-        .with_revision(Some(wanted.revision()))
-        .map_err(failed)?;
-    match (run(single), wanted) {
-        (Ok(checkout), _) => Ok(checkout),
-        // Servers may refuse to serve a commit that no reference names; it may still be
-        // in the history, so the whole of it is the second try.
-        (Err(error), Wanted::Commit(id))
-            if !error.can_retry_lenient()
-                && !endpoint.budget.is_broken()
-                && !interrupt.load(Ordering::Relaxed) =>
-        {
-            tracing::debug!(%error, commit = %id, "fetching the whole history");
-            let checkout = run(clone()?).map_err(failed)?;
-            detach_head(checkout.repo(), *id, endpoint)?;
-            Ok(checkout)
+    fn failed(&self, source: gix::Error) -> GitError {
+        match self.interrupt.load(Ordering::Relaxed) {
+            true => GitError::Cancelled,
+            false => GitError::Fetch {
+                url: public_url(&self.endpoint.url),
+                source: Box::new(source),
+            },
         }
-        (Err(error), _) => Err(failed(error)),
     }
+}
+
+/// Gives how repositories are opened: no configuration of the machine is read, and a small
+/// pack cannot hold an object that fills the memory of any machine.
+pub(super) fn open_options(largest_object: u64) -> gix::open::Options {
+    let object_limit = format!("gitoxide.objects.allocLimit={largest_object}");
+    gix::open::Options::isolated()
+        .config_overrides([object_limit])
+        .with(gix::sec::Trust::Full)
+}
+
+/// Gives the URL of a repository as git reads it.
+fn address_of(endpoint: &Endpoint) -> String {
+    let url = &endpoint.url;
+    super::address::text_of(url, super::address::counts_from_home(url))
 }
 
 fn prepare(endpoint: &Endpoint, dest: &Path) -> gix::Result<PrepareFetch> {
-    // A small pack can hold an object that fills the memory of any machine.
-    let object_limit = format!("gitoxide.objects.allocLimit={}", endpoint.budget.object());
     let clone = PrepareFetch::new(
-        endpoint.url.as_str(),
+        address_of(endpoint).as_str(),
         dest,
         gix::create::Kind::WithWorktree,
         gix::create::Options::default(),
-        gix::open::Options::isolated().config_overrides([object_limit]),
+        open_options(endpoint.budget.object()),
     )?;
     let endpoint = endpoint.clone();
     Ok(clone.configure_connection(move |connection| {
         *connection.transport_mut() = super::transport::connect(&endpoint)?;
-        // Otherwise gix sets options of its own.
-        connection.set_transport_options(Box::new(endpoint.transport_options()));
-        // Otherwise a server that asks for a password makes gix run credential helpers.
-        connection.set_credentials(|_| Ok(None));
+        endpoint.configure_connection(connection);
         Ok(())
     }))
 }
@@ -170,82 +248,11 @@ fn detach_head(
     id: gix::ObjectId,
     endpoint: &Endpoint,
 ) -> Result<(), GitError> {
-    let missing = || GitError::ReferenceNotFound {
+    let detached = repository.reference("HEAD", id, PreviousValue::Any, "checkout");
+    detached.map_err(|source| GitError::Checkout {
         url: public_url(&endpoint.url),
-        reference: id.to_string(),
-        near: Vec::new(),
-    };
-    repository
-        .find_object(id)
-        .map_err(|_| missing())?
-        .peel_to_commit()
-        .map_err(|_| missing())?;
-    repository
-        .reference("HEAD", id, PreviousValue::Any, "checkout")
-        .map_err(|source| not_checked_out(&public_url(&endpoint.url), "HEAD", Some(source)))?;
+        what: "HEAD".to_owned(),
+        source: Some(Box::new(source)),
+    })?;
     Ok(())
-}
-
-/// The outside world of a running fetch: who and what may end it, and who wants to know
-/// how far it is.
-pub(super) struct Watch<'a> {
-    pub(super) cancel: &'a Cancel,
-    pub(super) progress: &'a (dyn Fn(Progress) + Sync),
-    pub(super) budget: &'a Budget,
-}
-
-impl Watch<'_> {
-    pub(super) fn check(&self) -> Result<(), GitError> {
-        match self.cancel.is_cancelled() {
-            true => Err(GitError::Cancelled),
-            false => Ok(()),
-        }
-    }
-
-    /// Waits, and ends early when the build is cancelled.
-    pub(super) fn pause(&self, time: Duration) -> Result<(), GitError> {
-        let end = Instant::now() + time;
-        while Instant::now() < end {
-            self.check()?;
-            std::thread::sleep(TICK.min(time));
-        }
-        self.check()
-    }
-
-    /// Runs `work` while another thread hands on its progress and raises its interrupt flag.
-    fn during<T>(
-        &self,
-        work: impl FnOnce(&AtomicBool, &tree::Root) -> Result<T, GitError>,
-    ) -> Result<T, GitError> {
-        let interrupt = AtomicBool::new(false);
-        let root = tree::Root::new();
-        let (done, is_done) = mpsc::channel::<()>();
-        std::thread::scope(|scope| {
-            let (interrupt, root) = (&interrupt, &root);
-            scope.spawn(move || {
-                while is_done.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
-                    let ends = self.cancel.is_cancelled() || self.budget.excess().is_some();
-                    interrupt.fetch_or(ends, Ordering::Relaxed);
-                    self.report(root);
-                }
-            });
-            let result = work(interrupt, root);
-            drop(done);
-            result
-        })
-    }
-
-    fn report(&self, root: &tree::Root) {
-        let mut tasks = Vec::new();
-        root.sorted_snapshot(&mut tasks);
-        for (_, task) in tasks {
-            if let Some(value) = task.progress {
-                (self.progress)(Progress {
-                    task: task.name,
-                    current: value.step.load(Ordering::Relaxed) as u64,
-                    total: value.done_at.map(|total| total as u64),
-                });
-            }
-        }
-    }
 }

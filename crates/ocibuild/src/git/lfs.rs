@@ -7,13 +7,15 @@
 //! would go into an image as if it were the file, so one whose content cannot be had is an
 //! error.
 
+mod pointer;
+mod server;
+
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::io::Read;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use ocibuild_registry::{Hasher, Secret};
+use ocibuild_registry::Secret;
 use reqwest::blocking::{Client, RequestBuilder, Response};
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
@@ -21,36 +23,18 @@ use url::Url;
 
 use super::Session;
 use super::error::{GitError, host_and_port, public_url};
+use super::mirror::Mirror;
 use super::remote::{Endpoint, configure};
-use super::tree::for_each_entry;
 use crate::net::redirect_target;
+use pointer::{Object, Pointer};
+use server::Server;
 
-const VERSION: &[u8] = b"version https://git-lfs.github.com/spec/v1\n";
-/// Larger files are no pointers.
-const LARGEST_POINTER: u64 = 1024;
 const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/vnd.git-lfs+json");
-const CONFIG: &str = ".lfsconfig";
-const LARGEST_CONFIG: u64 = 64 * 1024;
 /// Files that are asked for at once, and that are loaded at once.
 const BATCH: usize = 100;
 const AT_ONCE: usize = 4;
 const LARGEST_ANSWER: u64 = 4 << 20;
 const MAX_REDIRECTS: usize = 5;
-const BUFFER: usize = 256 * 1024;
-
-/// A file in whose place a pointer stands.
-struct Pointer {
-    file: PathBuf,
-    /// How an error names it.
-    shown: String,
-    object: Object,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-struct Object {
-    oid: String,
-    size: u64,
-}
 
 #[derive(Serialize)]
 struct Question<'a> {
@@ -95,109 +79,54 @@ struct Refused {
 pub(super) fn replace_pointers(
     session: &Session<'_>,
     endpoint: &Endpoint,
+    mirror: Option<&Mirror>,
     root: &Path,
 ) -> Result<(), GitError> {
-    let pointers = find(root)?;
+    let mut pointers = Pointer::all_in(root)?;
+    if let Some(mirror) = mirror {
+        pointers = without_kept(pointers, mirror, session)?;
+    }
     if pointers.is_empty() {
         return Ok(());
     }
-    let url = server(endpoint, root)?;
-    session.policy.check(&url)?;
-    let client = Lfs { session, url };
+    let find = || Server::of(endpoint, root);
+    let server = session.retry(&endpoint.url, find)?;
+    session.means.policy.check(&server.url)?;
+    let client = Lfs {
+        session,
+        mirror,
+        url: server.url,
+        headers: server.headers,
+    };
     for batch in pointers.chunks(BATCH) {
         session.retry(&client.url, || client.load(batch))?;
     }
     Ok(())
 }
 
-/// Finds the files that are pointers.
-fn find(root: &Path) -> Result<Vec<Pointer>, GitError> {
-    let mut pointers = Vec::new();
-    for_each_entry(root, &mut |path, metadata| {
-        if !metadata.is_file() || metadata.len() >= LARGEST_POINTER {
-            return Ok(());
-        }
-        let bytes = fs::read(path).map_err(GitError::io(path))?;
-        if let Some(object) = parse(&bytes) {
-            let shown = path.strip_prefix(root).unwrap_or(path);
-            pointers.push(Pointer {
-                shown: shown.display().to_string(),
-                file: path.to_owned(),
-                object,
-            });
-        }
-        Ok(())
-    })?;
-    Ok(pointers)
-}
-
-fn parse(bytes: &[u8]) -> Option<Object> {
-    let text = std::str::from_utf8(bytes.strip_prefix(VERSION)?).ok()?;
-    let field = |name: &str| {
-        let mut lines = text.lines();
-        lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
-    };
-    let oid = field("oid")?.strip_prefix("sha256:")?;
-    let is_hex = oid.len() == 64 && oid.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    is_hex.then_some(())?;
-    Some(Object {
-        oid: oid.to_owned(),
-        size: field("size")?.parse().ok()?,
-    })
-}
-
-/// Finds the server: the one that the repository names, else the repository's own.
-fn server(endpoint: &Endpoint, root: &Path) -> Result<Url, GitError> {
-    let invalid = |url: &str| GitError::InvalidUrl {
-        url: url.to_owned(),
-        reason: "it is not the address of a Git LFS server".to_owned(),
-    };
-    if let Some(text) = configured(root)? {
-        let url = super::source::parse_http_url(&text)?;
-        return match public_url(&url) == url.as_str() {
-            true => Ok(url),
-            false => Err(invalid(&public_url(&url))),
-        };
-    }
-    let mut url = endpoint.url.clone();
-    let path = url.path().trim_end_matches('/').to_owned();
-    let path = match path.ends_with(".git") {
-        true => path,
-        false => format!("{path}.git"),
-    };
-    url.set_path(&format!("{path}/info/lfs"));
-    Ok(url)
-}
-
-/// Reads `lfs.url` of `.lfsconfig`, which has the form of Git's configuration.
-fn configured(root: &Path) -> Result<Option<String>, GitError> {
-    let path = root.join(CONFIG);
-    let is_file = path
-        .symlink_metadata()
-        .is_ok_and(|m| m.is_file() && m.len() < LARGEST_CONFIG);
-    if !is_file {
-        return Ok(None);
-    }
-    let text = fs::read_to_string(&path).map_err(GitError::io(&path))?;
-    let mut in_section = false;
-    for line in text.lines().map(str::trim) {
-        if let Some(section) = line.strip_prefix('[') {
-            in_section = section
-                .trim_end_matches(']')
-                .trim()
-                .eq_ignore_ascii_case("lfs");
-        } else if let (true, Some((name, value))) = (in_section, line.split_once('='))
-            && name.trim().eq_ignore_ascii_case("url")
-        {
-            return Ok(Some(value.trim().trim_matches('"').to_owned()));
+/// Replaces the pointers whose contents are in the mirror, and gives the others.
+fn without_kept(
+    pointers: Vec<Pointer>,
+    mirror: &Mirror,
+    session: &Session<'_>,
+) -> Result<Vec<Pointer>, GitError> {
+    let mut left = Vec::new();
+    for pointer in pointers {
+        let kept = mirror.large_file(&pointer.object.oid);
+        match pointer.fill_from(&kept, session)? {
+            true => {}
+            false => left.push(pointer),
         }
     }
-    Ok(None)
+    Ok(left)
 }
 
 struct Lfs<'a> {
     session: &'a Session<'a>,
+    mirror: Option<&'a Mirror>,
     url: Url,
+    /// What the server is shown besides.
+    headers: BTreeMap<String, String>,
 }
 
 impl Lfs<'_> {
@@ -244,8 +173,8 @@ impl Lfs<'_> {
         });
         let url = format!("{}/objects/batch", self.url);
         let request = self.client(&self.url)?.post(url);
-        let request = self.authorized(request, &self.url);
-        let request = request
+        let request = self
+            .authorized(request, &self.url)
             .header(ACCEPT, MEDIA_TYPE)
             .header(CONTENT_TYPE, MEDIA_TYPE);
         let response = send(request.body(body.unwrap_or_default()), &self.url)?;
@@ -304,41 +233,14 @@ impl Lfs<'_> {
         Ok(actions)
     }
 
-    /// Puts the content into the place of a pointer; it keeps the mode of the file.
+    /// Puts the content into the place of a pointer, and keeps it in the mirror.
     fn replace(&self, pointer: &Pointer, action: &Action) -> Result<(), GitError> {
-        let folder = pointer.file.parent().unwrap_or(Path::new("."));
-        let at = |error: std::io::Error| GitError::io(&pointer.file)(error);
-        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(at)?;
         let mut response = self.open(pointer, action)?;
-        let mut hasher = Hasher::sha256();
-        let (mut length, mut buffer) = (0, vec![0; BUFFER]);
-        loop {
-            self.session.watch.check()?;
-            let count = response.read(&mut buffer).map_err(|_| pointer.broken())?;
-            if count == 0 {
-                break;
-            }
-            length += count as u64;
-            self.session.budget.receive(count as u64);
-            let excess = self.session.budget.check();
-            excess.map_err(|_| pointer.missing("it is too large"))?;
-            if length > pointer.object.size {
-                return Err(pointer.missing("it is larger than its pointer says"));
-            }
-            hasher.update(&buffer[..count]);
-            file.write_all(&buffer[..count]).map_err(at)?;
+        pointer.fill(&mut response, self.session)?;
+        match self.mirror {
+            Some(mirror) => mirror.keep_large_file(&pointer.object.oid, &pointer.file),
+            None => Ok(()),
         }
-        if length < pointer.object.size {
-            return Err(pointer.broken());
-        }
-        if hasher.finish().hex() != pointer.object.oid {
-            return Err(pointer.missing("what its server sends has another digest"));
-        }
-        let mode = fs::metadata(&pointer.file).map_err(at)?.permissions();
-        file.as_file().set_permissions(mode).map_err(at)?;
-        file.persist(&pointer.file)
-            .map_err(|failed| at(failed.error))?;
-        Ok(())
     }
 
     /// Asks for a content, along redirects. The headers that the server wants to see are
@@ -348,16 +250,13 @@ impl Lfs<'_> {
         let first = first.map_err(|_| pointer.missing("the server names no URL for it"))?;
         let mut url = first.clone();
         for _ in 0..=MAX_REDIRECTS {
-            self.session.policy.check(&url)?;
+            self.session.means.policy.check(&url)?;
             let mut request = self.client(&url)?.get(url.clone());
             if url.origin() == first.origin() {
                 request = request.headers(headers(&action.header));
             }
-            if !action
-                .header
-                .keys()
-                .any(|name| name.eq_ignore_ascii_case("authorization"))
-            {
+            let names_login = |name: &String| name.eq_ignore_ascii_case("authorization");
+            if !action.header.keys().any(names_login) {
                 request = self.authorized(request, &url);
             }
             let response = send(request, &url)?;
@@ -383,20 +282,28 @@ impl Lfs<'_> {
     }
 
     fn client(&self, url: &Url) -> Result<Client, GitError> {
-        let tls = self.session.tls.for_url(url).map_err(GitError::Tls)?;
-        let addresses = self.session.policy.permitted_addresses();
-        configure(Client::builder(), tls, addresses, &self.session.budget)
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .map_err(GitError::Client)
+        let tls = self.session.means.tls.for_url(url).map_err(GitError::Tls)?;
+        let addresses = self.session.means.policy.permitted_addresses();
+        configure(
+            Client::builder(),
+            tls,
+            addresses,
+            &self.session.means.budget,
+        )
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+        .map_err(GitError::Client)
     }
 
     fn authorization(&self, url: &Url) -> Option<&Secret> {
-        let credentials = self.session.credentials.as_ref()?;
-        credentials.header_for(url)
+        self.session.means.authorization(url)
     }
 
+    /// Shows a server what it lets us in with, if it is the one that this is for.
     fn authorized(&self, request: RequestBuilder, url: &Url) -> RequestBuilder {
+        if !self.headers.is_empty() && url.origin() == self.url.origin() {
+            return request.headers(headers(&self.headers));
+        }
         match self.authorization(url) {
             Some(value) => request.header(AUTHORIZATION, value.expose()),
             None => request,
@@ -419,53 +326,4 @@ fn headers(named: &BTreeMap<String, String>) -> HeaderMap {
         Some((HeaderName::try_from(name).ok()?, value))
     };
     named.iter().filter_map(pair).collect()
-}
-
-impl Pointer {
-    /// Tells whether the pointer is still there.
-    fn stands(&self) -> bool {
-        let bytes = fs::read(&self.file).unwrap_or_default();
-        parse(&bytes).as_ref() == Some(&self.object)
-    }
-
-    fn missing(&self, reason: &'static str) -> GitError {
-        GitError::Lfs {
-            path: self.shown.clone(),
-            reason,
-            is_transient: false,
-        }
-    }
-
-    fn broken(&self) -> GitError {
-        GitError::Lfs {
-            path: self.shown.clone(),
-            reason: "the connection broke off",
-            is_transient: true,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pointers_are_told_from_files() {
-        let oid = "4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393";
-        let pointer =
-            format!("version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize 12345\n");
-        let object = parse(pointer.as_bytes()).unwrap();
-        assert_eq!((object.oid.as_str(), object.size), (oid, 12345));
-        for other in [
-            "",
-            "version https://git-lfs.github.com/spec/v1\n",
-            &pointer.replace("v1", "v2"),
-            &pointer.replace("4d7a", "4D7A"),
-            &pointer.replace("sha256", "md5"),
-            &pointer.replace("12345", "-1"),
-            &format!("# {pointer}"),
-        ] {
-            assert_eq!(parse(other.as_bytes()), None, "{other}");
-        }
-    }
 }

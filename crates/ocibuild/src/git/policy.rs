@@ -9,6 +9,7 @@ use url::{Host, Url};
 
 use super::error::{GitError, public_url};
 use super::limits::Limits;
+pub(super) use crate::net::host_of;
 use crate::net::{AddressPolicy, Refused};
 
 /// Which servers Git sources and downloads may come from. The default takes every server over HTTPS
@@ -102,7 +103,7 @@ impl Policy {
 
     /// Judges a URL before anything is sent there.
     pub(crate) fn judge(&self, url: &Url) -> Result<(), Forbidden> {
-        if url.scheme() != "https" && !self.takes_plain_http(url) {
+        if !matches!(url.scheme(), "https" | "ssh") && !self.takes_plain_http(url) {
             return Err(Forbidden::PlainHttp);
         }
         let is_named = |hosts: &Vec<HostPattern>| hosts.iter().any(|host| host.matches(url));
@@ -134,7 +135,7 @@ impl Policy {
 
 /// Tells whether a URL leads to this machine.
 pub(crate) fn is_loopback(url: &Url) -> bool {
-    match url.host() {
+    match host_of(url) {
         Some(Host::Domain(name)) => name == "localhost",
         Some(Host::Ipv4(address)) => address.is_loopback(),
         Some(Host::Ipv6(address)) => address.is_loopback(),
@@ -174,16 +175,17 @@ enum HostName {
 
 impl HostPattern {
     fn matches(&self, url: &Url) -> bool {
-        let Some(host) = url.host() else {
+        let Some(host) = host_of(url) else {
             return false;
         };
-        if self.port.is_some() && self.port != url.port_or_known_default() {
+        let usual = (url.scheme() == "ssh").then_some(22);
+        if self.port.is_some() && self.port != url.port_or_known_default().or(usual) {
             return false;
         }
         match (&self.name, host) {
-            (HostName::Exactly(Host::Domain(name)), Host::Domain(host)) => *name == rootless(host),
-            (HostName::Exactly(name), host) => *name == host.to_owned(),
-            (HostName::Below(domain), Host::Domain(host)) => rootless(host)
+            (HostName::Exactly(Host::Domain(name)), Host::Domain(host)) => *name == rootless(&host),
+            (HostName::Exactly(name), host) => *name == host,
+            (HostName::Below(domain), Host::Domain(host)) => rootless(&host)
                 .strip_suffix(domain.as_str())
                 .is_some_and(|rest| rest.len() > 1 && rest.ends_with('.')),
             (HostName::Below(_), _) => false,
@@ -269,6 +271,12 @@ mod tests {
             ("[::1]", "http://[0:0::1]:8080/r", true),
             ("[::1]:80", "http://[::1]:8080/r", false),
             ("bücher.example", "https://xn--bcher-kva.example/r", true),
+            ("127.0.0.1", "ssh://git@127.0.0.1/r", true),
+            ("[::1]", "ssh://git@[::1]:2222/r", true),
+            ("h:22", "ssh://git@h/r", true),
+            ("h:22", "ssh://git@h:2222/r", false),
+            ("h:443", "ssh://git@h/r", false),
+            ("*.example.com", "ssh://git@a.example.com/r", true),
         ] {
             let url = Url::parse(url).unwrap();
             assert_eq!(host(pattern).matches(&url), matches, "{pattern} {url}");
@@ -307,6 +315,7 @@ mod tests {
         let with_loopback = policy.clone().plain_http_from_loopback();
         for (url, strict, local) in [
             ("https://anywhere/r", true, true),
+            ("ssh://anywhere/r", true, true),
             ("http://anywhere/r", false, false),
             ("http://git/r", true, true),
             ("http://git:81/r", false, false),
@@ -341,6 +350,8 @@ mod tests {
             "http://169.254.169.254/r",
             "http://2852039166/r",
             "https://[fe80::1]/r",
+            "ssh://git@169.254.169.254/r",
+            "ssh://git@[fe80::1]/r",
         ] {
             let Some(Forbidden::Address(refused)) = judge(&Policy::default(), url) else {
                 panic!("{url}");

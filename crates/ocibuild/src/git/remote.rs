@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use gix::protocol::transport::client::blocking_io::http;
+use gix::protocol::transport::client::blocking_io::{Transport, http};
 use ocibuild_registry::Secret;
 use reqwest::header;
 use rustls::{ClientConfig, RootCertStore};
@@ -18,14 +18,16 @@ use url::Url;
 use super::error::{GitError, host_and_port, public_url};
 use super::limits::Budget;
 use super::policy::{Policy, is_loopback};
+use super::ssh::Way;
 use crate::net::{AddressPolicy, redirect_target};
 
 const DISCOVERY: &str = "/info/refs?service=git-upload-pack";
 const ADVERTISEMENT: &str = "application/x-git-upload-pack-advertisement";
+const SSH: &str = "ssh";
 const MAX_REDIRECTS: usize = 5;
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a server may be silent; it reports progress while it prepares a pack.
-const SILENCE_TIMEOUT: Duration = Duration::from_secs(60);
+pub(super) const SILENCE_TIMEOUT: Duration = Duration::from_secs(60);
 /// A timeout of nothing would be none.
 const SHORTEST_TIMEOUT: Duration = Duration::from_millis(1);
 /// Some servers serve Git's protocol only to what calls itself git.
@@ -89,40 +91,62 @@ fn client_config(roots: RootCertStore) -> Result<ClientConfig, rustls::Error> {
         .with_no_client_auth())
 }
 
-/// A server that has shown to be a Git server, and how to talk to it.
-#[derive(Debug, Clone)]
-pub(super) struct Endpoint {
-    /// The repository after redirects.
-    pub(super) url: Url,
-    authorization: Option<Secret>,
-    tls: ClientConfig,
-    addresses: AddressPolicy,
+/// With what servers are asked in one checkout.
+pub(super) struct Means<'a> {
+    pub(super) credentials: Option<Credentials>,
+    pub(super) tls: Tls,
+    pub(super) policy: &'a Policy,
     pub(super) budget: Arc<Budget>,
+    pub(super) ssh: Option<Way>,
 }
 
-impl Endpoint {
-    /// Asks for the repository at `url` and follows where the server points to, as far
-    /// as the policy goes.
-    pub(super) fn discover(
-        url: &Url,
-        tls: &Tls,
-        credentials: Option<&Credentials>,
-        policy: &Policy,
-        budget: &Arc<Budget>,
-    ) -> Result<Self, GitError> {
+impl Means<'_> {
+    /// Gives the header with which a server is asked to let us in.
+    pub(super) fn authorization(&self, url: &Url) -> Option<&Secret> {
+        self.credentials.as_ref()?.header_for(url)
+    }
+
+    /// Tells whether we are shown what everybody is.
+    pub(super) fn is_anonymous(&self, url: &Url) -> bool {
+        url.scheme() != SSH && self.authorization(url).is_none()
+    }
+
+    /// Gives how to talk to the server of a repository; nothing is asked yet.
+    pub(super) fn endpoint(&self, url: &Url) -> Result<Endpoint, GitError> {
+        let access = match (url.scheme() == SSH, &self.ssh) {
+            (true, None) => {
+                return Err(GitError::UnsupportedTransport {
+                    url: public_url(url),
+                    transport: SSH,
+                });
+            }
+            (true, Some(way)) => Access::Ssh(Box::new(way.clone())),
+            (false, _) => Access::Http(Box::new(Http {
+                authorization: self.authorization(url).cloned(),
+                tls: self.tls.for_url(url).map_err(GitError::Tls)?,
+                addresses: self.policy.addresses,
+            })),
+        };
+        self.policy.check(url)?;
+        Ok(Endpoint {
+            url: url.clone(),
+            budget: self.budget.clone(),
+            access,
+        })
+    }
+
+    /// Asks for the repository at `url` and follows where the server points to, as far as
+    /// the policy goes. Over ssh there is nothing to find out.
+    pub(super) fn discover(&self, url: &Url) -> Result<Endpoint, GitError> {
         let mut base = without_trailing_slash(url);
         for _ in 0..=MAX_REDIRECTS {
-            policy.check(&base)?;
-            let endpoint = Self {
-                addresses: policy.addresses,
-                budget: budget.clone(),
-                authorization: credentials.and_then(|c| c.header_for(&base)).cloned(),
-                tls: tls.for_url(&base).map_err(GitError::Tls)?,
-                url: base,
+            let endpoint = self.endpoint(&base)?;
+            let Access::Http(http) = &endpoint.access else {
+                return Ok(endpoint);
             };
-            let response = endpoint.ask()?;
+            let response = endpoint.ask(http)?;
             if !response.status().is_redirection() {
-                endpoint.check(&response)?;
+                endpoint.check(http, &response)?;
                 return Ok(endpoint);
             }
             base = redirected(&response, &endpoint.url)?;
@@ -133,10 +157,40 @@ impl Endpoint {
             reason: "too many redirects",
         })
     }
+}
 
-    fn ask(&self) -> Result<reqwest::blocking::Response, GitError> {
+/// A Git server, and how to talk to it.
+#[derive(Debug, Clone)]
+pub(super) struct Endpoint {
+    /// The repository after redirects.
+    pub(super) url: Url,
+    pub(super) budget: Arc<Budget>,
+    pub(super) access: Access,
+}
+
+/// What a server speaks.
+#[derive(Debug, Clone)]
+pub(super) enum Access {
+    Http(Box<Http>),
+    Ssh(Box<Way>),
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Http {
+    authorization: Option<Secret>,
+    tls: ClientConfig,
+    addresses: AddressPolicy,
+}
+
+impl Endpoint {
+    /// Tells whether the server has not been asked anything yet.
+    pub(super) fn is_unasked(&self) -> bool {
+        matches!(self.access, Access::Ssh(_))
+    }
+
+    fn ask(&self, http: &Http) -> Result<reqwest::blocking::Response, GitError> {
         let client = self
-            .configure(reqwest::blocking::Client::builder())
+            .configure(http, reqwest::blocking::Client::builder())
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(USER_AGENT)
             .build()
@@ -144,7 +198,7 @@ impl Endpoint {
         let mut request = client
             .get(format!("{}{DISCOVERY}", self.url))
             .header("Git-Protocol", "version=2");
-        if let Some(value) = &self.authorization {
+        if let Some(value) = &http.authorization {
             request = request.header(header::AUTHORIZATION, value.expose());
         }
         request.send().map_err(|source| GitError::Unreachable {
@@ -153,7 +207,7 @@ impl Endpoint {
         })
     }
 
-    fn check(&self, response: &reqwest::blocking::Response) -> Result<(), GitError> {
+    fn check(&self, http: &Http, response: &reqwest::blocking::Response) -> Result<(), GitError> {
         let url = public_url(&self.url);
         match response.status().as_u16() {
             200..300 => {
@@ -166,23 +220,38 @@ impl Endpoint {
             status @ (401 | 403) => Err(GitError::AccessRefused {
                 url,
                 status,
-                token_sent: self.authorization.is_some(),
+                token_sent: http.authorization.is_some(),
             }),
             404 | 410 => Err(GitError::RepositoryNotFound { url }),
             status => Err(GitError::Status { url, status }),
         }
     }
 
+    /// Sets how gix fetches over a connection to this server.
+    pub(super) fn configure_connection<T: Transport>(
+        &self,
+        connection: &mut gix::remote::Connection<'_, '_, '_, T>,
+    ) {
+        // Otherwise gix sets options of its own.
+        connection.set_transport_options(match &self.access {
+            Access::Http(http) => Box::new(self.transport_options(http)),
+            Access::Ssh(_) => Box::new(()),
+        });
+        // Otherwise a server that asks for a password makes gix run credential helpers.
+        connection.set_credentials(|_| Ok(None));
+    }
+
     /// Gives the settings with which gix talks to this server: the same client, no
     /// further redirects, and the token as a header that no file ever holds.
-    pub(super) fn transport_options(&self) -> http::Options {
-        let endpoint = self.clone();
+    pub(super) fn transport_options(&self, http: &Http) -> http::Options {
+        let (endpoint, settings) = (self.clone(), http.clone());
+        let configure = move |builder| Ok(endpoint.configure(&settings, builder));
         let backend = http::reqwest::Options {
-            configure_client: Some(Box::new(move |builder| Ok(endpoint.configure(builder)))),
+            configure_client: Some(Box::new(configure)),
             configure_request: None,
         };
         http::Options {
-            extra_headers: self
+            extra_headers: http
                 .authorization
                 .iter()
                 .map(|value| format!("Authorization: {}", value.expose()))
@@ -196,9 +265,10 @@ impl Endpoint {
 
     fn configure(
         &self,
+        http: &Http,
         builder: reqwest::blocking::ClientBuilder,
     ) -> reqwest::blocking::ClientBuilder {
-        configure(builder, self.tls.clone(), self.addresses, &self.budget)
+        configure(builder, http.tls.clone(), http.addresses, &self.budget)
     }
 }
 
@@ -233,7 +303,7 @@ fn redirected(response: &reqwest::blocking::Response, base: &Url) -> Result<Url,
         .as_str()
         .strip_suffix(DISCOVERY)
         .ok_or_else(|| refuse("the target is not a repository"))?;
-    let url = super::source::parse_http_url(repository)
+    let url = super::address::parse_http(repository)
         .map_err(|_| refuse("the target is not a repository"))?;
     // A login page may carry our request in its query, and would be asked for credentials.
     if public_url(&url) != url.as_str() {

@@ -12,19 +12,24 @@ use gix::protocol::transport::client::blocking_io::http::{
 };
 
 use super::limits::Budget;
-use super::remote::Endpoint;
+use super::remote::{Access, Endpoint};
 
 type Inner = http::reqwest::Remote;
 
-/// Makes the connection to a server; nothing is sent yet.
+/// Makes the connection to a server; over HTTP nothing is sent yet.
 pub(super) fn connect(endpoint: &Endpoint) -> gix::Result<Box<dyn Transport + Send>> {
+    let http = match &endpoint.access {
+        Access::Http(http) => http,
+        Access::Ssh(way) => return way.connect_for_gix(&endpoint.url, &endpoint.budget),
+    };
+    let options = endpoint.transport_options(http);
     let url = gix::url::parse(endpoint.url.as_str())?;
     let http = Counting {
         inner: Inner::default(),
         budget: endpoint.budget.clone(),
     };
     let mut connection = http::Transport::new_http(http, url, transport::Protocol::V2, false);
-    connection.configure(&endpoint.transport_options())?;
+    connection.configure(&options)?;
     Ok(Box::new(connection))
 }
 

@@ -23,6 +23,19 @@ pub(super) fn prepare_destination(dest: &Path) -> Result<(), GitError> {
     }
 }
 
+/// Empties a directory.
+pub(super) fn clear(dest: &Path) -> Result<(), GitError> {
+    for entry in fs::read_dir(dest).map_err(GitError::io(dest))? {
+        let path = entry.map_err(GitError::io(dest))?.path();
+        let removed = match path.symlink_metadata() {
+            Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(&path),
+            _ => fs::remove_file(&path),
+        };
+        removed.map_err(GitError::io(&path))?;
+    }
+    Ok(())
+}
+
 /// Gives the directory of a submodule, made where Git has not made it; a symbolic link
 /// on the way would lead out of the tree and is refused.
 pub(super) fn submodule_destination(root: &Path, path: &str) -> Result<PathBuf, GitError> {

@@ -473,4 +473,27 @@ impl Plan {
         }
         Ok(seen)
     }
+
+    /// Tells of each stage whether a command runs in a stage that begins with it.
+    pub fn run_above(&self) -> Vec<bool> {
+        let mut above = vec![false; self.stages.len()];
+        // A stage begins with one that stands before it.
+        for (index, stage) in self.stages.iter().enumerate().rev() {
+            if let Ok(stage) = stage
+                && let Base::Stage(base) = stage.base
+                && (above[index] || self.runs_from(index, 0))
+            {
+                above[base] = true;
+            }
+        }
+        above
+    }
+
+    /// Tells whether a command runs in a stage, from an instruction on.
+    pub fn runs_from(&self, index: usize, instruction: usize) -> bool {
+        let stage = self.dockerfile.stages.get(index);
+        let instructions = stage.map_or(&[][..], |stage| &stage.instructions);
+        let mut rest = instructions.iter().skip(instruction);
+        rest.any(|instruction| matches!(instruction, Instruction::Run(_)))
+    }
 }

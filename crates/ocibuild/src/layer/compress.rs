@@ -47,6 +47,16 @@ impl Compression {
         }
     }
 
+    /// Gives the compression of a layer with this media type, if it says one.
+    pub fn of_media_type(text: &str) -> Option<Self> {
+        match text {
+            media_type::LAYER_TAR | media_type::DOCKER_LAYER_TAR => Some(Self::None),
+            media_type::LAYER_GZIP | media_type::DOCKER_LAYER_GZIP => Some(Self::Gzip),
+            media_type::LAYER_ZSTD => Some(Self::Zstd),
+            _ => None,
+        }
+    }
+
     /// Bytes of tar in one block. Zstandard looks back further than gzip's 32 KiB, so
     /// its blocks are larger.
     pub(super) fn block_size(self) -> usize {

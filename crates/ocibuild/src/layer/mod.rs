@@ -20,6 +20,7 @@ mod path;
 mod pax;
 mod pipeline;
 pub mod read;
+mod recompress;
 mod sparse;
 mod stream;
 mod tar;
@@ -39,6 +40,7 @@ pub use limits::Limits;
 pub(crate) use path::names;
 pub use path::{InvalidPath, TreePath};
 pub use read::{Encoding, ReadLayer, Visitor, read_layer};
+pub use recompress::{Recompressed, recompress};
 pub use toc::Toc;
 pub use writer::{Finished, LayerWriter};
 

@@ -39,7 +39,7 @@ impl Encoding {
     /// Gives the compression that a media type names; [`Encoding::Detect`] where it is not known.
     pub fn of_media_type(text: &str) -> Self {
         match text {
-            media_type::LAYER_TAR => Self::Plain,
+            media_type::LAYER_TAR | media_type::DOCKER_LAYER_TAR => Self::Plain,
             media_type::LAYER_GZIP | media_type::DOCKER_LAYER_GZIP => Self::Gzip,
             media_type::LAYER_ZSTD => Self::Zstd,
             _ => Self::Detect,

@@ -35,9 +35,12 @@ pub fn write(store: &ContentStore, image: &Finished, dest: &Path) -> Result<(), 
 
 /// Gives the descriptors under which an index names the image: one a name, at least one.
 pub(crate) fn named_descriptors(image: &Finished) -> Vec<Descriptor> {
-    let plain = &image.content.top().descriptor;
+    let plain = Descriptor {
+        annotations: image.annotations.clone(),
+        ..image.content.top().descriptor.clone()
+    };
     if image.names.is_empty() {
-        return vec![plain.clone()];
+        return vec![plain];
     }
     image
         .names
@@ -45,10 +48,9 @@ pub(crate) fn named_descriptors(image: &Finished) -> Vec<Descriptor> {
         .map(|name| {
             let mut descriptor = plain.clone();
             let tag = name.rsplit_once(':').map_or(name.as_str(), |(_, tag)| tag);
-            let annotations = [(IMAGE_NAME, name.as_str()), (REF_NAME, tag)];
-            descriptor.annotations = annotations
-                .map(|(key, value)| (key.to_owned(), value.to_owned()))
-                .into();
+            let named = [(IMAGE_NAME, name.as_str()), (REF_NAME, tag)];
+            let named = named.map(|(key, value)| (key.to_owned(), value.to_owned()));
+            descriptor.annotations.extend(named);
             descriptor
         })
         .collect()

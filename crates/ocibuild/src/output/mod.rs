@@ -2,11 +2,14 @@
 //! system. Each output takes the documents and a way to read blobs, and nothing appears
 //! at its destination before it is whole.
 
+pub mod annotation;
 pub mod archive;
+pub mod form;
 pub mod layout;
 pub mod push;
 pub mod rootfs;
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -14,10 +17,13 @@ use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
+pub use annotation::{Annotation, AnnotationPlace, InvalidAnnotation};
+pub use form::Form;
+
 use crate::content;
 use crate::image::manifest::{Document, Documents};
-use crate::layer;
-use crate::registry::{self, Descriptor, Index, Platform, Reference, media_type};
+use crate::layer::{self, DiffId};
+use crate::registry::{self, Descriptor, Digest, Index, Platform, Reference};
 use crate::{snapshot, source};
 
 /// What is to be done with an image.
@@ -37,6 +43,24 @@ pub enum Output {
     /// Write the root file system into a directory; of several platforms each into a
     /// directory in it, such as `linux_arm64`.
     Local(PathBuf),
+}
+
+/// An output that a build was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub(crate) output: Output,
+    /// How it writes the image, if not as the build says.
+    pub(crate) form: Option<Form>,
+}
+
+impl Wanted {
+    /// Gives the name in a registry, where it goes to one.
+    pub(crate) fn pushed_as(&self) -> Option<&Reference> {
+        match &self.output {
+            Output::Registry(reference) => Some(reference),
+            _ => None,
+        }
+    }
 }
 
 /// What went wrong with an output.
@@ -66,6 +90,32 @@ pub enum Error {
     OnePlatform {
         /// Which output.
         what: &'static str,
+    },
+    /// The compression has no such level.
+    #[error("the levels of {compression} are 0 to {last}, not {level}")]
+    Level {
+        /// The compression.
+        compression: &'static str,
+        /// The level.
+        level: i32,
+        /// The last one that there is.
+        last: i32,
+    },
+    /// An image cannot be written so.
+    #[error("the output cannot be written as it is asked for: {0}")]
+    Form(&'static str),
+    /// A thread that compressed a layer ended without a result.
+    #[error("a layer is not compressed: {0}")]
+    Lost(String),
+    /// A layer that was to be compressed anew is not what its image says.
+    #[error("layer {digest} unpacks to {found}, its image says {wanted}")]
+    WrongLayer {
+        /// The blob.
+        digest: Digest,
+        /// What came out of it.
+        found: DiffId,
+        /// What should have.
+        wanted: DiffId,
     },
     /// A tar that is written or read.
     #[error(transparent)]
@@ -157,15 +207,21 @@ pub enum Content {
 
 impl Content {
     /// Makes the index of images, each with its platform.
-    pub fn index(images: Vec<(Platform, Documents)>) -> Self {
+    pub fn index(images: Vec<(Platform, Documents)>, form: &Form) -> Self {
         let described = images.iter().map(|(platform, documents)| Descriptor {
             platform: Some(platform.clone()),
+            annotations: form.annotations_of(AnnotationPlace::ManifestDescriptor, Some(platform)),
             ..documents.manifest.descriptor.clone()
         });
-        let index = Index::of(described.collect());
+        let media_type = form.media_types.index();
+        let index = Index {
+            media_type: Some(media_type.to_owned()),
+            annotations: form.annotations_of(AnnotationPlace::Index, None),
+            ..Index::of(described.collect())
+        };
         let bytes = serde_json::to_vec(&index).expect("an index has only string keys");
         Self::Index {
-            index: Box::new(Document::new(media_type::INDEX, bytes)),
+            index: Box::new(Document::new(media_type, bytes)),
             images: images.into_iter().map(|(_, image)| image).collect(),
         }
     }
@@ -211,13 +267,15 @@ pub struct Finished {
     pub content: Content,
     /// The names that archives and layouts give it.
     pub names: Vec<String>,
+    /// What the index of a layout says of it beside its names.
+    pub annotations: BTreeMap<String, String>,
     /// Seconds since 1970 for what an output itself dates.
     pub created: i64,
 }
 
 /// Refuses outputs that cannot hold more than one platform.
-pub(crate) fn refuse_for_several(several: bool, outputs: &[Output]) -> Result<(), Error> {
-    let what = outputs.iter().find_map(|output| match output {
+pub(crate) fn refuse_for_several(several: bool, outputs: &[Wanted]) -> Result<(), Error> {
+    let what = outputs.iter().find_map(|wanted| match &wanted.output {
         Output::DockerArchive(_) => Some("an archive for docker load"),
         Output::Tar(_) => Some("a tar of the root file system"),
         _ => None,

@@ -4,7 +4,8 @@
 //! device 0:0 for what it removed, an attribute where it emptied a directory (kernel
 //! documentation, overlayfs). The walk goes by descriptors and in the order of the
 //! layer. An emptied directory becomes one whiteout per lower child, as BuildKit
-//! writes it; of attributes only `security.capability` is kept.
+//! writes it; a directory that is as it was below, whatever its time, is there only for what
+//! is in it. Of attributes only `security.capability` is kept.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
@@ -43,6 +44,9 @@ pub struct Options {
     pub notes: Notes,
     /// Paths that do not belong to the layer, with everything below: mount points.
     pub exclude: BTreeSet<TreePath>,
+    /// The latest modification time that an entry may have: tables of lower layers have
+    /// none that is later, though their files do.
+    pub clamp_mtime: Option<i64>,
 }
 
 impl Options {
@@ -52,6 +56,7 @@ impl Options {
             notes: Notes::of(&identity),
             identity,
             exclude: BTreeSet::new(),
+            clamp_mtime: None,
         }
     }
 }
@@ -68,6 +73,7 @@ pub fn diff<W: Write + Send + 'static>(
         lowers,
         options,
         links: HashMap::new(),
+        unchanged: Vec::new(),
         layer,
     };
     walk.run()
@@ -79,6 +85,8 @@ struct Walk<'a, W> {
     options: &'a Options,
     /// The first name of each file that has several, and what the file is.
     links: HashMap<(u64, u64), (TreePath, Record)>,
+    /// Directories above that are as they were, until something is found in them.
+    unchanged: Vec<EntryMeta>,
     layer: &'a mut LayerWriter<W>,
 }
 
@@ -102,9 +110,12 @@ impl<W: Write + Send + 'static> Walk<'_, W> {
             let opaque = level.opaque;
             match level.children.next() {
                 None => drop(levels.pop()),
-                Some((path, Change::Removed)) => self.layer.whiteout(&path)?,
+                Some((path, Change::Removed)) => {
+                    self.add_above(&path)?;
+                    self.layer.whiteout(&path)?;
+                }
                 Some((path, Change::There(stat))) => {
-                    self.add(&path, &stat, opaque)?;
+                    self.add(&path, &stat)?;
                     if file_type(&stat) == FileType::Directory {
                         levels.push(self.enter(&path, opaque)?);
                     }
@@ -172,11 +183,11 @@ impl<W: Write + Send + 'static> Walk<'_, W> {
         changes.into_iter().collect()
     }
 
-    /// Adds what is at a path, unless the lower layers show the same there; `opaque` says
-    /// that they show nothing.
-    fn add(&mut self, path: &TreePath, stat: &Stat, opaque: bool) -> Result<(), Error> {
+    /// Adds what is at a path, unless the lower layers have the same there. So it is below an
+    /// opaque directory too: the layer hides only what is gone, name by name.
+    fn add(&mut self, path: &TreePath, stat: &Stat) -> Result<(), Error> {
         let kind = match file_type(stat) {
-            FileType::RegularFile => return self.add_file(path, stat, opaque),
+            FileType::RegularFile => return self.add_file(path, stat),
             FileType::Directory => Kind::Dir,
             FileType::Symlink => Kind::Symlink {
                 target: self.read_link(path)?,
@@ -194,52 +205,63 @@ impl<W: Write + Send + 'static> Walk<'_, W> {
             _ => return Ok(()),
         };
         let record = self.record(path, stat)?;
-        let meta = meta(path, stat, &record, kind);
-        if !opaque && is_unchanged(self.lowers, &meta, None).at("compare", path)? {
+        let meta = self.meta(path, stat, &record, kind);
+        if is_unchanged(self.lowers, &meta, None).at("compare", path)? {
+            if meta.kind == Kind::Dir {
+                self.unchanged.push(meta);
+            }
             return Ok(());
         }
-        Ok(self.layer.append(&meta, None)?)
+        self.append(&meta, None)
     }
 
-    fn append(
-        &mut self,
-        path: &TreePath,
-        stat: &Stat,
-        record: &Record,
-        kind: Kind<u64>,
-    ) -> Result<(), Error> {
-        let meta = meta(path, stat, record, kind);
-        Ok(self.layer.append(&meta, None)?)
+    fn append(&mut self, meta: &EntryMeta, content: Option<&mut dyn Read>) -> Result<(), Error> {
+        self.add_above(&meta.path)?;
+        Ok(self.layer.append(meta, content)?)
+    }
+
+    /// Adds the directories above a path that wait for something in them. The walk does
+    /// not come back to the others.
+    fn add_above(&mut self, path: &TreePath) -> Result<(), Error> {
+        for dir in std::mem::take(&mut self.unchanged) {
+            if path.starts_with(&dir.path) {
+                self.layer.append(&dir, None)?;
+            }
+        }
+        Ok(())
     }
 
     /// Of the names of one file the first holds the bytes, whichever of them is new.
-    fn add_file(&mut self, path: &TreePath, stat: &Stat, opaque: bool) -> Result<(), Error> {
+    fn add_file(&mut self, path: &TreePath, stat: &Stat) -> Result<(), Error> {
         let inode = (stat.st_dev, stat.st_ino);
         let first = match stat.st_nlink {
             1 => None,
             _ => self.links.get(&inode).cloned(),
         };
-        let shown = !opaque && self.lowers.lookup(path).is_some();
-        if let (Some((target, record)), false) = (&first, shown) {
+        let is_below = self.lowers.lookup(path).is_some();
+        if let (Some((target, record)), false) = (&first, is_below) {
             let target = target.clone();
-            return self.append(path, stat, record, Kind::Hardlink { target });
+            let meta = self.meta(path, stat, record, Kind::Hardlink { target });
+            return self.append(&meta, None);
         }
         let (file, stat) = self.open_file(path)?;
         let names = attributes::names(&file, path)?;
         let record = self.file_record(&file, &names, path, &stat)?;
         if let Some(device) = record.device {
-            return self.append(path, &stat, &record, device_kind(device));
+            let meta = self.meta(path, &stat, &record, device_kind(device));
+            return self.append(&meta, None);
         }
         let size = stat.st_size as u64;
         let meta = EntryMeta {
             xattrs: self.capabilities(&file, &names, path)?,
-            ..meta(path, &stat, &record, Kind::File(size))
+            ..self.meta(path, &stat, &record, Kind::File(size))
         };
-        if shown && is_unchanged(self.lowers, &meta, Some(&file)).at("compare", path)? {
+        if is_below && is_unchanged(self.lowers, &meta, Some(&file)).at("compare", path)? {
             return Ok(());
         }
         if let Some((target, record)) = first {
-            return self.append(path, &stat, &record, Kind::Hardlink { target });
+            let meta = self.meta(path, &stat, &record, Kind::Hardlink { target });
+            return self.append(&meta, None);
         }
         if stat.st_nlink > 1 {
             self.links.insert(inode, (path.clone(), record));
@@ -247,9 +269,9 @@ impl<W: Write + Send + 'static> Walk<'_, W> {
         let has_holes = (stat.st_blocks as u64).saturating_mul(512) < size;
         if has_holes {
             let content: &mut dyn Read = &mut SparseFile::new(file, size);
-            return Ok(self.layer.append(&meta, Some(content))?);
+            return self.append(&meta, Some(content));
         }
-        Ok(self.layer.append(&meta, Some(&mut &file))?)
+        self.append(&meta, Some(&mut &file))
     }
 
     fn open_file(&mut self, path: &TreePath) -> Result<(File, Stat), Error> {
@@ -327,6 +349,19 @@ impl<W: Write + Send + 'static> Walk<'_, W> {
         Ok(seen.meant())
     }
 
+    fn meta(&self, path: &TreePath, stat: &Stat, record: &Record, kind: Kind<u64>) -> EntryMeta {
+        let latest = self.options.clamp_mtime.unwrap_or(i64::MAX);
+        EntryMeta {
+            path: path.clone(),
+            kind,
+            mode: record.mode,
+            uid: record.uid,
+            gid: record.gid,
+            mtime: stat.st_mtime.min(latest),
+            xattrs: Vec::new(),
+        }
+    }
+
     /// Owner and mode as the disk has them. With one id everything there is root's, but
     /// what was copied up from a lower layer still belongs to whom it belonged there.
     fn disk_record(&self, path: &TreePath, stat: &Stat) -> Record {
@@ -342,18 +377,6 @@ impl<W: Write + Send + 'static> Walk<'_, W> {
             gid,
             ..Record::plain(stat.st_mode)
         }
-    }
-}
-
-fn meta(path: &TreePath, stat: &Stat, record: &Record, kind: Kind<u64>) -> EntryMeta {
-    EntryMeta {
-        path: path.clone(),
-        kind,
-        mode: record.mode,
-        uid: record.uid,
-        gid: record.gid,
-        mtime: stat.st_mtime,
-        xattrs: Vec::new(),
     }
 }
 
@@ -467,6 +490,7 @@ impl Request {
             identity: self.identity,
             notes: self.notes,
             exclude: self.exclude.into_iter().collect(),
+            clamp_mtime: self.clamp_mtime,
         };
         let format = layer::Options {
             compression: self.compression,

@@ -86,9 +86,14 @@ fn seen(view: &RootView) -> Vec<String> {
             Kind::File(_) => "file".to_owned(),
             other => format!("{other:?}"),
         };
+        // A layer need not have a directory for its time alone.
+        let mtime = match entry.kind {
+            Kind::Dir => 0,
+            _ => entry.mtime,
+        };
         format!(
-            "{} {kind} {content:?} {:o} {}:{} {} {:?}",
-            entry.path, entry.mode, entry.uid, entry.gid, entry.mtime, entry.xattrs
+            "{} {kind} {content:?} {:o} {}:{} {mtime} {:?}",
+            entry.path, entry.mode, entry.uid, entry.gid, entry.xattrs
         )
     };
     view.walk(&TreePath::root()).map(line).collect()
@@ -486,6 +491,53 @@ fn holes_are_zeros() {
 }
 
 #[test]
+fn directories_that_are_as_they_were_come_with_what_is_in_them() {
+    use std::os::unix::fs::PermissionsExt;
+    let lowers = view(&[&["d a", "d a/b", "d a/c", "d d", "d e"]]);
+    let dir = tempfile::tempdir().expect("a directory");
+    for (name, mode) in [
+        ("a", 0o755),
+        ("a/b", 0o755),
+        ("a/b/new", 0o750),
+        ("a/c", 0o755),
+        ("d", 0o755),
+        ("e", 0o700),
+    ] {
+        let path = dir.path().join(name);
+        fs::create_dir(&path).expect("a directory");
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("a mode");
+    }
+    let options = diff::Options::new(Identity::Single);
+    let toc = diff_of(dir.path(), &lowers, &options).toc;
+    let there = toc.entries().iter().filter(|entry| !entry.implicit);
+    let there: Vec<String> = there.map(|entry| entry.path.to_string()).collect();
+    assert_eq!(there, ["/a", "/a/b", "/a/b/new", "/e"]);
+}
+
+/// What a step has written has the time of its step on the disk, whatever its layer says.
+#[test]
+fn times_that_a_layer_could_not_have_do_not_differ() {
+    use std::os::unix::fs::PermissionsExt;
+    let lowers = view(&[&["f a same", "f b same"]]);
+    let found = lowers.lookup(&path("a")).expect("a file");
+    let dir = tempfile::tempdir().expect("a directory");
+    for (name, text) in [("a", "same"), ("b", "else")] {
+        let path = dir.path().join(name);
+        fs::write(&path, text).expect("a file");
+        let mode = fs::Permissions::from_mode(found.entry.mode);
+        fs::set_permissions(&path, mode).expect("a mode");
+    }
+    let options = diff::Options {
+        clamp_mtime: Some(found.entry.mtime),
+        ..diff::Options::new(Identity::Single)
+    };
+    let toc = diff_of(dir.path(), &lowers, &options).toc;
+    let there = toc.entries().iter().filter(|entry| !entry.implicit);
+    let there: Vec<String> = there.map(|entry| entry.path.to_string()).collect();
+    assert_eq!(there, ["/b"]);
+}
+
+#[test]
 fn jobs_speak_json() {
     let (base, blob) = layer(&["d a", "f a/b text", "f a/c text"]);
     let dir = tempfile::tempdir().expect("a directory");
@@ -494,19 +546,31 @@ fn jobs_speak_json() {
     let request = unpack::Request {
         blob: at("blob"),
         encoding: Encoding::Detect,
-        dest: at("tree"),
+        tree: at("half"),
         identity: Identity::Single,
         notes: Notes::User,
         expected: None,
-        lowers: Vec::new(),
         toc: at("base.toc"),
     };
+    fs::create_dir(at("half")).expect("a directory");
     let request = serde_json::to_vec(&request).expect("JSON");
     let answer = unpack::job(&request).expect("an unpacked layer");
     let answer: unpack::Response = serde_json::from_slice(&answer).expect("JSON");
     assert_eq!(answer.diff_id.0, crate::registry::Digest::sha256(&blob));
     let stored = fs::read(at("base.toc")).expect("a table");
     assert_eq!(Toc::from_bytes(&stored).expect("a table"), *base);
+    let request = unpack::Completion {
+        tree: at("half"),
+        dest: at("tree"),
+        identity: Identity::Single,
+        notes: Notes::User,
+        toc: at("base.toc"),
+        lowers: Vec::new(),
+    };
+    let request = serde_json::to_vec(&request).expect("JSON");
+    let answer = unpack::complete_job(&request).expect("a whole tree");
+    assert_eq!(answer, b"null");
+    assert!(at("tree/a/b").is_file() && !at("half").exists());
     let request = diff::Request {
         upper: at("tree"),
         lowers: vec![at("base.toc")],
@@ -530,7 +594,7 @@ fn jobs_speak_json() {
     assert!(error.contains("EOF"), "{error}");
     let error = diff::job(&request[..]).and(unpack::job(
         &serde_json::to_vec(&serde_json::json!({
-            "blob": "/nonexistent", "dest": at("x"), "identity": "real", "notes": "user",
+            "blob": "/nonexistent", "tree": at("x"), "identity": "real", "notes": "user",
             "toc": at("y"),
         }))
         .expect("JSON"),

@@ -1,6 +1,6 @@
 //! What an upper directory has only because the kernel copied it up: a command opened it for
-//! writing and wrote nothing, set what was set, or gave it another name. It does not belong to
-//! the layer, and of the names that a file has there its old one is no link to the new ones
+//! writing and wrote nothing, set what was set, gave it another name, or changed something in
+//! it. It does not belong to the layer, and of the names that a file has there its old one is no link to the new ones
 //! then: the same as in BuildKit's layers.
 
 use std::fs::File;
@@ -15,7 +15,8 @@ use ocibuild_registry::Hasher;
 const BUFFER: usize = 128 << 10;
 
 /// Tells whether the lower layers show the same at the path of `meta`, whose content is
-/// `file`'s where it is a regular file. Times count in seconds, as layers have them.
+/// `file`'s where it is a regular file. Times count in seconds, as layers have them, but not
+/// those of directories, which change with what is in them.
 pub(super) fn is_unchanged(
     lowers: &RootView,
     meta: &EntryMeta,
@@ -25,13 +26,14 @@ pub(super) fn is_unchanged(
         return Ok(false);
     };
     let lower = found.entry;
-    let same = (lower.mode, lower.uid, lower.gid, lower.mtime, &lower.xattrs)
-        == (meta.mode, meta.uid, meta.gid, meta.mtime, &meta.xattrs);
-    if !same || lower.implicit {
+    let same = (lower.mode, lower.uid, lower.gid, &lower.xattrs)
+        == (meta.mode, meta.uid, meta.gid, &meta.xattrs);
+    let same_time = meta.kind == Kind::Dir || lower.mtime == meta.mtime;
+    if !same || !same_time || lower.implicit {
         return Ok(false);
     }
     match (&meta.kind, file) {
-        (Kind::Dir | Kind::Hardlink { .. }, _) => Ok(false),
+        (Kind::Hardlink { .. }, _) => Ok(false),
         (Kind::File(size), Some(file)) => match lowers.content_of(&meta.path) {
             Some(place) if place.content.size == *size => {
                 Ok(place.content.digest == digest(file, *size)?)

@@ -1,7 +1,8 @@
 //! A layer becomes a directory that an overlay file system can use as a lower one.
 //!
-//! The blob is read once; a tree grows in a hidden directory beside the destination
-//! and is renamed when it is whole, so nobody ever sees half of it. Names are judged
+//! The blob is read once; a tree grows in a directory of its own and is renamed when it is
+//! whole, so nobody ever sees half of it. Its files come without a look at other layers, so
+//! that those of an image can be unpacked side by side; only its directories need those below. Names are judged
 //! by `layer::read`, and every directory is opened from the root of the tree
 //! without following links, so that no archive writes outside.
 //!
@@ -25,7 +26,7 @@ mod attributes;
 mod job;
 
 use self::attributes::{Attributes, is_for_disk, times};
-pub use self::job::{Request, Response, job};
+pub use self::job::{Completion, Request, Response, complete_job, job};
 pub(super) use self::job::{load_view, store_toc};
 use super::beneath::{Tree, name_of};
 use super::error::At;
@@ -84,30 +85,49 @@ pub fn unpack(blob: impl Read + Send, dest: &Path, options: &Options) -> Result<
         .prefix(".unpack-")
         .tempdir_in(place.unwrap_or(Path::new(".")))
         .at_host("make a directory beside", dest)?;
-    let mut unpacker = Unpacker {
-        tree: Tree::open(hidden.path()).at_host("open", hidden.path())?,
-        options,
-        buffer: vec![0; BUFFER],
-    };
-    let layer = read_layer(blob, options.encoding, &options.limits, &mut unpacker)?;
-    if let Some(expected) = options.expected.filter(|wanted| *wanted != layer.diff_id) {
-        return Err(Error::WrongLayer {
-            expected: Box::new(expected),
-            found: Box::new(layer.diff_id),
-        });
-    }
-    let stack = options.lowers.with(Arc::clone(&layer.toc));
-    unpacker.complete(&layer.toc, &stack)?;
+    let layer = fill(blob, hidden.path(), options)?;
+    complete(hidden.path(), &layer.toc, options)?;
     std::fs::rename(hidden.path(), dest).at_host("move the unpacked layer to", dest)?;
     // It is not there any more under the name that would be removed.
     let _ = hidden.keep();
     Ok(layer)
 }
 
+/// Does the first part of [`unpack`], for which nothing of the layers below has to be
+/// known: what the blob holds appears in `tree`, an empty directory.
+pub fn fill(blob: impl Read + Send, tree: &Path, options: &Options) -> Result<ReadLayer, Error> {
+    let mut unpacker = Unpacker::new(tree, options)?;
+    let layer = read_layer(blob, options.encoding, &options.limits, &mut unpacker)?;
+    match options.expected.filter(|wanted| *wanted != layer.diff_id) {
+        None => Ok(layer),
+        Some(expected) => Err(Error::WrongLayer {
+            expected: Box::new(expected),
+            found: Box::new(layer.diff_id),
+        }),
+    }
+}
+
+/// Does the rest of [`unpack`]: what the layer removes, and its directories, of which
+/// those that it only implies look as they do in the layers below.
+pub fn complete(tree: &Path, toc: &Arc<Toc>, options: &Options) -> Result<(), Error> {
+    let stack = options.lowers.with(Arc::clone(toc));
+    Unpacker::new(tree, options)?.complete(toc, &stack)
+}
+
 struct Unpacker<'a> {
     tree: Tree,
     options: &'a Options,
     buffer: Vec<u8>,
+}
+
+impl<'a> Unpacker<'a> {
+    fn new(tree: &Path, options: &'a Options) -> Result<Self, Error> {
+        Ok(Self {
+            tree: Tree::open(tree).at_host("open", tree)?,
+            options,
+            buffer: vec![0; BUFFER],
+        })
+    }
 }
 
 impl Visitor for Unpacker<'_> {

@@ -3,7 +3,7 @@
 //! It can be told to ask for a password, to redirect, to fail, and to speak the old
 //! protocol only; it remembers what it was asked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -15,6 +15,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Method, Response, StatusCode, Uri, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use futures::{StreamExt as _, stream};
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::oneshot;
@@ -57,6 +58,16 @@ struct Behaviour {
     large: BTreeMap<String, Vec<u8>>,
     large_failures: u32,
     seen: Vec<SeenRequest>,
+    fetches: usize,
+    bytes_sent: usize,
+    ends: VecDeque<End>,
+}
+
+/// How a pack ends that does not come whole.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    Silent,
+    Broken,
 }
 
 impl Shared {
@@ -163,6 +174,28 @@ impl GitServer {
         self.shared.behaviour().large.clear();
     }
 
+    /// Sends half of each of the next `count` packs, and then nothing more.
+    pub fn stall_next_packs(&self, count: usize) {
+        let ends = std::iter::repeat_n(End::Silent, count);
+        self.shared.behaviour().ends.extend(ends);
+    }
+
+    /// Sends half of each of the next `count` packs, and ends the connection.
+    pub fn break_next_packs(&self, count: usize) {
+        let ends = std::iter::repeat_n(End::Broken, count);
+        self.shared.behaviour().ends.extend(ends);
+    }
+
+    /// Gives how often objects were asked for so far.
+    pub fn fetches(&self) -> usize {
+        self.shared.behaviour().fetches
+    }
+
+    /// Gives how many bytes Git has sent so far.
+    pub fn bytes_sent(&self) -> usize {
+        self.shared.behaviour().bytes_sent
+    }
+
     /// Gives the requests so far.
     pub fn seen(&self) -> Vec<SeenRequest> {
         self.shared.behaviour().seen.clone()
@@ -204,7 +237,18 @@ async fn handle(
     let answered = refused.or_else(|| large_file(&mut shared.behaviour(), &uri, &headers, &body));
     match answered {
         Some(response) => response,
-        None => run_backend(&shared, &method, &uri, &headers, body).await,
+        None => {
+            let is_fetch = asks_for_objects(&body);
+            let output = run_backend(&shared, &method, &uri, &headers, body).await;
+            let behaviour = &mut shared.behaviour();
+            behaviour.fetches += usize::from(is_fetch);
+            behaviour.bytes_sent += output.len();
+            let end = match is_fetch {
+                true => behaviour.ends.pop_front(),
+                false => None,
+            };
+            from_cgi(&output, end)
+        }
     }
 }
 
@@ -299,7 +343,7 @@ async fn run_backend(
     uri: &Uri,
     headers: &HeaderMap,
     body: Bytes,
-) -> Response<Body> {
+) -> Vec<u8> {
     let header = |name| {
         headers
             .get(name)
@@ -332,16 +376,22 @@ async fn run_backend(
         let _ = stdin.write_all(&body).await;
     };
     let ((), output) = tokio::join!(write, child.wait_with_output());
-    from_cgi(&output.expect("the output of git http-backend").stdout)
+    output.expect("the output of git http-backend").stdout
 }
 
-/// Turns the answer of a CGI program into one of HTTP: header lines, an empty line, the body.
-fn from_cgi(output: &[u8]) -> Response<Body> {
+/// Tells whether a request is one of protocol 0 or 2 that is answered with a pack.
+fn asks_for_objects(body: &[u8]) -> bool {
+    body.windows(5).any(|window| window == b"want ")
+}
+
+/// Turns the answer of a CGI program into one of HTTP: header lines, an empty line, the body,
+/// or half of it and another end.
+fn from_cgi(output: &[u8], end: Option<End>) -> Response<Body> {
     const END: &[u8] = b"\r\n\r\n";
-    let Some(end) = output.windows(END.len()).position(|window| window == END) else {
+    let Some(length) = output.windows(END.len()).position(|window| window == END) else {
         return answer(StatusCode::BAD_GATEWAY, &[]);
     };
-    let (head, body) = (&output[..end], &output[end + END.len()..]);
+    let (head, body) = (&output[..length], &output[length + END.len()..]);
     let mut response = Response::builder();
     for line in String::from_utf8_lossy(head).lines() {
         match line.split_once(": ") {
@@ -353,7 +403,23 @@ fn from_cgi(output: &[u8]) -> Response<Body> {
             None => {}
         }
     }
+    let body = match end {
+        Some(end) => half(body, end),
+        None => Body::from(body.to_vec()),
+    };
     response
-        .body(Body::from(body.to_vec()))
+        .body(body)
         .unwrap_or_else(|_| answer(StatusCode::BAD_GATEWAY, &[]))
+}
+
+fn half(body: &[u8], end: End) -> Body {
+    let begin = body[..body.len() / 2].to_vec();
+    let begin = stream::once(async { Ok(begin) });
+    let end = async move {
+        match end {
+            End::Silent => std::future::pending().await,
+            End::Broken => Err(std::io::Error::from(std::io::ErrorKind::BrokenPipe)),
+        }
+    };
+    Body::from_stream(begin.chain(stream::once(end)))
 }

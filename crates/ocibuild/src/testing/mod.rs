@@ -10,6 +10,8 @@ mod context;
 mod git_repository;
 #[cfg(feature = "git")]
 mod git_server;
+#[cfg(feature = "git")]
+mod ssh_server;
 
 pub use base::{busybox_layout, has_busybox};
 pub use context::ContextDir;
@@ -17,3 +19,5 @@ pub use context::ContextDir;
 pub use git_repository::GitRepository;
 #[cfg(feature = "git")]
 pub use git_server::{GitServer, SeenRequest};
+#[cfg(feature = "git")]
+pub use ssh_server::SshServer;

@@ -176,9 +176,10 @@ impl Built {
             let mut tar = Vec::new();
             // Read by others than those who wrote it.
             let mut file = File::open(blob(&layer.digest)).unwrap();
-            let read = match layer.media_type.ends_with("gzip") {
-                true => flate2::read::MultiGzDecoder::new(file).read_to_end(&mut tar),
-                false => file.read_to_end(&mut tar),
+            let read = match layer.media_type.rsplit(['.', '+']).next() {
+                Some("gzip") => flate2::read::MultiGzDecoder::new(file).read_to_end(&mut tar),
+                Some("zstd") => zstd::stream::copy_decode(file, &mut tar).map(|()| 0),
+                _ => file.read_to_end(&mut tar),
             };
             read.unwrap();
             tar

@@ -305,3 +305,48 @@ fn an_image_is_copied_to_other_names_byte_for_byte() {
     assert_eq!(copied.moved, other.uploaded_bytes());
     pulled(&workshop, &far);
 }
+
+/// Builds on a base that is named by its digest, twice; gives the requests of the second time.
+fn requests_for_a_known_base(top: impl Fn(&Client, &Reference) -> ocibuild::registry::Digest) {
+    let (workshop, registry) = (Workshop::new(), Registry::start().unwrap());
+    let name = registry.reference("team/base:1");
+    push_base(&workshop, name.clone());
+    let client = Client::builder().build().unwrap();
+    let digest = top(&client, &name);
+    let pinned = name.repository().with_digest(digest);
+    let text = format!("FROM {pinned}\nCOPY f /f\nCOPY --from={pinned} /bin /b\n");
+    let context = context().file("Dockerfile", text);
+    let build = |layout: &str| {
+        let output = Output::OciDirectory(workshop.path(layout));
+        wait(workshop.build(&context).output(output).run()).unwrap()
+    };
+    let first = build("first");
+    assert!(registry.count("GET", "/manifests/") > 0);
+    registry.clear_requests();
+    assert_eq!(build("second").manifest, first.manifest);
+    let images = Images::open(&workshop.store()).unwrap();
+    let pulled = wait(images.pull(&client, &pinned, &Platform::host())).unwrap();
+    assert_eq!(pulled.layers.len(), 1);
+    assert!(registry.requests().is_empty(), "{:?}", registry.requests());
+    // One that is not known is asked for.
+    let other = ocibuild::registry::Digest::sha256(b"other");
+    let other = name.repository().with_digest(other);
+    assert!(wait(images.pull(&client, &other, &Platform::host())).is_err());
+    assert!(!registry.requests().is_empty());
+}
+
+#[test]
+fn a_base_that_is_known_by_its_digest_costs_no_request() {
+    requests_for_a_known_base(|client, name| wait(client.head(name)).unwrap().unwrap().digest);
+}
+
+#[test]
+fn an_index_that_is_known_by_its_digest_costs_no_request() {
+    requests_for_a_known_base(|client, name| {
+        let mut entry = wait(client.head(name)).unwrap().unwrap();
+        entry.platform = Some(Platform::host());
+        let bytes = serde_json::to_vec(&Index::of(vec![entry])).unwrap();
+        let index = ocibuild::registry::media_type::INDEX;
+        wait(client.push_manifest(name, index, &bytes)).unwrap()
+    });
+}

@@ -71,7 +71,7 @@ fn contains(bytes: &[u8], text: &str) -> bool {
 }
 
 /// A connection that a command makes and that holds it until it is closed.
-fn gate() -> (TcpListener, String) {
+pub(crate) fn gate() -> (TcpListener, String) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     (listener, format!("nc 127.0.0.1 {port} < /dev/null"))

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::{Reference, Repository};
+use crate::{Digest, Reference, Repository};
 
 const PROGRAM: &str = "docker-registry";
 const START_TIME: Duration = Duration::from_secs(20);
@@ -115,6 +115,19 @@ impl DebianRegistry {
         self.address.to_string()
     }
 
+    /// Gives the file in which it logs every request that it has answered, in the combined
+    /// log format.
+    pub fn log(&self) -> PathBuf {
+        self.folder.path().join("output")
+    }
+
+    /// Gives the file of a blob, whether it is there or not.
+    pub fn blob_path(&self, digest: &Digest) -> PathBuf {
+        let (algorithm, hex) = (digest.algorithm().name(), digest.hex());
+        let blobs = self.folder.path().join("data/docker/registry/v2/blobs");
+        blobs.join(algorithm).join(&hex[..2]).join(hex).join("data")
+    }
+
     /// Gives a repository of this registry; panics when `path` is not valid.
     pub fn repository(&self, path: &str) -> Repository {
         Repository::new(&self.host(), path).expect("a test names a valid repository")
@@ -141,7 +154,7 @@ fn configuration(address: SocketAddr, data: PathBuf) -> String {
     let data = serde_json::Value::from(data.to_string_lossy().into_owned());
     format!(
         "version: 0.1\n\
-         log:\n  accesslog:\n    disabled: true\n  level: warn\n\
+         log:\n  level: warn\n\
          storage:\n  filesystem:\n    rootdirectory: {data}\n  delete:\n    enabled: true\n\
          http:\n  addr: {address}\n"
     )

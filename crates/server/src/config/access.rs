@@ -19,7 +19,7 @@ pub struct Token {
     pub secret: Secret,
 }
 
-/// How much of a file of tokens is read.
+/// How much of a file of tokens or accounts is read.
 const LONGEST_FILE: u64 = 1 << 20;
 
 /// Reads the tokens of the variable and of the file.
@@ -49,7 +49,7 @@ pub(super) fn read(reader: &mut Reader) -> Vec<Token> {
     all
 }
 
-fn read_file(path: &PathBuf) -> std::io::Result<String> {
+pub(super) fn read_file(path: &PathBuf) -> std::io::Result<String> {
     let mut text = String::new();
     File::open(path)?
         .take(LONGEST_FILE + 1)

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use ocibuild_registry::server::InvalidAccounts;
+
 use super::settings::{Secrecy, Setting};
 use super::values::Source;
 
@@ -46,6 +48,16 @@ pub enum Problem {
         /// The cause.
         source: std::io::Error,
     },
+    /// A file of accounts cannot be used.
+    #[error("{name}: {}: {source}", path.display())]
+    Accounts {
+        /// Name of the variable.
+        name: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: InvalidAccounts,
+    },
 }
 
 impl ConfigError {
@@ -87,7 +99,9 @@ impl Problem {
     /// Gives the name of the variable.
     pub fn name(&self) -> &str {
         match self {
-            Self::Value { name, .. } | Self::File { name, .. } => name,
+            Self::Value { name, .. } | Self::File { name, .. } | Self::Accounts { name, .. } => {
+                name
+            }
             Self::Unknown { name, .. } => name,
         }
     }

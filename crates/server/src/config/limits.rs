@@ -93,7 +93,7 @@ fn count(reader: &mut Reader, setting: &'static Setting) -> u32 {
     reader.read(setting, |text| setting.kind.number(text)?.try_into().ok())
 }
 
-fn time(reader: &mut Reader, setting: &'static Setting) -> Duration {
+pub(super) fn time(reader: &mut Reader, setting: &'static Setting) -> Duration {
     Duration::from_secs(reader.number(setting))
 }
 

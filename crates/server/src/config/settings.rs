@@ -326,9 +326,25 @@ settings! {
         PLAIN_HTTP = ours("OCIBUILD_PLAIN_HTTP", Kind::List(HOST),
             "Registries that are spoken to in plain HTTP; loopback addresses need no entry.");
         EMBEDDED_REGISTRY = ours("OCIBUILD_EMBEDDED_REGISTRY", Kind::Address,
-            "Runs a registry on this address, without a login, in the data folder. It is pushed to when no \
-             other registry is configured.")
+            "Runs a registry on this address, in the data folder. It is pushed to when no other registry is \
+             configured.")
             .flag("--embedded-registry");
+        EMBEDDED_ACCOUNTS = ours("OCIBUILD_EMBEDDED_ACCOUNTS", Kind::Path,
+            "File with lines of `right path user password`, the right being pull, push or delete, the path `*` \
+             for all; `pull * *` lets everybody read. Without it everybody may do everything. Builds have an \
+             account of their own.");
+        EMBEDDED_QUOTA = ours("OCIBUILD_EMBEDDED_QUOTA", Kind::Size(1), "Size of all that is in it.");
+        EMBEDDED_REPOSITORY_QUOTA = ours("OCIBUILD_EMBEDDED_REPOSITORY_QUOTA", Kind::Size(1),
+            "Size of each of its repositories.");
+        EMBEDDED_GC = ours("OCIBUILD_EMBEDDED_GC", Kind::Time(0, Some(Unit::Hours)),
+            "How often blobs are removed that no manifest names; `0` is never.")
+            .or("24h");
+        EMBEDDED_GC_GRACE = ours("OCIBUILD_EMBEDDED_GC_GRACE", Kind::Time(0, Some(Unit::Hours)),
+            "What is younger stays.")
+            .or("24h");
+        EMBEDDED_GC_UNTAGGED = ours("OCIBUILD_EMBEDDED_GC_UNTAGGED", Kind::Switch,
+            "Removes manifests too that no tag leads to.")
+            .or("false");
         DOCKER_CONFIG = ours("OCIBUILD_DOCKER_CONFIG", Kind::Path,
             "Docker's `config.json`, for registries with a login.");
         REGISTRIES = ours("OCIBUILD_REGISTRIES", Kind::Path,

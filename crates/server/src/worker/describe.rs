@@ -8,6 +8,7 @@ use tokio::io::AsyncWriteExt;
 
 use crate::app::App;
 use crate::config::{self, Config};
+use crate::embedded::Running;
 use crate::request::{CacheMode, ContextKind, Request, SecretReference};
 use crate::spec::{
     Auth, BuildSecret, BuildSpec, DenyAddresses, Destination, DockerfileSpec, GitRules, GitSource,
@@ -56,7 +57,7 @@ pub(super) async fn spec(
     task: &Task,
     request: Request,
     dockerfile: Option<String>,
-    embedded: Option<std::net::SocketAddr>,
+    embedded: Option<&Running>,
 ) -> Result<BuildSpec, Refusal> {
     let config = &app.config;
     let scratch = config.work.join(task.id.as_str());
@@ -64,7 +65,8 @@ pub(super) async fn spec(
         let reason = "the uploaded Dockerfile of this task is not in the task table";
         return Err(Refusal::internal(reason));
     }
-    let (default_destinations, found) = default_destinations(config, task, embedded).await;
+    let (default_destinations, found) =
+        default_destinations(config, task, embedded.map(|registry| registry.address)).await;
     let destinations = if request.destinations.is_empty() {
         default_destinations?
     } else {
@@ -77,6 +79,7 @@ pub(super) async fn spec(
         cloud: config.cloud.clone(),
         plain_http: config.plain_http.clone(),
         aliases: config.aliases.iter().cloned().chain(found).collect(),
+        login: embedded.and_then(|registry| registry.login.clone()),
     };
     Ok(BuildSpec {
         task: task.id.to_string(),
@@ -104,6 +107,7 @@ pub(super) async fn spec(
         cache_all_steps: request.cache.mode == CacheMode::Max,
         store_max: config.limits.store_max,
         store_min_free: config.limits.store_min_free,
+        output: request.output,
         destinations,
         registries,
         git: git_rules(config),

@@ -23,6 +23,7 @@ use super::running::Build;
 use super::usage;
 use crate::Options;
 use crate::app::App;
+use crate::embedded::Running;
 use crate::logs::LiveLog;
 use crate::request::Request;
 use crate::targets;
@@ -43,7 +44,7 @@ const MEASURE: Duration = Duration::from_millis(250);
 pub(super) struct Work {
     pub(super) app: Arc<App>,
     pub(super) options: Options,
-    pub(super) registry: Option<std::net::SocketAddr>,
+    pub(super) registry: Option<Running>,
     /// Builds are to stop, and their tasks are given back.
     pub(super) stop: CancellationToken,
 }
@@ -307,7 +308,8 @@ impl Watch<'_> {
         let app = &self.work.app;
         let allowance = self.allowance(&request);
         let context = request.context.clone();
-        let spec = describe::spec(app, task, request, dockerfile, self.work.registry).await?;
+        let spec =
+            describe::spec(app, task, request, dockerfile, self.work.registry.as_ref()).await?;
         let logins = describe::logins(&spec).await;
         log.hide(Redactor::new(spec.secrets().chain(&logins)));
         log.begin(task, &spec);

@@ -258,6 +258,10 @@ async fn a_build_is_told_what_was_asked_for() {
         "cache_all_steps": false,
         "store_max": null,
         "store_min_free": null,
+        "output": {
+            "compression": null, "compression_level": null, "force_compression": false,
+            "media_types": "oci", "annotations": [],
+        },
         "destinations": [{
             "reference": "localhost:5000/serve-app:shows",
             "plain_http": true,
@@ -269,6 +273,7 @@ async fn a_build_is_told_what_was_asked_for() {
             "cloud": {},
             "plain_http": [],
             "aliases": [],
+            "login": null,
         },
         "git": {"http_hosts": [], "hosts": [], "deny": "metadata"},
         "sandbox": null,

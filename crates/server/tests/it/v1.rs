@@ -23,6 +23,9 @@ fn git_build(image_tag: &str) -> Value {
         "target": "final",
         "platforms": ["linux/arm64", "linux/amd64"],
         "labels": {"team": "ml"},
+        "output": {
+            "compression": "zstd", "compression_level": 9, "annotations": ["index:a=b", "c=d"],
+        },
         "cache": {
             "scope": "nightly", "disabled": true, "mode": "max",
             "from": ["localhost:5000/cache:main"], "to": ["localhost:5000/cache:nightly"],
@@ -57,6 +60,11 @@ async fn a_git_build_is_told_everything() {
     assert_eq!(spec["target"], "final");
     assert_eq!(spec["platforms"], json!(["linux/arm64", "linux/amd64"]));
     assert_eq!(spec["labels"], json!({"team": "ml"}));
+    let output = json!({
+        "compression": "zstd", "compression_level": 9, "force_compression": false,
+        "media_types": "oci", "annotations": ["index:a=b", "c=d"],
+    });
+    assert_eq!(spec["output"], output);
     assert_eq!(spec["cache_scope"], "nightly");
     assert_eq!(spec["no_cache"], true);
     assert_eq!(spec["cache_from"], json!(["localhost:5000/cache:main"]));
@@ -135,6 +143,7 @@ async fn what_is_wrong_is_said_at_once_and_field_by_field() {
         "target": "a b", "platforms": ["linux/amd64", "linux/"],
         "secrets": [{"id": "../x"}], "destinations": ["no-registry"],
         "timeout_seconds": 0, "limits": {"memory_bytes": 0},
+        "output": {"compression": "zstd", "media_types": "docker"},
     });
     let (status, body) = answer(fixture.post("/v1/builds").json(&wrong)).await;
     assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
@@ -157,6 +166,7 @@ async fn what_is_wrong_is_said_at_once_and_field_by_field() {
         "destinations",
         "timeout_seconds",
         "memory_bytes",
+        "output",
     ] {
         let quoted = format!("\"{field}\"");
         assert!(

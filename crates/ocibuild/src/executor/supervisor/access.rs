@@ -70,6 +70,20 @@ pub(super) fn owns(who: &Credentials, file: &Record) -> bool {
     who.uid.files == file.uid || who.can(cap::FOWNER)
 }
 
+/// Fails unless somebody may give a file another name where hard links are protected: its
+/// owner, or who may read and write it if that gains nobody anything. See
+/// `protected_hardlinks` in proc_sys_fs(5).
+pub(super) fn check_link(who: &Credentials, file: &Record, kind: FileType) -> Result<(), Errno> {
+    let gains = file.mode & SET_USER != 0 || file.mode & 0o2010 == 0o2010;
+    let is_harmless =
+        kind == FileType::RegularFile && !gains && check(who, file, kind, READ | WRITE).is_ok();
+    if owns(who, file) || is_harmless {
+        Ok(())
+    } else {
+        Err(Errno::PERM)
+    }
+}
+
 /// What a new file is: whose, and with which of the wanted permissions.
 pub(super) fn new_file(who: &Credentials, directory: &Record, kind: FileType, mode: u32) -> Record {
     let inherits = directory.mode & SET_GROUP != 0;
@@ -109,6 +123,19 @@ mod tests {
             mode,
             device: None,
         }
+    }
+
+    #[test]
+    fn strangers_link_only_what_they_may_write() {
+        let (plain, device) = (FileType::RegularFile, FileType::CharacterDevice);
+        let may = |record: &Record, kind| check_link(&user(), record, kind).is_ok();
+        assert!(may(&file(1000, 0, 0o4000), plain), "its owner may");
+        assert!(may(&file(0, 1001, 0o660), plain) && may(&file(0, 0, 0o666), plain));
+        assert!(!may(&file(0, 0, 0o644), plain), "who may only read may not");
+        assert!(!may(&file(0, 0, 0o4666), plain) && !may(&file(0, 1001, 0o2670), plain));
+        assert!(!may(&file(0, 0, 0o666), device));
+        let root = Credentials::root(caps::DEFAULT.bits());
+        assert_eq!(check_link(&root, &file(7, 7, 0), plain), Ok(()));
     }
 
     fn user() -> Credentials {

@@ -156,7 +156,9 @@ fn make_name(call: &Call<'_>, old: (i32, &[u8]), new: (i32, &[u8]), flags: i32) 
     let guest = &call.guest;
     let (parent, name) = guest.find_parent(new.0, new.1)?;
     guest.check_change(&parent)?;
-    if guest.kernel_can() {
+    let who = guest.credentials();
+    let is_anybodys = who.can(cap::FOWNER) || !links_are_protected();
+    if guest.kernel_can() && is_anybodys {
         return Ok(Answer::Continue);
     }
     // Not left to the kernel in a tree: the other file may be anywhere.
@@ -167,10 +169,18 @@ fn make_name(call: &Call<'_>, old: (i32, &[u8]), new: (i32, &[u8]), flags: i32) 
     } else {
         guest.find(old.0, old.1, Follow::No)?
     };
-    found.check_writable()?;
-    if owners::kind(&guest.look(&found)?) == FileType::Directory {
+    let seen = guest.look(&found)?;
+    let kind = owners::kind(&seen);
+    if kind == FileType::Directory {
         return Err(Errno::PERM.into());
     }
+    if !is_anybodys {
+        access::check_link(&who, &seen.meant(), kind)?;
+    }
+    if guest.kernel_can() {
+        return Ok(Answer::Continue);
+    }
+    found.check_writable()?;
     linkat(
         CWD,
         name_of(&found.file),
@@ -179,6 +189,11 @@ fn make_name(call: &Call<'_>, old: (i32, &[u8]), new: (i32, &[u8]), flags: i32) 
         AtFlags::SYMLINK_FOLLOW,
     )?;
     DONE
+}
+
+/// Whether the machine lets users link only to files of theirs.
+fn links_are_protected() -> bool {
+    std::fs::read("/proc/sys/fs/protected_hardlinks").is_ok_and(|value| value.starts_with(b"1"))
 }
 
 /// Whether a file is what one is that root makes and of which nothing is recorded.

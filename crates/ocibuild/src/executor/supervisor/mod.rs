@@ -21,6 +21,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::process::Pid;
+use serde::{Deserialize, Serialize};
 
 use super::error::{Attempt, Failure};
 use super::seccomp::Action;
@@ -57,6 +58,7 @@ mod unix;
 mod walk;
 
 use call::{Answer, Call, Fault};
+pub(super) use cookie::kill_orphans;
 use cookie::{Cookie, StepId};
 use credentials::Credentials;
 use guest::Guest;
@@ -79,7 +81,7 @@ pub(super) enum View {
 }
 
 /// Where owners of files are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Owners {
     /// Beside the file, as `crate::ownership` keeps them.
     Recorded,
@@ -140,6 +142,8 @@ struct Shared {
     plan: Plan,
     listener: OwnedFd,
     step: StepId,
+    /// Its first process.
+    first: i32,
     /// What is seen where, in views without mounts.
     tree: Option<Tree>,
     roots: Roots,
@@ -259,6 +263,7 @@ impl Supervisor {
             root,
             tree,
             step,
+            first: first.as_raw_nonzero().get(),
             roots: Roots::default(),
             own: Rights::now(),
             listing: Mutex::new(()),
@@ -291,12 +296,15 @@ fn tree(plan: &mut Plan, root: &OwnedFd) -> Result<Option<Tree>, Failure> {
         return Ok(None);
     }
     let mut places = match &plan.folder {
-        Some(folder) => devices::places(folder, plan.owners)?,
+        Some(folder) => devices::places(folder, plan.owners, plan.network)?,
         None => Vec::new(),
     };
     for bind in plan.binds.drain(..) {
         let writable = bind.writable;
         let shown = bind.target.display().to_string();
+        if let Some(folder) = &plan.folder {
+            devices::make_target(folder, &bind)?;
+        }
         let place = Place::new(bind.target, bind.source, Origin::Bind { writable });
         places.push(place.attempt("readlink", shown)?);
     }

@@ -23,8 +23,8 @@ const SUBORDINATE: &str = "ocibuild-test:200000:65536\n";
 const APPLETS: &[&str] = &[
     "awk", "cat", "chmod", "chown", "cut", "dd", "df", "echo", "env", "false", "find", "grep",
     "head", "hostname", "id", "ip", "kill", "ln", "ls", "mkdir", "mknod", "mount", "mv", "nohup",
-    "ps", "pwd", "readlink", "rm", "rmdir", "seq", "setsid", "sh", "sleep", "sort", "stat", "sync",
-    "tail", "touch", "tr", "true", "umount", "unshare", "wc",
+    "ps", "pwd", "readlink", "rm", "rmdir", "sed", "seq", "setsid", "sh", "sleep", "sort", "stat",
+    "sync", "tail", "touch", "tr", "true", "umount", "unshare", "wc",
 ];
 
 /// Who runs the command.
@@ -36,6 +36,8 @@ pub(super) enum Site {
     Recorded,
     /// Root that can mount nothing.
     Chroot,
+    /// A user who may have a user namespace and mount nothing in it.
+    MappedChroot,
     /// A user who can do nothing.
     Emulation,
     /// A user with a range, whose /proc is partly hidden, as it is in pods; the kernel
@@ -46,7 +48,7 @@ pub(super) enum Site {
 impl Site {
     /// Whether commands have mounts and namespaces of their own.
     pub(super) fn has_namespaces(self) -> bool {
-        !matches!(self, Self::Chroot | Self::Emulation)
+        !matches!(self, Self::Chroot | Self::MappedChroot | Self::Emulation)
     }
 }
 
@@ -92,6 +94,7 @@ pub(super) fn sites() -> Vec<Site> {
             Site::Range,
             Site::Recorded,
             Site::Chroot,
+            Site::MappedChroot,
             Site::Emulation,
         ];
     }
@@ -231,9 +234,11 @@ impl Room {
                     .arg(TEST_UID.to_string())
                     .arg(format!("{site:?}"))
                     .arg(program);
-                if site == Site::Emulation {
-                    command.env("SANDBOX", "emulation");
-                }
+                match site {
+                    Site::MappedChroot => command.env("SANDBOX", "chroot/recorded"),
+                    Site::Emulation => command.env("SANDBOX", "emulation"),
+                    _ => &mut command,
+                };
                 command
             }
         };
@@ -315,7 +320,7 @@ pub(super) fn owner_of(site: Site, path: &Path) -> (u32, u32, u32) {
         rustix::fs::Mode::empty(),
     );
     let seen = ownership::look(opened.unwrap()).unwrap();
-    if matches!(site, Site::Recorded | Site::Emulation) {
+    if matches!(site, Site::Recorded | Site::MappedChroot | Site::Emulation) {
         let meant = seen.meant();
         return (meant.uid, meant.gid, meant.mode);
     }

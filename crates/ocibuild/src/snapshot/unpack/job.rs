@@ -7,15 +7,14 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Options, unpack};
+use super::{Options, complete, fill};
 use crate::causes::one_line;
 use crate::executor::{Identity, Notes};
 use crate::layer::{DiffId, Encoding, Toc};
 use crate::snapshot::error::At;
 use crate::snapshot::{Error, RootView};
 
-/// What [`job`] is asked to do. Tables of lower layers are files that
-/// [`Toc::to_bytes`] gave.
+/// What [`job`] is asked to do.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Request {
     /// The blob.
@@ -23,8 +22,8 @@ pub struct Request {
     /// How it is compressed.
     #[serde(default)]
     pub encoding: Encoding,
-    /// The directory to make.
-    pub dest: PathBuf,
+    /// The empty directory that gets the files.
+    pub tree: PathBuf,
     /// Whose ids it gets.
     pub identity: Identity,
     /// Where overlayfs looks for its notes.
@@ -32,10 +31,7 @@ pub struct Request {
     /// The layer that is expected.
     #[serde(default)]
     pub expected: Option<DiffId>,
-    /// Tables of the layers below, lowest first.
-    #[serde(default)]
-    pub lowers: Vec<PathBuf>,
-    /// Where the layer's own table is written.
+    /// Where the layer's table is written.
     pub toc: PathBuf,
 }
 
@@ -48,12 +44,39 @@ pub struct Response {
     pub uncompressed_size: u64,
 }
 
-/// Does what a [`Request`] in JSON says, for a process of its own inside a user
-/// namespace; gives a [`Response`] in JSON, or the error in one line.
+/// What [`complete_job`] is asked to do. Tables are files that [`Toc::to_bytes`] gave.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Completion {
+    /// What [`job`] has filled.
+    pub tree: PathBuf,
+    /// The directory that it becomes.
+    pub dest: PathBuf,
+    /// Whose ids it has.
+    pub identity: Identity,
+    /// Where overlayfs looks for its notes.
+    pub notes: Notes,
+    /// The table of the layer.
+    pub toc: PathBuf,
+    /// Tables of the layers below, lowest first.
+    #[serde(default)]
+    pub lowers: Vec<PathBuf>,
+}
+
+/// Fills a directory with what a layer holds: does what a [`Request`] in JSON says, for a
+/// process of its own inside a user namespace; gives a [`Response`] in JSON, or the error
+/// in one line.
 pub fn job(request: &[u8]) -> Result<Vec<u8>, String> {
     let request: Request = serde_json::from_slice(request).map_err(|error| one_line(&error))?;
     let response = request.run().map_err(|error| one_line(&error))?;
     serde_json::to_vec(&response).map_err(|error| one_line(&error))
+}
+
+/// Completes such a directory and moves it to its place: does what a [`Completion`] in JSON
+/// says; gives `null`, or the error in one line.
+pub fn complete_job(request: &[u8]) -> Result<Vec<u8>, String> {
+    let request: Completion = serde_json::from_slice(request).map_err(|error| one_line(&error))?;
+    request.run().map_err(|error| one_line(&error))?;
+    Ok(b"null".to_vec())
 }
 
 impl Request {
@@ -62,11 +85,10 @@ impl Request {
             encoding: self.encoding,
             notes: self.notes,
             expected: self.expected,
-            lowers: load_view(&self.lowers)?,
             ..Options::new(self.identity.clone())
         };
         let blob = File::open(&self.blob).at_host("open", &self.blob)?;
-        let layer = unpack(blob, &self.dest, &options)?;
+        let layer = fill(blob, &self.tree, &options)?;
         store_toc(&layer.toc, &self.toc)?;
         Ok(Response {
             diff_id: layer.diff_id,
@@ -75,14 +97,27 @@ impl Request {
     }
 }
 
+impl Completion {
+    fn run(&self) -> Result<(), Error> {
+        let options = Options {
+            notes: self.notes,
+            lowers: load_view(&self.lowers)?,
+            ..Options::new(self.identity.clone())
+        };
+        complete(&self.tree, &load_toc(&self.toc)?, &options)?;
+        std::fs::rename(&self.tree, &self.dest).at_host("move the unpacked layer to", &self.dest)
+    }
+}
+
 /// Loads the tables of lower layers.
 pub(in crate::snapshot) fn load_view(paths: &[PathBuf]) -> Result<RootView, Error> {
-    let load = |path: &PathBuf| {
-        let bytes = std::fs::read(path).at_host("read", path)?;
-        Ok(Arc::new(Toc::from_bytes(&bytes)?))
-    };
-    let layers: Vec<Arc<Toc>> = paths.iter().map(load).collect::<Result<_, Error>>()?;
-    Ok(RootView::new(&layers))
+    let layers = paths.iter().map(|path| load_toc(path));
+    Ok(RootView::new(&layers.collect::<Result<Vec<_>, Error>>()?))
+}
+
+fn load_toc(path: &Path) -> Result<Arc<Toc>, Error> {
+    let bytes = std::fs::read(path).at_host("read", path)?;
+    Ok(Arc::new(Toc::from_bytes(&bytes)?))
 }
 
 /// Writes a table so that it appears whole.

@@ -15,6 +15,7 @@ use crate::api::validate::{
 };
 use crate::config::Config;
 use crate::request::{BuildLimits, Cache, ContextKind, Request, SecretReference};
+use crate::spec::OutputForm;
 
 /// The most of anything that may be many.
 const MOST: usize = 256;
@@ -64,6 +65,9 @@ pub(crate) struct SubmitBuild {
     /// configured.
     #[serde(default)]
     pub(crate) destinations: Vec<String>,
+    /// In which form the image is pushed.
+    #[serde(default)]
+    pub(crate) output: OutputForm,
     /// How earlier results are used.
     #[serde(default)]
     pub(crate) cache: Cache,
@@ -131,6 +135,7 @@ pub(super) fn task(build: SubmitBuild, config: &Config) -> Result<NewTask, ApiEr
     check.platforms(&build.platforms);
     check.secrets(&build.secrets);
     check.destinations("destinations", &build.destinations);
+    check.output(&build.output, build.platforms.len() > 1);
     check.cache(&build.cache);
     check.positive("timeout_seconds", build.timeout_seconds);
     check.positive("limits.memory_bytes", build.limits.memory_bytes);
@@ -148,6 +153,7 @@ pub(super) fn task(build: SubmitBuild, config: &Config) -> Result<NewTask, ApiEr
         labels: build.labels,
         secrets: build.secrets,
         destinations: build.destinations,
+        output: build.output,
         cache: build.cache,
         timeout_seconds: build.timeout_seconds,
         limits: build.limits,
@@ -356,6 +362,24 @@ impl Check {
                 Ok(_) => Ok(()),
             };
             self.field(field, name, result);
+        }
+    }
+
+    fn output(&mut self, output: &OutputForm, several: bool) {
+        if output.annotations.len() > MOST {
+            self.refuse("output.annotations", "there are too many");
+        }
+        let is_long = |text: &String| text.len() > VALUE_BYTES;
+        if output.annotations.iter().any(is_long) {
+            self.refuse("output.annotations", "an annotation is too long");
+        }
+        match output.to_form() {
+            Err(error) => self.refuse("output.annotations", &error.reason),
+            Ok(form) => {
+                if let Err(error) = form.check(several) {
+                    self.refuse("output", &error.to_string());
+                }
+            }
         }
     }
 

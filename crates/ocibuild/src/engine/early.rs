@@ -1,0 +1,112 @@
+//! Layers of the image go to its registries while a command runs above them. Only blobs
+//! go: what names them follows when the build has succeeded, and finds them there.
+
+use std::collections::HashSet;
+use std::future::Future;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use futures::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use super::Shared;
+use super::exports::is_in_target;
+use crate::content::{Layer, Origin};
+use crate::output::Wanted;
+use crate::registry::{BlobSource, Digest, Progress, Reference};
+
+/// How many layers are sent at once.
+const CONCURRENCY: usize = 2;
+
+/// What is to be sent early.
+#[derive(Default)]
+pub(crate) struct Early(Mutex<Queue>);
+
+#[derive(Default)]
+struct Queue {
+    seen: HashSet<Digest>,
+    to: Option<UnboundedSender<Layer>>,
+}
+
+impl Early {
+    /// Takes layers over which a command of a stage is about to run.
+    pub(super) fn below(&self, session: &Shared, index: usize, layers: &[Layer]) {
+        let mut queue = lock(&self.0);
+        let Some(to) = queue.to.clone() else { return };
+        if !is_in_target(session, index) {
+            return;
+        }
+        for layer in layers {
+            if session.store.has_blob(&layer.blob) && queue.seen.insert(layer.blob.digest) {
+                // Nobody takes it when the stages are built.
+                let _ = to.send(layer.clone());
+            }
+        }
+    }
+
+    fn open(&self) -> UnboundedReceiver<Layer> {
+        let (to, queued) = unbounded_channel();
+        lock(&self.0).to = Some(to);
+        queued
+    }
+
+    fn close(&self) {
+        *lock(&self.0) = Queue::default();
+    }
+}
+
+/// Sends layers while something is done, then waits for those that are on their way. What
+/// fails here is tried again, and told, when the image is pushed.
+pub(crate) async fn beside<T, E>(
+    session: &Shared,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    // In another form a layer may be another blob.
+    let as_they_are = session
+        .outputs
+        .iter()
+        .filter(|wanted| wanted.form.is_none());
+    let references: Vec<&Reference> = as_they_are.filter_map(Wanted::pushed_as).collect();
+    if references.is_empty() {
+        return work.await;
+    }
+    let mut queued = session.early.open();
+    let mut sent = FuturesUnordered::new();
+    let mut work = std::pin::pin!(work);
+    let done = loop {
+        tokio::select! {
+            done = &mut work => break done,
+            Some(layer) = queued.recv(), if sent.len() < CONCURRENCY => {
+                sent.push(send(session, &references, layer));
+            }
+            Some(()) = sent.next() => {}
+        }
+    };
+    session.early.close();
+    if done.is_ok() {
+        while sent.next().await.is_some() {}
+    }
+    done
+}
+
+async fn send(session: &Shared, references: &[&Reference], layer: Layer) {
+    let source = BlobSource::File(session.store.blob_path(&layer.blob.digest));
+    for reference in references {
+        if matches!(&layer.origin, Origin::Registry(from) if from.registry() == reference.registry())
+        {
+            // The push has the registry take it over, for which nothing is sent.
+            continue;
+        }
+        let (blob, progress) = (&layer.blob, Progress::none());
+        let repository = reference.repository();
+        let sent = session
+            .client
+            .push_blob(repository, blob, &source, &[], &progress);
+        if let Err(error) = sent.await {
+            tracing::debug!(image = %reference, %error, "a layer waits for the push");
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
