@@ -118,6 +118,50 @@ fn privileged_sockets_belong_to_the_user_who_made_them() {
     );
 }
 
+#[test]
+fn privileged_modes_owners_and_times_of_special_files() {
+    let program = format!(
+        r#"
+        sub shown {{ my $path = shift; my @all = lstat $path; sprintf "%o %d:%d %x %d", @all[2, 4, 5, 6, 9] }}
+        chdir "/tmp";
+        open(my $file, ">", "file"); mkdir "dir", 0755; symlink "nowhere", "link"; system("mknod pipe p");
+        socket(my $s, 1, 1, 0); bind($s, pack("S Z*", 1, "socket"));
+        for my $what (qw(file dir pipe socket)) {{
+            chown 5, 6, $what or print "chown $what: $!\n";
+            chmod 0640, $what or print "chmod $what: $!\n";
+            utime 1000000000, 1000000000, $what or print "utime $what: $!\n";
+            print "$what ", shown($what), "\n";
+            # What C libraries and libacl do, in place of calls that do not follow links.
+            sysopen(my $held, $what, 0x200000 | 0x20000) or print "open $what: $!\n";
+            my $name = "/proc/self/fd/" . fileno $held;
+            chown 7, 8, $name or print "chown $name of $what: $!\n";
+            chmod 0751, $name or print "chmod $name of $what: $!\n";
+            utime 1000000001, 1000000001, $name or print "utime $name of $what: $!\n";
+            print "$what ", shown($what), "\n";
+            my ($attribute, $value) = ("user.note", "note");
+            my $done = syscall({setxattr}, $name, $attribute, $value, 4, 0);
+            print "$what ", $done == 0 ? "noted" : "refused", "\n";
+        }}
+        "#,
+        setxattr = libc::SYS_setxattr,
+    );
+    let expected = [
+        "file 100640 5:6 0 1000000000",
+        "file 100751 7:8 0 1000000001",
+        "file noted",
+        "dir 40640 5:6 0 1000000000",
+        "dir 40751 7:8 0 1000000001",
+        "dir noted",
+        "pipe 10640 5:6 0 1000000000",
+        "pipe 10751 7:8 0 1000000001",
+        "pipe refused",
+        "socket 140640 5:6 0 1000000000",
+        "socket 140751 7:8 0 1000000001",
+        "socket refused",
+    ];
+    everywhere(&program, &expected);
+}
+
 /// A node that no kernel makes for this user is recorded; the next command sees it too.
 #[test]
 fn privileged_devices_are_made_where_they_can_be_recorded() {
