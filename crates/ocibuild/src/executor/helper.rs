@@ -107,6 +107,12 @@ impl Process {
         }
     }
 
+    /// The process id, and a socket that is hung up when the process has ended.
+    pub(super) fn watched(&self) -> Option<(u32, BorrowedFd<'_>)> {
+        let id = self.child.as_ref()?.id();
+        Some((id, self.socket.as_fd()))
+    }
+
     /// Takes the pipes that the helper's outputs were made with.
     pub(super) fn take_outputs(&mut self) -> (Option<ChildStdout>, Option<ChildStderr>) {
         match &mut self.child {

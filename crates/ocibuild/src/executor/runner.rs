@@ -2,7 +2,7 @@
 //! told what to run, and what the command prints is passed on.
 
 use std::io::Read;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStderr, ChildStdout, Stdio};
 
@@ -10,6 +10,7 @@ use rustix::event::{PollFd, PollFlags};
 
 use super::error::Error;
 use super::helper::{CancelWatch, Helper, Process, Retired, garbled, poll, talk};
+use super::supervisor::kill_orphans;
 use super::wire::{Reply, Request, Settings};
 use super::{Exit, MountSource, RunSpec};
 use crate::cancel::Cancel;
@@ -138,8 +139,14 @@ fn forward(
     let watch = CancelWatch::new(cancel)?;
     let (mut stdout, mut stderr) = process.take_outputs();
     let mut chunk = vec![0; CHUNK];
+    let mut helper = process.watched();
     while stdout.is_some() || stderr.is_some() {
-        let (out, err) = wait(&watch, stdout.as_ref(), stderr.as_ref())?;
+        let socket = helper.map(|(_, socket)| socket);
+        let (ended, out, err) = wait(&watch, socket, stdout.as_ref(), stderr.as_ref())?;
+        if ended && let Some((id, _)) = helper.take() {
+            // Else what the command has left would hold the pipes open.
+            kill_orphans(id);
+        }
         if cancel.is_cancelled() {
             return Err(Error::Cancelled);
         }
@@ -154,25 +161,28 @@ fn forward(
     Ok(())
 }
 
-/// Waits for output; tells which pipe has some or is closed.
+/// Waits for output; tells whether the helper has hung up and which pipe has some or is
+/// closed.
 fn wait(
     watch: &CancelWatch<'_>,
+    helper: Option<BorrowedFd<'_>>,
     stdout: Option<&ChildStdout>,
     stderr: Option<&ChildStderr>,
-) -> Result<(bool, bool), Error> {
-    // The bell stands in for a pipe that is closed: no events are asked of it.
-    let pipe = |pipe| match pipe {
-        Some(pipe) => PollFd::from_borrowed_fd(pipe, PollFlags::IN),
+) -> Result<(bool, bool, bool), Error> {
+    // The bell stands in for what is closed: no events are asked of it.
+    let watched = |file, events| match file {
+        Some(file) => PollFd::from_borrowed_fd(file, events),
         None => PollFd::from_borrowed_fd(watch.bell(), PollFlags::empty()),
     };
     let mut polled = [
         PollFd::from_borrowed_fd(watch.bell(), PollFlags::IN),
-        pipe(stdout.map(AsFd::as_fd)),
-        pipe(stderr.map(AsFd::as_fd)),
+        watched(helper, PollFlags::RDHUP),
+        watched(stdout.map(AsFd::as_fd), PollFlags::IN),
+        watched(stderr.map(AsFd::as_fd), PollFlags::IN),
     ];
     poll(&mut polled)?;
-    let [_, out, err] = polled;
-    Ok((!out.revents().is_empty(), !err.revents().is_empty()))
+    let [_, ended, out, err] = polled.map(|polled| !polled.revents().is_empty());
+    Ok((ended, out, err))
 }
 
 /// Reads what a pipe has; forgets the pipe at its end.

@@ -133,7 +133,7 @@ fn privileged_proc_and_dev_are_the_commands_own_without_namespaces() {
         let expected = [
             "/bin/busybox",
             "/",
-            "fd full null ptmx pts random shm stderr stdin stdout tty urandom zero ",
+            "fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero ",
             "3",
             "shared",
             "via-fd",

@@ -35,6 +35,9 @@ use crate::layer::TreePath;
 use crate::ownership::{self, Record};
 use crate::snapshot::merge::{self, Merged};
 
+/// Where directories are that are empty at first, in the work directory.
+pub(super) const EMPTY: &str = "empty";
+
 /// Directories that stay in the layer where the image lacks them, as with the reference
 /// builder.
 const KERNELS: &[&str] = &["proc", "sys", "dev"];
@@ -319,7 +322,7 @@ impl Tree {
                 Ok((socket, false))
             }
             MountSource::Tmpfs { .. } => {
-                let place = self.child("empty", number)?;
+                let place = self.child(EMPTY, number)?;
                 make_directory(&place)?;
                 fs::set_permissions(&place, fs::Permissions::from_mode(0o1777))
                     .attempt("chmod", place.display())?;

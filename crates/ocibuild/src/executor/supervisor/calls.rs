@@ -188,8 +188,8 @@ const ROWS: &[Row] = &[
         ..row("getcwd", reach::getcwd)
     },
     tree_row("kill", signals::kill),
-    tree_row("tkill", signals::to_first),
-    tree_row("tgkill", signals::to_second),
+    tree_row("tkill", signals::tkill),
+    tree_row("tgkill", signals::tgkill),
     tree_row("rt_sigqueueinfo", signals::to_first),
     tree_row("rt_tgsigqueueinfo", signals::to_second),
     tree_row("pidfd_open", signals::to_first),

@@ -15,6 +15,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::super::sys;
 
 const CREDENTIALS: Field = Field { shift: 0, bits: 20 };
@@ -26,6 +28,37 @@ const ROOT: Field = Field {
 /// Every hard limit has this bit and not the one above, and is thus above all soft ones and
 /// not infinite.
 const STEP_BIT: u64 = 1 << 62;
+
+/// How many bits a process id has at most.
+const PID_BITS: u32 = 22;
+
+/// Kills the processes of a step whose supervisor has ended, where they can be seen from here.
+pub(in super::super) fn kill_orphans(supervisor: u32) {
+    // One may be making another meanwhile.
+    loop {
+        let names = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        let pids = names.filter_map(|name| name.file_name().to_str()?.parse().ok());
+        let alive = pids.filter(|pid| StepId::is_of(*pid, supervisor) && !has_ended(*pid));
+        let alive: Vec<Pid> = alive.filter_map(Pid::from_raw).collect();
+        if alive.is_empty() {
+            return;
+        }
+        for pid in alive {
+            // It may have ended.
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    }
+}
+
+/// Whether nothing is left of a process but its status.
+fn has_ended(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+    let state = stat.ok().and_then(|stat| {
+        let (_, rest) = stat.rsplit_once(") ")?;
+        rest.chars().next()
+    });
+    matches!(state, None | Some('Z' | 'X'))
+}
 
 /// Which step a process belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,8 +72,16 @@ impl StepId {
         let time = time.unwrap_or_default().as_micros() as u64;
         let pid = u64::from(std::process::id());
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        // Process ids have 22 bits at most.
-        Self(STEP_BIT | (time << 26 ^ count << 22 ^ pid) & (STEP_BIT - 1))
+        Self(STEP_BIT | (time << 26 ^ count << PID_BITS ^ pid) & (STEP_BIT - 1))
+    }
+
+    /// Tells whether a process belongs to a step that this process supervises.
+    fn is_of(pid: i32, supervisor: u32) -> bool {
+        let of_pid = (1 << PID_BITS) - 1;
+        sys::lock_limit(pid).is_ok_and(|(_, hard)| {
+            let is_step = hard & STEP_BIT != 0 && hard < STEP_BIT * 2;
+            is_step && hard & of_pid == u64::from(supervisor) & of_pid
+        })
     }
 
     /// Tells whether a process belongs to the step.

@@ -1,11 +1,14 @@
 //! The places that every step without mounts has: /dev and /sys.
 
 use std::fs::{self, File};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
+use rustix::io::Errno;
 
+use super::super::Network;
 use super::super::error::{Attempt, Failure};
 use super::resolve::Origin;
 use super::tree::Place;
@@ -13,7 +16,17 @@ use super::{Bind, Owners};
 use crate::ownership::{self, Record};
 
 /// Devices that every step may use.
-const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom", "tty", "ptmx"];
+const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom", "tty"];
+
+/// An empty directory of the folder.
+const EMPTY: &str = "empty";
+/// What the machine's /sys has for its networks.
+pub(super) const NETWORKS: &str = "/sys/class/net";
+const LOOPBACK: &str = "/sys/devices/virtual/net/lo";
+/// What of /sys is empty for the step.
+pub(super) const HIDDEN: &[&str] = &["/sys/devices/virtual/powercap", "/sys/firmware"];
+/// What makes terminals. Not all machines let everybody use the one that lies beside them.
+pub(super) const TERMINALS: (&str, &str) = ("/dev/pts/ptmx", "/dev/ptmx");
 
 /// Where in the folder lists of what is in /proc are.
 pub(super) const LISTING: &str = "proc";
@@ -24,14 +37,25 @@ const LINKS: &[(&str, &str)] = &[
     ("stdin", "/proc/self/fd/0"),
     ("stdout", "/proc/self/fd/1"),
     ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"),
 ];
 
 /// Makes /dev in an empty folder of the step's own, and says what is seen where. What a
 /// program makes in /dev stays in the folder.
-pub(super) fn places(folder: &Path, owners: Owners) -> Result<Vec<Place>, Failure> {
-    make(&folder.join(LISTING))?;
+pub(super) fn places(
+    folder: &Path,
+    owners: Owners,
+    network: Network,
+) -> Result<Vec<Place>, Failure> {
     let dev = folder.join("dev");
-    for directory in [&dev, &dev.join("shm"), &dev.join("pts")] {
+    let shared = [dev.join("shm"), dev.join("mqueue")];
+    let others = [
+        folder.join(LISTING),
+        folder.join(EMPTY),
+        dev.clone(),
+        dev.join("pts"),
+    ];
+    for directory in others.iter().chain(&shared) {
         make(directory)?;
     }
     for (name, target) in LINKS {
@@ -46,16 +70,44 @@ pub(super) fn places(folder: &Path, owners: Owners) -> Result<Vec<Place>, Failur
             places.push(place(&format!("/dev/{name}"), &device, Origin::Kernel)?);
         }
     }
-    open_to_all(&dev.join("shm"), owners)?;
-    for (path, origin) in [
-        ("/dev/pts", Origin::Kernel),
-        ("/sys", Origin::Bind { writable: false }),
-    ] {
+    for directory in &shared {
+        open_to_all(directory, owners)?;
+    }
+    let mut shown = vec![
+        ("/dev/pts", PathBuf::from("/dev/pts"), Origin::Kernel),
+        (TERMINALS.0, TERMINALS.1.into(), Origin::Kernel),
+        ("/sys", "/sys".into(), READ_ONLY),
+    ];
+    shown.extend(
+        HIDDEN
+            .iter()
+            .map(|path| (*path, folder.join(EMPTY), READ_ONLY)),
+    );
+    if network == Network::None {
+        shown.push((NETWORKS, only_loopback(folder)?, READ_ONLY));
+    }
+    for (path, source, origin) in shown {
         if Path::new(path).exists() {
-            places.push(place(path, Path::new(path), origin)?);
+            places.push(place(path, &source, origin)?);
         }
     }
     Ok(places)
+}
+
+const READ_ONLY: Origin = Origin::Bind { writable: false };
+
+/// Opens what is seen in place of a directory that is hidden.
+pub(super) fn empty(folder: &Path) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    openat(CWD, folder.join(EMPTY), flags, Mode::empty())
+}
+
+/// A directory of networks with one in it.
+fn only_loopback(folder: &Path) -> Result<PathBuf, Failure> {
+    let directory = folder.join("net");
+    make(&directory)?;
+    symlink(LOOPBACK, directory.join("lo")).attempt("symlink", "/sys/class/net/lo")?;
+    Ok(directory)
 }
 
 /// Makes the place where something of the step's is seen in /dev, as its here-documents are:
@@ -107,6 +159,6 @@ fn place(target: &str, source: &Path, origin: Origin) -> Result<Place, Failure> 
     Place::new(target.into(), open(source)?, origin).attempt("readlink", target)
 }
 
-fn open(path: &Path) -> Result<std::os::fd::OwnedFd, Failure> {
+fn open(path: &Path) -> Result<OwnedFd, Failure> {
     openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).attempt("open", path.display())
 }

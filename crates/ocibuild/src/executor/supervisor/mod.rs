@@ -58,6 +58,7 @@ mod unix;
 mod walk;
 
 use call::{Answer, Call, Fault};
+pub(super) use cookie::kill_orphans;
 use cookie::{Cookie, StepId};
 use credentials::Credentials;
 use guest::Guest;
@@ -141,6 +142,8 @@ struct Shared {
     plan: Plan,
     listener: OwnedFd,
     step: StepId,
+    /// Its first process.
+    first: i32,
     /// What is seen where, in views without mounts.
     tree: Option<Tree>,
     roots: Roots,
@@ -260,6 +263,7 @@ impl Supervisor {
             root,
             tree,
             step,
+            first: first.as_raw_nonzero().get(),
             roots: Roots::default(),
             own: Rights::now(),
             listing: Mutex::new(()),
@@ -292,7 +296,7 @@ fn tree(plan: &mut Plan, root: &OwnedFd) -> Result<Option<Tree>, Failure> {
         return Ok(None);
     }
     let mut places = match &plan.folder {
-        Some(folder) => devices::places(folder, plan.owners)?,
+        Some(folder) => devices::places(folder, plan.owners, plan.network)?,
         None => Vec::new(),
     };
     for bind in plan.binds.drain(..) {

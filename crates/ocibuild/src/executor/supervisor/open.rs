@@ -187,7 +187,8 @@ fn open_found(call: &Call<'_>, found: &Found, wish: Wish) -> Outcome {
             _ => {}
         }
     }
-    if guest.kernel_takes(found) {
+    let is_looked_at = wish.flags.contains(OFlags::PATH);
+    if guest.kernel_takes(found) || (is_looked_at && guest.kernel_finds(found)) {
         return Ok(Answer::Continue);
     }
     guest.open_in_tree(call, found, wish)
@@ -347,7 +348,7 @@ impl Guest<'_> {
         }
         let path = name_of(&found.file);
         let again = reopened(flags);
-        if kind(&seen) == FileType::Fifo && !flags.contains(OFlags::NONBLOCK) {
+        if kind(&seen) == FileType::Fifo && !again.contains(OFlags::NONBLOCK) {
             return self.open_pipe(call, found, wish);
         }
         if is_terminal_of_caller(&seen) {
@@ -391,9 +392,13 @@ impl Guest<'_> {
 /// Flags with which a file that was found is opened. A descriptor of `O_PATH` cannot be
 /// handed over, so there it is one for reading.
 fn reopened(flags: OFlags) -> OFlags {
-    flags.difference(OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::PATH)
-        | OFlags::CLOEXEC
-        | OFlags::NOCTTY
+    let mut again =
+        flags.difference(OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::PATH);
+    if flags.contains(OFlags::PATH) {
+        // Who only looks at a pipe waits for nobody.
+        again |= OFlags::NONBLOCK;
+    }
+    again | OFlags::CLOEXEC | OFlags::NOCTTY
 }
 
 /// Whether it is /dev/tty.

@@ -82,6 +82,11 @@ impl Guest<'_> {
         }
     }
 
+    /// Whether the kernel finds a file by the path of the call, if not with the right to use it.
+    pub(super) fn kernel_finds(&self, found: &Found) -> bool {
+        self.shared.plan.view == View::Chroot && found.plain
+    }
+
     /// Fails unless a file may be used so, and every directory on the way to it searched.
     pub(super) fn check(&self, who: &Credentials, found: &Found, wanted: u32) -> Result<(), Fault> {
         if found.origin == Origin::Kernel || self.shared.plan.owners == Owners::Real {

@@ -6,7 +6,9 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
-use rustix::fs::{MemfdFlags, Mode, OFlags, ResolveFlags, memfd_create, openat, openat2};
+use rustix::fs::{
+    FileType, MemfdFlags, Mode, OFlags, ResolveFlags, fstat, memfd_create, openat, openat2,
+};
 use rustix::io::Errno;
 
 use super::call::Fault;
@@ -14,18 +16,20 @@ use super::cookie::Cookie;
 use super::guest::{Guest, of_io, read_link};
 use super::resolve::{Found, Origin};
 
-/// What says too much about the machine; hidden, as by runc's default.
-pub(super) const HIDDEN: &[&[u8]] = &[
-    b"acpi",
-    b"asound",
-    b"kcore",
-    b"keys",
-    b"latency_stats",
-    b"sched_debug",
-    b"scsi",
-    b"timer_list",
-    b"timer_stats",
+/// What says too much about the machine: empty for the step, as by runc's default.
+pub(super) const HIDDEN: &[&str] = &[
+    "acpi",
+    "asound",
+    "kcore",
+    "keys",
+    "latency_stats",
+    "sched_debug",
+    "scsi",
+    "timer_list",
+    "timer_stats",
 ];
+
+const HOST_NAME: &str = "sys/kernel/hostname";
 
 /// The largest file of /proc that is rewritten.
 const MAX_SIZE: u64 = 64 << 20;
@@ -77,6 +81,8 @@ pub(in super::super) enum Content {
     OwnStatus(Vec<u8>),
     /// The memory of a process, whose path in /proc this is.
     Maps(String),
+    /// The name of the machine.
+    HostName,
 }
 
 /// /proc.
@@ -103,12 +109,16 @@ pub(super) fn child(
             let path = format!("{path}/{text}");
             Ok((open(guest, &path)?, Process::Directory(path)))
         }
+        Process::Other(path) if is_hidden(path) => Err(Errno::NOENT),
         Process::Other(path) => {
             let path = format!("{path}/{text}");
             let is_of_process = path.starts_with(|first: char| first.is_ascii_digit());
             let mut found = open(guest, &path)?;
             if !is_of_process {
                 found.origin = Origin::Bind { writable: false };
+            }
+            if path == HOST_NAME {
+                found.content = Some(Content::HostName);
             }
             Ok((found, Process::Other(path)))
         }
@@ -123,10 +133,11 @@ fn top_child(guest: &Guest<'_>, name: &str) -> Result<(Found, Process), Errno> {
         }
         return Ok((open(guest, name)?, Process::Directory(name.to_owned())));
     }
-    if HIDDEN.contains(&name.as_bytes()) {
-        return Err(Errno::NOENT);
-    }
     let mut found = open(guest, name)?;
+    if is_hidden(name) {
+        (found.file, found.origin) = emptied(guest, &found.file)?;
+        return Ok((found, Process::Other(name.to_owned())));
+    }
     found.origin = Origin::Bind { writable: false };
     match name {
         "self" => found.link = Some(guest.process()?.to_string().into_bytes()),
@@ -137,6 +148,26 @@ fn top_child(guest: &Guest<'_>, name: &str) -> Result<(Found, Process), Errno> {
         _ => {}
     }
     Ok((found, Process::Other(name.to_owned())))
+}
+
+fn is_hidden(name: &str) -> bool {
+    HIDDEN.contains(&name)
+}
+
+/// What is seen in place of something that is hidden.
+fn emptied(guest: &Guest<'_>, hidden: &OwnedFd) -> Result<(OwnedFd, Origin), Errno> {
+    let is_directory = FileType::from_raw_mode(fstat(hidden)?.st_mode) == FileType::Directory;
+    match &guest.shared.plan.folder {
+        Some(folder) if is_directory => {
+            let origin = Origin::Bind { writable: false };
+            Ok((super::devices::empty(folder)?, origin))
+        }
+        _ => {
+            let flags = OFlags::PATH | OFlags::CLOEXEC;
+            let nothing = rustix::fs::open("/dev/null", flags, Mode::empty())?;
+            Ok((nothing, Origin::Kernel))
+        }
+    }
 }
 
 fn process_child(
@@ -265,6 +296,7 @@ impl Guest<'_> {
             }
             Content::OwnStatus(path) => self.status(&self.own_status(path)?, self.cookie),
             Content::Maps(path) => self.maps(path)?,
+            Content::HostName => format!("{}\n", self.shared.plan.hostname),
         };
         let file = memfd_create("proc", MemfdFlags::CLOEXEC)?;
         let mut rest = text.as_bytes();

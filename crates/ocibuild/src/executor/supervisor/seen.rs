@@ -10,9 +10,62 @@ use rustix::io::Errno;
 
 use super::Shared;
 use super::guest::{of_io, os};
-use super::proc::HIDDEN;
 use super::resolve::Origin;
-use super::tree::is_below;
+use super::tree::{Place, is_below};
+use super::{devices, proc};
+
+/// What a step can read of /proc and not write, as by runc's default.
+const PROTECTED: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys"];
+/// Directories of /dev that are file systems where there are mounts.
+const MADE: &[&str] = &["/dev/mqueue", "/dev/shm"];
+
+/// A line in a table of mounts.
+struct Mount {
+    path: String,
+    kind: &'static str,
+    options: &'static str,
+}
+
+impl Mount {
+    fn new(path: &str, kind: &'static str, options: &'static str) -> Self {
+        Self {
+            path: path.to_owned(),
+            kind,
+            options,
+        }
+    }
+
+    /// One that every step has.
+    fn of_kernel(path: &str) -> Option<Self> {
+        let (kind, options) = match path {
+            "/dev" => ("tmpfs", "rw,nosuid,nodev,size=65536k,mode=755"),
+            "/dev/mqueue" => ("mqueue", "rw,nosuid,nodev,noexec,relatime"),
+            "/dev/pts" => (
+                "devpts",
+                "rw,nosuid,noexec,relatime,gid=5,mode=620,ptmxmode=666",
+            ),
+            "/dev/shm" => ("tmpfs", "rw,nosuid,nodev,noexec,relatime,size=65536k"),
+            "/proc" => ("proc", "rw,nosuid,nodev,noexec,relatime"),
+            "/sys" => ("sysfs", "ro,nosuid,nodev,noexec,relatime"),
+            path if PROTECTED.contains(&path) => ("proc", "ro,nosuid,nodev,noexec,relatime"),
+            path if devices::HIDDEN.contains(&path) || is_hidden_directory(path) => {
+                ("tmpfs", "ro,nosuid,nodev,noexec,relatime,size=0k,mode=755")
+            }
+            path if is_hidden(path) => ("devtmpfs", "ro,nodev,relatime,mode=755"),
+            _ => return None,
+        };
+        Some(Self::new(path, kind, options))
+    }
+}
+
+fn is_hidden(path: &str) -> bool {
+    path.strip_prefix("/proc/")
+        .is_some_and(|name| proc::HIDDEN.contains(&name))
+}
+
+fn is_hidden_directory(path: &str) -> bool {
+    is_hidden(path) && Path::new(path).is_dir()
+}
 
 impl Shared {
     /// A path as the kernel shows it to this process, as the step is to see it.
@@ -60,51 +113,70 @@ impl Shared {
         tree.inside(shown)
     }
 
-    /// The mounts that the step would have if it had mounts: where, what, and whether they
-    /// can be written.
-    fn mount_points(&self) -> Vec<(String, &'static str, bool)> {
-        let mut points = vec![
-            ("/".to_owned(), "overlay", true),
-            ("/proc".to_owned(), "proc", true),
-        ];
-        let Ok(tree) = self.tree() else {
-            return points;
-        };
-        for place in tree.places() {
-            let inside = String::from_utf8_lossy(&place.inside).into_owned();
-            let is_writable = place.origin != Origin::Bind { writable: false };
-            let kind = match inside.as_str() {
-                "/sys" => "sysfs",
-                "/dev" | "/dev/shm" => "tmpfs",
-                "/dev/pts" => "devpts",
-                _ => "none",
-            };
-            points.push((inside, kind, is_writable));
-        }
-        points
-    }
-
     pub(super) fn mounts(&self) -> String {
-        let line = |(path, kind, writable): (String, &str, bool)| {
-            let access = if writable { "rw" } else { "ro" };
-            format!("{kind} {} {kind} {access},relatime 0 0\n", escaped(&path))
+        let line = |mount: Mount| {
+            let (path, kind) = (escaped(&mount.path), mount.kind);
+            format!("{kind} {path} {kind} {} 0 0\n", mount.options)
         };
         self.mount_points().into_iter().map(line).collect()
     }
 
     pub(super) fn mount_info(&self) -> String {
         let points = self.mount_points().into_iter().enumerate();
-        let line = |(number, (path, kind, writable)): (usize, (String, &str, bool))| {
-            let access = if writable { "rw" } else { "ro" };
+        let line = |(number, mount): (usize, Mount)| {
             let parent = if number == 0 { 1 } else { 20 };
+            let access = mount.options.get(..2).unwrap_or_default();
             format!(
-                "{} {parent} 0:{} / {} {access},relatime - {kind} {kind} {access}\n",
+                "{} {parent} 0:{} / {} {} - {kind} {kind} {access}\n",
                 number + 20,
                 number + 20,
-                escaped(&path)
+                escaped(&mount.path),
+                mount.options,
+                kind = mount.kind,
             )
         };
         points.map(line).collect()
+    }
+
+    /// The mounts that the step would have if it had mounts.
+    fn mount_points(&self) -> Vec<Mount> {
+        let mut points = vec![Mount::new("/", "overlay", "rw,relatime")];
+        let places = self.tree().map(|tree| tree.places()).unwrap_or_default();
+        let of_proc = std::iter::once("/proc").chain(PROTECTED.iter().copied());
+        let hidden: Vec<_> = proc::HIDDEN
+            .iter()
+            .map(|name| format!("/proc/{name}"))
+            .collect();
+        let made = of_proc.chain(MADE.iter().copied());
+        let made = made.chain(hidden.iter().map(String::as_str));
+        let is_there = |path: &&str| !path.starts_with("/proc/") || Path::new(path).exists();
+        points.extend(made.filter(is_there).filter_map(Mount::of_kernel));
+        points.extend(places.iter().filter_map(|place| self.mount_of(place)));
+        points
+    }
+
+    fn mount_of(&self, place: &Place) -> Option<Mount> {
+        let path = String::from_utf8_lossy(&place.inside);
+        if [devices::NETWORKS, devices::TERMINALS.0].contains(&&*path) {
+            return None;
+        }
+        if let Some(mount) = Mount::of_kernel(&path) {
+            return Some(mount);
+        }
+        let work = self.plan.folder.as_ref().and_then(|folder| folder.parent());
+        let is_empty = work.is_some_and(|work| {
+            Path::new(os(&place.outside)).starts_with(work.join(super::super::tree::EMPTY))
+        });
+        let (kind, options) = match place.origin {
+            Origin::Kernel => ("devtmpfs", "ro,relatime,mode=755"),
+            _ if place.outside.starts_with(b"/memfd:") => {
+                ("tmpfs", "ro,nosuid,nodev,noexec,relatime,mode=755")
+            }
+            _ if is_empty => ("tmpfs", "rw,nosuid,nodev,relatime"),
+            Origin::Bind { writable: false } => ("overlay", "ro,nosuid,nodev,relatime"),
+            _ => ("overlay", "rw,nosuid,nodev,relatime"),
+        };
+        Some(Mount::new(&path, kind, options))
     }
 
     /// Opens a directory that has the names of /proc.
@@ -154,7 +226,7 @@ impl Shared {
         let pid = str::from_utf8(name).ok().and_then(|name| name.parse().ok());
         match pid {
             Some(pid) => self.step.has(pid),
-            None => !HIDDEN.contains(&name),
+            None => true,
         }
     }
 }

@@ -23,18 +23,28 @@ pub(super) fn kill(call: &Call<'_>) -> Outcome {
         // The caller's group; the step has a session of its own.
         0 => Ok(Answer::Continue),
         -1 => kill_all(guest, call.int(1)),
-        pid if pid > 0 => send(guest, pid),
+        pid if pid > 0 => signal(guest, pid, pid, call.int(1)),
         group if guest.has_group(-group)? => Ok(Answer::Continue),
         _ => Err(Errno::SRCH.into()),
     }
 }
 
-/// tkill(2), rt_sigqueueinfo(2), pidfd_open(2), process_vm_readv(2), process_vm_writev(2).
+/// tkill(2).
+pub(super) fn tkill(call: &Call<'_>) -> Outcome {
+    signal(&call.guest, call.int(0), call.int(0), call.int(1))
+}
+
+/// tgkill(2).
+pub(super) fn tgkill(call: &Call<'_>) -> Outcome {
+    signal(&call.guest, call.int(0), call.int(1), call.int(2))
+}
+
+/// rt_sigqueueinfo(2), pidfd_open(2), process_vm_readv(2), process_vm_writev(2).
 pub(super) fn to_first(call: &Call<'_>) -> Outcome {
     send(&call.guest, call.int(0))
 }
 
-/// tgkill(2), rt_tgsigqueueinfo(2).
+/// rt_tgsigqueueinfo(2).
 pub(super) fn to_second(call: &Call<'_>) -> Outcome {
     send(&call.guest, call.int(1))
 }
@@ -97,6 +107,17 @@ fn own(guest: &Guest<'_>, pid: i32) -> Outcome {
     }
 }
 
+/// A signal for a thread. The first process gets only those that it handles, as one gets that
+/// is the first of its own process ids.
+fn signal(guest: &Guest<'_>, process: i32, thread: i32, number: i32) -> Outcome {
+    let sent = send(guest, thread)?;
+    let is_first = process == guest.shared.first && number > 0;
+    if is_first && !guest.handles(process, number)? {
+        return DONE;
+    }
+    Ok(sent)
+}
+
 fn send(guest: &Guest<'_>, pid: i32) -> Outcome {
     if !guest.shared.step.has(pid) {
         return Err(Errno::SRCH.into());
@@ -151,6 +172,18 @@ impl Guest<'_> {
     /// Who another process of the step is.
     fn other(&self, pid: i32) -> Result<std::sync::Arc<Credentials>, Errno> {
         Ok(Guest::of(self.shared, pid)?.credentials())
+    }
+
+    /// Whether a process has a function for a signal.
+    fn handles(&self, pid: i32, number: i32) -> Result<bool, Errno> {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).map_err(of_io)?;
+        let mask = status
+            .lines()
+            .find_map(|line| line.strip_prefix("SigCgt:"))
+            .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+            .ok_or(Errno::SRCH)?;
+        let bit = (number - 1).cast_unsigned();
+        Ok(mask.checked_shr(bit).unwrap_or_default() & 1 == 1)
     }
 
     /// All processes of the step.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use rustix::process::{Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::site::{helper, sites_and_pod, sleepers, unique_nap, until};
 use super::*;
@@ -112,6 +112,33 @@ fn privileged_a_cancel_ends_the_command_at_once() {
         matches!(result, Err(Error::Cancelled)),
         "cancelled before it began: {result:?}"
     );
+}
+
+/// Where there are no process ids of its own, what a command has left is found by its builder.
+#[test]
+fn privileged_a_killed_helper_takes_the_command_with_it() {
+    for site in sites() {
+        let room = Room::new(site);
+        let nap = unique_nap();
+        let script = format!("sleep {nap} & setsid sh -c 'sleep {nap}; true' & sleep {nap}");
+        let child = room.start(&room.script(&script));
+        until("all run", || sleepers(&nap).len() == 3);
+        let builder = child.id();
+        let helper = std::fs::read_dir("/proc").unwrap().filter_map(|entry| {
+            let pid = entry.unwrap().file_name().to_str()?.parse().ok()?;
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+            let parent = stat.rsplit_once(") ")?.1.split(' ').nth(1)?;
+            (parent == builder.to_string()).then_some(pid)
+        });
+        let helpers: Vec<i32> = helper.collect();
+        for pid in helpers.into_iter().filter_map(Pid::from_raw) {
+            kill_process(pid, Signal::KILL).unwrap();
+        }
+        let output = child.wait_with_output().unwrap();
+        until("nothing is left", || sleepers(&nap).is_empty());
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(text.contains("signal: 9"), "{site:?}: {text}");
+    }
 }
 
 #[test]

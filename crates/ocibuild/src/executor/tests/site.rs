@@ -23,8 +23,8 @@ const SUBORDINATE: &str = "ocibuild-test:200000:65536\n";
 const APPLETS: &[&str] = &[
     "awk", "cat", "chmod", "chown", "cut", "dd", "df", "echo", "env", "false", "find", "grep",
     "head", "hostname", "id", "ip", "kill", "ln", "ls", "mkdir", "mknod", "mount", "mv", "nohup",
-    "ps", "pwd", "readlink", "rm", "rmdir", "seq", "setsid", "sh", "sleep", "sort", "stat", "sync",
-    "tail", "touch", "tr", "true", "umount", "unshare", "wc",
+    "ps", "pwd", "readlink", "rm", "rmdir", "sed", "seq", "setsid", "sh", "sleep", "sort", "stat",
+    "sync", "tail", "touch", "tr", "true", "umount", "unshare", "wc",
 ];
 
 /// Who runs the command.
