@@ -1,4 +1,4 @@
-//! Four programs that measure, three of them with one line of JSON on standard output per result.
+//! Five programs that measure, four of them with one line of JSON on standard output per result.
 //!
 //! The first measures whole builds: from a folder and a base in a registry to an image whose
 //! push the registry has confirmed, a line per workload, builder and mode. `workload` makes
@@ -7,7 +7,8 @@
 //!
 //! The second measures the build service, a line per figure and database: see `service`. The
 //! third measures RUN in every engine, a line per figure and engine: see `sandbox`. The fourth
-//! compares whole builds with those of every other builder that is installed: see `peers`.
+//! compares whole builds with those of every other builder that is installed: see `peers`. The
+//! fifth measures transfers of large layers, a line per figure and server: see `registry`.
 //!
 //! The rooms of the library by themselves are in `rooms`: a bench target measures them, and a
 //! test counts the instructions of some.
@@ -25,6 +26,7 @@ mod builder;
 mod measure;
 mod options;
 mod peers;
+mod registry;
 mod report;
 pub mod rooms;
 mod sandbox;
@@ -80,6 +82,15 @@ pub fn sandbox_main() -> ExitCode {
     ended(match arguments.split_first() {
         Some((verb, rest)) if verb == sandbox::NATIVE => sandbox::time_native(rest),
         _ => sandbox::run(&sandbox::Options::parse()),
+    })
+}
+
+/// Measures transfers; both the bench target and the binary are nothing but this call.
+pub fn registry_main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    ended(match arguments.split_first() {
+        Some((verb, rest)) if verb == registry::CHILD => registry::child::run(rest),
+        _ => registry::run(&registry::Options::parse()),
     })
 }
 

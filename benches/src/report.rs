@@ -43,7 +43,7 @@ pub(crate) fn median(values: &mut [f64]) -> Option<f64> {
 }
 
 /// Milliseconds are more than two runs agree on.
-fn rounded(seconds: Option<f64>) -> Option<f64> {
+pub(crate) fn rounded(seconds: Option<f64>) -> Option<f64> {
     seconds.map(|seconds| (seconds * 1000.0).round() / 1000.0)
 }
 

@@ -4,5 +4,6 @@
 
 mod instructions;
 mod peers;
+mod registry;
 mod service;
 mod smoke;

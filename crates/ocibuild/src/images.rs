@@ -24,6 +24,9 @@ use crate::registry::{
 };
 use crate::source;
 
+/// Whose pushes these are: everybody's who has the store.
+const NO_SCOPE: &str = "";
+
 /// What went wrong with an image of the store.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -222,7 +225,10 @@ impl Images {
         let documents = image.documents();
         let progress = Progress::none();
         let layers = &image.layers;
-        Ok(push::push(&self.0, client, &documents, layers, reference, &progress).await?)
+        Ok(push::push(
+            &self.0, client, &documents, layers, reference, NO_SCOPE, &progress,
+        )
+        .await?)
     }
 
     /// Pushes an index and its images under a name; gives the digest of the index, which
@@ -242,7 +248,16 @@ impl Images {
             })
             .collect();
         let progress = Progress::none();
-        Ok(push::push_index(&self.0, client, &index.index, &parts, reference, &progress).await?)
+        Ok(push::push_index(
+            &self.0,
+            client,
+            &index.index,
+            &parts,
+            reference,
+            NO_SCOPE,
+            &progress,
+        )
+        .await?)
     }
 
     /// Brings an image of a registry into the store, whole, under its name.

@@ -80,7 +80,7 @@ fn the_agent_of_the_environment_is_for_repositories_that_a_user_names() {
     let known_hosts = server.known_hosts().display().to_string();
     let place = Place::new();
     let context = ocibuild::testing::ContextDir::new()
-        .file("Dockerfile", &format!("FROM busybox\nADD {url} /added/\n"));
+        .file("Dockerfile", format!("FROM busybox\nADD {url} /added/\n"));
     let folder = context.path().display().to_string();
     let vars = [("SSH_AUTH_SOCK", &*agent)];
     let ended = build(&place, &folder, &["--known-hosts", &known_hosts], &vars);

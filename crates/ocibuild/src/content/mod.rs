@@ -10,8 +10,10 @@
 //! same/<name>                                    the key of a step that has another name too (JSON)
 //! keys/<key>                                     what a key was made of (JSON)
 //! variants/<digest of layer and form>            another compression of a layer (JSON)
+//! places/<digest of blob and scope>             repositories in which a blob is (JSON)
 //! builds/<id>                                    what became of the steps of a build (JSON)
 //! downloads/<digest of URL>                      which blob a file of ADD is, and its validators (JSON)
+//! git/<digest>/                                  mirror of a repository
 //! locks/<name>                                   one holder at a time, over processes
 //! tmp/<process>/                                 work in progress
 //! tmp/merged/                                    layers joined for RUN, for engines without mounts
@@ -20,6 +22,7 @@
 //! Invariant: everything outside `tmp` appears by an atomic rename and is complete.
 //! Anything but the layout's two files may be deleted at any time; it is made again.
 
+mod places;
 pub mod prune;
 mod space;
 pub mod usage;

@@ -76,7 +76,7 @@ pub struct Item {
 }
 
 /// Folders whose files are records of steps.
-const RECORDS: [&str; 8] = [
+const RECORDS: [&str; 9] = [
     "steps",
     "same",
     "keys",
@@ -85,6 +85,7 @@ const RECORDS: [&str; 8] = [
     "downloads",
     "contexts",
     "variants",
+    "places",
 ];
 
 impl ContentStore {

@@ -166,7 +166,11 @@ async fn export(
         CachePlace::Registry(reference) => {
             let (store, client) = (&session.store, &session.client);
             let progress = Progress::none();
-            push::push(store, client, &documents, &layers, reference, &progress).await?;
+            let scope = &session.cache_scope;
+            push::push(
+                store, client, &documents, &layers, reference, scope, &progress,
+            )
+            .await?;
             Ok(())
         }
         CachePlace::Local { path, tag } => to_local(session, documents, &layers, path, tag).await,

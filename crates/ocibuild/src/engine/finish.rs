@@ -367,7 +367,7 @@ async fn push(
     reference: &Reference,
     progress: &Progress,
 ) -> Result<Digest, output::Error> {
-    let (store, client) = (&session.store, &session.client);
+    let (store, client, scope) = (&session.store, &session.client, &session.cache_scope);
     let parts: Vec<Part<'_>> = made
         .iter()
         .map(|made| Part {
@@ -377,11 +377,20 @@ async fn push(
         .collect();
     match (&image.content, &parts[..]) {
         (Content::Image(image), [only]) => {
-            push::push(store, client, image, only.layers, reference, progress).await
+            push::push(
+                store,
+                client,
+                image,
+                only.layers,
+                reference,
+                scope,
+                progress,
+            )
+            .await
         }
         _ => {
             let index = image.content.top();
-            push::push_index(store, client, index, &parts, reference, progress).await
+            push::push_index(store, client, index, &parts, reference, scope, progress).await
         }
     }
 }

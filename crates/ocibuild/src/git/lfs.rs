@@ -21,10 +21,10 @@ use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::Session;
 use super::error::{GitError, host_and_port, public_url};
 use super::mirror::Mirror;
 use super::remote::{Endpoint, configure};
+use super::session::Session;
 use crate::net::redirect_target;
 use pointer::{Object, Pointer};
 use server::Server;

@@ -29,6 +29,7 @@ pub(crate) async fn push_index(
     index: &Document,
     parts: &[Part<'_>],
     reference: &Reference,
+    scope: &str,
     progress: &Progress,
 ) -> Result<Digest, Error> {
     let wanted = index.descriptor.digest;
@@ -47,7 +48,7 @@ pub(crate) async fn push_index(
     for Part { image, layers } in parts {
         let digest = image.manifest.descriptor.digest;
         let by_digest = reference.repository().with_digest(digest);
-        push(store, client, image, layers, &by_digest, progress).await?;
+        push(store, client, image, layers, &by_digest, scope, progress).await?;
     }
     let media_type = &index.descriptor.media_type;
     let pushed = client.push_manifest(reference, media_type, &index.bytes);
@@ -56,13 +57,14 @@ pub(crate) async fn push_index(
 
 /// Pushes the image under a name; gives the digest that the registry confirmed. Layers
 /// that are not here are taken over by the registry or go straight through: nobody here
-/// needs their bytes.
+/// needs their bytes. Which repositories have them is known and remembered of one scope.
 pub async fn push(
     store: &ContentStore,
     client: &Client,
     image: &Documents,
     layers: &[Layer],
     reference: &Reference,
+    scope: &str,
     progress: &Progress,
 ) -> Result<Digest, Error> {
     let layers = layers
@@ -71,7 +73,7 @@ pub async fn push(
         .map(|(layer, descriptor)| LayerPush {
             descriptor: descriptor.clone(),
             source: bytes_of(store, client, layer),
-            mount_from: mount_from(layer, reference),
+            mount_from: mount_from(store, scope, layer, reference),
         })
         .collect();
     let push = ImagePush {
@@ -87,6 +89,9 @@ pub async fn push(
         reference: reference.to_string(),
         source,
     })?;
+    for layer in &image.layers {
+        store.put_place(scope, &layer.digest, reference.repository())?;
+    }
     Ok(pushed.digest)
 }
 
@@ -106,11 +111,25 @@ fn bytes_of(store: &ContentStore, client: &Client, layer: &Layer) -> BlobSource 
     }
 }
 
-fn mount_from(layer: &Layer, target: &Reference) -> Vec<Repository> {
-    match &layer.origin {
-        Origin::Registry(repository) if repository.registry() == target.registry() => {
-            vec![repository.clone()]
+/// Gives where the registry has a layer already, as far as is known.
+fn mount_from(
+    store: &ContentStore,
+    scope: &str,
+    layer: &Layer,
+    target: &Reference,
+) -> Vec<Repository> {
+    let origin = match &layer.origin {
+        Origin::Registry(repository) => Some(repository.clone()),
+        _ => None,
+    };
+    let mut all: Vec<Repository> = Vec::new();
+    for place in origin
+        .into_iter()
+        .chain(store.places(scope, &layer.blob.digest))
+    {
+        if place.registry() == target.registry() && !all.contains(&place) {
+            all.push(place);
         }
-        _ => Vec::new(),
     }
+    all
 }

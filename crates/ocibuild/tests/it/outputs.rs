@@ -350,3 +350,25 @@ fn an_index_that_is_known_by_its_digest_costs_no_request() {
         wait(client.push_manifest(name, index, &bytes)).unwrap()
     });
 }
+
+#[test]
+fn a_layer_that_was_pushed_elsewhere_in_the_registry_does_not_travel_again() {
+    let (workshop, registry) = (Workshop::new(), Registry::start().unwrap());
+    let push = |name: &str, label: &str, scope: &str| {
+        registry.clear_requests();
+        let text = format!("{DOCKERFILE}LABEL l={label}\n");
+        let context = context().file("Dockerfile", text);
+        let output = Output::Registry(registry.reference(name));
+        let build = workshop.build(&context).cache_scope(scope);
+        wait(build.output(output).run()).unwrap();
+        let mounts = registry.requests().into_iter();
+        let mounts = mounts.filter(|request| request.query.contains("mount="));
+        (registry.uploaded_bytes() > 100_000, mounts.count())
+    };
+    let base_and_steps = 4;
+    assert_eq!(push("one/app:1", "a", "red"), (true, 0));
+    assert_eq!(push("two/app:1", "b", "red"), (false, base_and_steps));
+    // Where the layers are is not told to others who share the store.
+    assert_eq!(push("three/app:1", "c", "blue"), (true, 0));
+    pulled(&workshop, &registry.reference("two/app:1"));
+}

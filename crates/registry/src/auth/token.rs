@@ -173,10 +173,15 @@ pub enum TokenError {
 }
 
 fn refused(refusal: &Refusal) -> String {
-    match refusal.status {
+    let mut text = match refusal.status {
         401 | 403 => format!("wrong user name, password or token ({})", refusal.status),
         status => format!("status {status}"),
+    };
+    // Its own words say more: that an account is disabled, that there is no such project.
+    for error in &refusal.errors {
+        text.push_str(&format!("; {error}"));
     }
+    text
 }
 
 impl TokenError {

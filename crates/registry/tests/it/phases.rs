@@ -140,7 +140,10 @@ async fn a_login_that_fails_is_named_whatever_it_was_for() {
     let token = Registry::start_with(Login::token("user", "pass")).unwrap();
     for (registry, why) in [
         (&basic, "the registry answered 401 Unauthorized"),
-        (&token, "wrong user name, password or token (401)"),
+        (
+            &token,
+            "wrong user name, password or token (401); UNAUTHORIZED: log in first",
+        ),
     ] {
         let reference = registry.reference("app:v1");
         let client = client_with(registry, wrong());

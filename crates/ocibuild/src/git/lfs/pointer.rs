@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use ocibuild_registry::Hasher;
 use serde::{Deserialize, Serialize};
 
-use super::super::Session;
 use super::super::error::GitError;
+use super::super::session::Session;
 use super::super::tree::for_each_entry;
 
 const VERSION: &[u8] = b"version https://git-lfs.github.com/spec/v1\n";
