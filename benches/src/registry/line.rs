@@ -91,15 +91,9 @@ async fn carry(client: TcpStream, server: String, direction: Direction, wear: We
             _ = back => None,
         },
         Direction::Down => {
-            tokio::join!(
-                async {
-                    let broken = worn.await;
-                    broken
-                },
-                async {
-                    let _ = back.await;
-                }
-            )
+            tokio::join!(worn, async {
+                let _ = back.await;
+            })
             .0
         }
     };
