@@ -84,18 +84,9 @@ async fn carry(client: TcpStream, server: String, direction: Direction, wear: We
     };
     let back = async { tokio::io::copy(&mut other.0, &mut other.1).await };
     let mut worn = std::pin::pin!(worn_copy(worn.0, worn.1, wear));
-    let broken = match direction {
-        // What the server still says after the client has ended belongs to the client.
-        Direction::Up => tokio::select! {
-            broken = &mut worn => broken,
-            _ = back => None,
-        },
-        Direction::Down => {
-            tokio::join!(worn, async {
-                let _ = back.await;
-            })
-            .0
-        }
+    let broken = tokio::select! {
+        broken = &mut worn => broken,
+        _ = back => None,
     };
     if let Some((from, to)) = broken {
         let _ = from.as_ref().set_zero_linger();
