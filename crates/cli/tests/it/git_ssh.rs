@@ -5,6 +5,7 @@ use std::process::Command;
 use ocibuild::testing::SshServer;
 
 use crate::command::{Ended, Place, build_arguments, ended};
+use crate::service::Site;
 
 /// A server with a repository, and its URL.
 fn repository() -> (SshServer, String) {
@@ -89,4 +90,47 @@ fn the_agent_of_the_environment_is_for_repositories_that_a_user_names() {
     let flags = ["--known-hosts", &known_hosts, "--ssh", "default"];
     let ended = build(&place, &folder, &flags, &vars);
     assert_eq!(ended.status, 0, "{}", ended.err);
+}
+
+#[test]
+fn the_service_reads_repositories_with_its_own_key() {
+    let server = SshServer::start();
+    let repository = server.repository("group/app.git");
+    repository
+        .file("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")
+        .commit("first");
+    let Some(site) = Site::new() else {
+        return;
+    };
+    let url = repository.url();
+    let vars = |more: &[(&'static str, String)]| {
+        let ssh = [
+            ("OCIBUILD_GIT_SSH_KEY", server.key().display().to_string()),
+            (
+                "OCIBUILD_GIT_KNOWN_HOSTS",
+                server.known_hosts().display().to_string(),
+            ),
+        ];
+        [&ssh[..], more].concat()
+    };
+    let service = site.serve("data", &vars(&[]));
+    let task = service.submit(url, "v1", None);
+    let ended = service.follow(&task);
+    assert_eq!(ended.state, "completed", "{}", ended.log);
+    drop(service);
+
+    let hosts = ("OCIBUILD_GIT_HOSTS", "127.0.0.1:22".to_owned());
+    let service = site.serve("elsewhere", &vars(&[hosts]));
+    let form = [("app_name", "app"), ("image_tag", "v1"), ("git_repo", url)];
+    let answer = service
+        .post("/build_with_dockerfile")
+        .form(&form)
+        .send()
+        .unwrap();
+    assert_eq!(answer.status().as_u16(), 422);
+    drop(service);
+    let private = ("OCIBUILD_DENY_ADDRESSES", "private".to_owned());
+    let service = site.serve("inward", &vars(&[private]));
+    let task = service.submit(url, "v1", None);
+    service.assert_fails(&task, "its address is this machine");
 }
