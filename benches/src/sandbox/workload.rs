@@ -46,13 +46,17 @@ const PACKAGES: &str = "curl openssh-client iputils-ping dbus less cron build-es
 const INSTALLED: &str = "python3,python3-pip,ca-certificates";
 
 /// Every workload in turns with all others, and what it takes compared with a chroot.
-pub(crate) fn measure(engines: &[Engine], place: &Path, options: &Options) -> Result<Vec<Value>> {
+pub(crate) fn measure(
+    engines: &[Engine],
+    place: &Path,
+    options: &Options,
+    print: impl Fn(Value),
+) -> Result<()> {
     let base = match &options.base {
         Some(base) => base.clone(),
         None => make_base()?,
     };
     let ground = Ground::of_tar(engines, place, &base)?;
-    let mut lines = Vec::new();
     for (name, script) in WORKLOADS {
         let wanted = options.only.is_empty() || options.only.iter().any(|only| only == name);
         if !wanted || options.small && *name != "owners" {
@@ -66,9 +70,9 @@ pub(crate) fn measure(engines: &[Engine], place: &Path, options: &Options) -> Re
                 times.push(engine.run(&step, &["/bin/sh", "-c", &script])?);
             }
         }
-        lines.extend(compared(name, engines, times));
+        compared(name, engines, times).into_iter().for_each(&print);
     }
-    Ok(lines)
+    Ok(())
 }
 
 fn compared(name: &str, engines: &[Engine], times: Vec<Vec<Duration>>) -> Vec<Value> {
