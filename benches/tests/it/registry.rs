@@ -20,7 +20,7 @@ fn every_figure_is_taken() {
     let output = Command::new(env!("CARGO_BIN_EXE_registry"))
         .args(["--runs", "1", "--size", &size, "--memory-size", &size])
         .args(["--memory-down-size", &size])
-        .args(["--every", "8000000"])
+        .args(["--every", "32000000"])
         .output()
         .expect("run the program");
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -38,17 +38,17 @@ fn every_figure_is_taken() {
         assert!(!of(figure).is_empty(), "{figure}: {text}");
     }
     for line in of("breaks up").into_iter().chain(of("breaks down")) {
-        assert!(line["breaks"].as_u64() >= Some(7), "{line}");
+        assert!(line["breaks"].as_u64() >= Some(2), "{line}");
         assert!(
             line["extra_percent"].as_f64() <= Some(MOST_EXTRA_PERCENT),
             "{line}"
         );
     }
-    for line in of("proxy") {
-        assert!(
-            line["extra_percent"].as_f64() <= Some(MOST_EXTRA_PERCENT),
-            "{line}"
-        );
+    // What a proxy refuses at once has been sent in vain, once for each registry.
+    let narrow = |line: &&&Value| line["client_max_body_size"] == "1m";
+    for line in of("proxy").iter().filter(|line| !narrow(line)) {
+        let extra = line["extra_percent"].as_f64();
+        assert!(extra <= Some(MOST_EXTRA_PERCENT), "{line}");
     }
     for line in &lines {
         let memory = line["peak_memory_bytes"].as_u64();
