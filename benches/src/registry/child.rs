@@ -115,12 +115,17 @@ impl Drop for Served {
 pub(super) fn begin(repository: &Repository, digest: &Digest) -> Result<String> {
     let (host, path) = (repository.registry(), repository.path());
     let base = format!("http://{host}");
-    let http = reqwest::blocking::Client::builder().no_proxy().build()?;
-    let answer = http
-        .post(format!("{base}/v2/{path}/blobs/uploads/"))
-        .send()?;
-    let location = answer.headers().get("location");
-    let location = location.context("no Location")?.to_str()?;
+    let begun = super::curl()
+        .args(["-X", "POST", "-o", "/dev/null", "-D", "-"])
+        .arg(format!("{base}/v2/{path}/blobs/uploads/"))
+        .output()
+        .context("start curl")?;
+    let headers = String::from_utf8_lossy(&begun.stdout).into_owned();
+    let location = headers.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("location").then(|| value.trim())
+    });
+    let location = location.context("no Location")?;
     let url = match location.starts_with('/') {
         true => format!("{base}{location}"),
         false => location.to_owned(),
