@@ -106,7 +106,14 @@ fn ended_by(place: &Place, environment: Environment, signal: &str, name: &str) -
         "trap '' INT TERM HUP; (setsid sleep {nap} &); (sleep {nap} &); echo begun; sleep {nap}; sleep {nap}"
     );
     let context = context(place, environment, name, &script);
-    let job = Job::new(environment, name, &context);
+    // Other tests build in the other one at the same time.
+    let volume = place.volume(environment).with_extension(name);
+    fs::create_dir(&volume).unwrap();
+    environment.own_volume(&volume);
+    let job = Job {
+        volume: Some(volume.clone()),
+        ..Job::new(environment, name, &context)
+    };
     let mut child = job
         .command(place)
         .stderr(Stdio::piped())
@@ -138,10 +145,10 @@ fn ended_by(place: &Place, environment: Environment, signal: &str, name: &str) -
         if status.code() != Some(130) || !log.contains("the build was cancelled") {
             problems.push(format!("it ended with {status}: {}", why(&log)));
         }
-        problems.extend(untidy(&place.volume(environment)));
+        problems.extend(untidy(&volume));
     }
     problems.extend(left(&nap));
-    problems.extend(next(place, environment, name, None));
+    problems.extend(next(place, environment, name, Some(volume)));
     problems
 }
 
