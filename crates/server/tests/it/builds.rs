@@ -275,7 +275,7 @@ async fn a_build_is_told_what_was_asked_for() {
             "aliases": [],
             "login": null,
         },
-        "git": {"http_hosts": [], "hosts": [], "deny": "metadata"},
+        "git": {"http_hosts": [], "hosts": [], "deny": "metadata", "ssh": null},
         "sandbox": null,
         "store": data.join("store"),
         "scratch": data.join("build_artifacts").join(&id),
