@@ -463,7 +463,7 @@ async fn walk(build: Build, blocking: TaskTracker) -> Result<Image, Error> {
         foreign::check(session)?;
     }
     let built = async {
-        let built = built(&sessions).await;
+        let built = built(&sessions, to_unpack).await;
         first.ledger.close();
         built
     };
@@ -477,7 +477,6 @@ async fn walk(build: Build, blocking: TaskTracker) -> Result<Image, Error> {
         built = work => built,
         full = room::watch(first) => full.map(|never| match never {}),
         refused = Box::pin(preflight::registries(first)) => refused.map(|never| match never {}),
-        never = trees::beside(to_unpack) => match never {},
     };
     // A trace that cannot be written is no reason to fail.
     if let Err(error) = first.ledger.keep(&first.store) {
@@ -494,14 +493,23 @@ const MOST_ATTEMPTS: usize = 8;
 
 /// Builds the stages and hands the image over. Where a layer that a cache promised cannot
 /// be had, the step that gave it is done after all.
-async fn built(sessions: &[Shared]) -> Result<(Image, Vec<Arc<StageState>>), Error> {
+async fn built(
+    sessions: &[Shared],
+    mut to_unpack: trees::Foresight,
+) -> Result<(Image, Vec<Arc<StageState>>), Error> {
     let mut attempts = 0;
     loop {
         attempts += 1;
-        let error = match Box::pin(attempt(sessions)).await {
+        let built = tokio::select! {
+            built = Box::pin(attempt(sessions)) => built,
+            never = trees::beside(&mut to_unpack) => match never {},
+        };
+        let error = match built {
             Ok(built) => return Ok(built),
             Err(error) => error,
         };
+        // What it foresaw holds for no other attempt: a layer may be another then.
+        while to_unpack.try_recv().is_ok() {}
         let doubts = sessions
             .iter()
             .filter(|session| session.imports.has_new_doubts());

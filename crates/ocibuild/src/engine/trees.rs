@@ -78,8 +78,11 @@ impl Unpackings {
 /// What commands will run over, as steps before them say it.
 pub(crate) type Foreseen = (Shared, Vec<Layer>);
 
+/// Where that is heard.
+pub(crate) type Foresight = UnboundedReceiver<Foreseen>;
+
 /// Gives where that is said and where it is heard.
-pub(crate) fn foresight() -> (UnboundedSender<Foreseen>, UnboundedReceiver<Foreseen>) {
+pub(crate) fn foresight() -> (UnboundedSender<Foreseen>, Foresight) {
     unbounded_channel()
 }
 
@@ -94,7 +97,7 @@ pub(super) fn foresee(session: &Shared, layers: &[Layer]) {
 
 /// Makes the trees that are foreseen, until it is dropped. What fails here fails the
 /// command that needs it.
-pub(crate) async fn beside(mut foreseen: UnboundedReceiver<Foreseen>) -> Infallible {
+pub(crate) async fn beside(foreseen: &mut Foresight) -> Infallible {
     let mut unpacked = FuturesUnordered::new();
     loop {
         tokio::select! {
