@@ -120,6 +120,7 @@ pub(crate) async fn sessions(
         None => Client::builder().build().map_err(Error::Client)?,
     };
     let began = crate::time::millis(build.now);
+    let with_devices = planned.iter().any(|planned| planned.plan.makes_devices());
     let common = Arc::new(Common {
         #[cfg(feature = "git")]
         remote: prepared.loader.remote,
@@ -152,7 +153,7 @@ pub(crate) async fn sessions(
         cancel: build.cancel,
         bases: Mutex::default(),
         helper: build.helper,
-        choice: build.sandbox,
+        choice: build.sandbox.with_devices(with_devices),
         sandbox: OnceCell::new(),
         cores: Cores::new(build.threads),
         coming: Coming::default(),

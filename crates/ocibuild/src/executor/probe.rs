@@ -8,7 +8,7 @@ use std::path::Path;
 use rustix::fs::{Gid, Uid};
 use rustix::process::{getegid, geteuid};
 
-use super::choice::{Choice, NAMES};
+use super::choice::{Choice, NAMES, Name};
 use super::error::{Attempt, Error};
 use super::helper::Helper;
 use super::namespaces::Namespaces;
@@ -83,10 +83,7 @@ pub fn select_among(
     work_dir: &Path,
 ) -> Result<Box<dyn Sandbox>, Refusals> {
     let mut refusals = Vec::new();
-    for candidate in NAMES.iter().map(Candidate) {
-        if !candidate.is_in(choice) {
-            continue;
-        }
+    for candidate in choice.candidates().into_iter().map(Candidate) {
         match candidate.build(helper, work_dir) {
             Ok((engine, _)) => return Ok(engine),
             Err(reason) => refusals.push(candidate.verdict(false, reason)),
@@ -114,14 +111,9 @@ type Proven = (Box<dyn Sandbox>, String);
 
 /// An engine with a kind of identity.
 #[derive(Debug, Clone, Copy)]
-struct Candidate(&'static (&'static str, &'static str));
+struct Candidate(&'static Name);
 
 impl Candidate {
-    fn is_in(self, choice: &Choice) -> bool {
-        let (engine, identity) = self.0;
-        choice.allows(engine, identity)
-    }
-
     fn verdict(self, usable: bool, reason: String) -> Verdict {
         let &(engine, identity) = self.0;
         Verdict {

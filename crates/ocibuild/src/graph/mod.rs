@@ -6,6 +6,7 @@
 pub mod check;
 mod copy;
 mod cycle;
+mod devices;
 pub mod entitlement;
 pub mod epoch;
 pub mod error;

@@ -15,6 +15,7 @@ mod conformance;
 mod contexts;
 mod copy_choice;
 mod copy_files;
+mod devices;
 mod dockerfile;
 mod file_server;
 mod forms;
