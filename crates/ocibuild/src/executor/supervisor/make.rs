@@ -1,5 +1,7 @@
 //! The calls that make names: directories, nodes, links.
 
+use std::sync::LazyLock;
+
 use rustix::fs::{
     AtFlags, CWD, Dev, FileType, Mode, OFlags, linkat, mkdirat, mknodat, openat, symlinkat,
 };
@@ -191,9 +193,14 @@ fn make_name(call: &Call<'_>, old: (i32, &[u8]), new: (i32, &[u8]), flags: i32) 
     DONE
 }
 
-/// Whether the machine lets users link only to files of theirs.
+/// Whether the machine lets users link only to files of theirs; as it was when that was asked
+/// first.
 fn links_are_protected() -> bool {
-    std::fs::read("/proc/sys/fs/protected_hardlinks").is_ok_and(|value| value.starts_with(b"1"))
+    static PROTECTED: LazyLock<bool> = LazyLock::new(|| {
+        let value = std::fs::read("/proc/sys/fs/protected_hardlinks");
+        value.is_ok_and(|value| value.starts_with(b"1"))
+    });
+    *PROTECTED
 }
 
 /// Whether a file is what one is that root makes and of which nothing is recorded.

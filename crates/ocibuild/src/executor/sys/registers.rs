@@ -1,13 +1,24 @@
 //! The registers of a stopped thread, as far as system calls use them: the one place that
 //! knows how the machine passes numbers, arguments and results.
 
+type Raw = libc::user_regs_struct;
+
 /// The registers as the kernel gives them.
-pub(super) type Frame = machine::Frame;
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(super) struct Frame(Raw);
+
+impl Default for Frame {
+    fn default() -> Self {
+        // SAFETY: all zero is a valid value of this structure of integers.
+        unsafe { std::mem::zeroed() }
+    }
+}
 
 /// The registers of a thread that is in a system call or returns from one.
 #[derive(Clone, Copy)]
 pub(in super::super) struct Registers {
-    frame: machine::Raw,
+    frame: Raw,
     /// The number of the call; on some machines not in the frame, or not to be changed there.
     number: i64,
 }
@@ -85,18 +96,7 @@ impl From<Frame> for Registers {
 
 #[cfg(target_arch = "x86_64")]
 mod machine {
-    pub(super) type Raw = libc::user_regs_struct;
-
-    #[derive(Clone, Copy)]
-    #[repr(transparent)]
-    pub(in super::super) struct Frame(pub(super) Raw);
-
-    impl Default for Frame {
-        fn default() -> Self {
-            // SAFETY: all zero is a valid value of this structure of integers.
-            unsafe { std::mem::zeroed() }
-        }
-    }
+    use super::{Frame, Raw};
 
     pub(super) fn number(frame: &Frame) -> i64 {
         frame.0.orig_rax.cast_signed()
@@ -151,18 +151,7 @@ mod machine {
 
 #[cfg(target_arch = "aarch64")]
 mod machine {
-    pub(super) type Raw = libc::user_regs_struct;
-
-    #[derive(Clone, Copy)]
-    #[repr(transparent)]
-    pub(in super::super) struct Frame(pub(super) Raw);
-
-    impl Default for Frame {
-        fn default() -> Self {
-            // SAFETY: all zero is a valid value of this structure of integers.
-            unsafe { std::mem::zeroed() }
-        }
-    }
+    use super::{Frame, Raw};
 
     pub(super) fn number(frame: &Frame) -> i64 {
         i64::from(frame.0.regs[8] as i32)
