@@ -70,6 +70,39 @@ pub fn remember(
     store.put_step(&key.0, result)
 }
 
+/// The folder of layers by what is in them.
+const PACKED: &str = "packed";
+
+/// A layer that was packed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Packed {
+    diff_id: DiffId,
+    blob: Descriptor,
+}
+
+/// Finds the layer of a name that was packed before, if all of it is still there. `created`
+/// says when the step was done that needs it now.
+pub(crate) fn packed(store: &ContentStore, name: &Digest, created: &str) -> Option<StepResult> {
+    let Packed { diff_id, blob } = store.used_record(PACKED, name)?;
+    (store.has_blob(&blob) && store.has_toc(diff_id)).then(|| StepResult {
+        diff_id,
+        blob,
+        single_id: false,
+        created: created.to_owned(),
+        origin: Origin::Store,
+    })
+}
+
+/// Remembers a layer that was packed.
+pub(crate) fn remember_packed(
+    store: &ContentStore,
+    name: &Digest,
+    layer: &StepResult,
+) -> Result<(), content::Error> {
+    let (diff_id, blob) = (layer.diff_id, layer.blob.clone());
+    store.put_record(PACKED, name, &Packed { diff_id, blob })
+}
+
 /// The folder of keys that are known by another name.
 const SAME: &str = "same";
 

@@ -8,6 +8,7 @@
 //! cachemounts/<identity>/<id>/<slot>/            directories of `RUN --mount=type=cache`
 //! steps/<key>                                    what a step gave (JSON)
 //! same/<name>                                    the key of a step that has another name too (JSON)
+//! packed/<name>                                  the layer that has these entries (JSON)
 //! keys/<key>                                     what a key was made of (JSON)
 //! variants/<digest of layer and form>            another compression of a layer (JSON)
 //! places/<digest of blob and scope>             repositories in which a blob is (JSON)

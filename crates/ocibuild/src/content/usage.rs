@@ -76,9 +76,10 @@ pub struct Item {
 }
 
 /// Folders whose files are records of steps.
-const RECORDS: [&str; 9] = [
+const RECORDS: [&str; 10] = [
     "steps",
     "same",
+    "packed",
     "keys",
     "builds",
     "origins",

@@ -4,7 +4,7 @@
 use std::io::Read;
 use std::sync::Arc;
 
-use super::files::LayerFiles;
+use super::layer_files::LayerFiles;
 use super::{Shared, layers};
 use crate::content::Layer;
 use crate::error::Error;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::accounts::accounts;
 use super::archives::Extracted;
 use super::files::{Files, Packing};
+use super::packed::Contents;
 #[cfg(feature = "git")]
 use super::remote;
 use super::{Shared, layers};
@@ -30,6 +31,8 @@ pub(crate) struct Prepared {
     found: Vec<Found>,
     /// What decides over the result, one text an entry.
     inputs: Vec<Vec<u8>>,
+    /// What the files of contexts hold.
+    contents: Arc<Contents>,
 }
 
 /// Something that is to be copied.
@@ -76,6 +79,7 @@ pub(crate) async fn prepare(
         files: vec![local],
         found: Vec::new(),
         inputs: Vec::new(),
+        contents: Arc::default(),
         step,
     };
     for source in prepared.step.sources.clone() {
@@ -84,7 +88,9 @@ pub(crate) async fn prepare(
     let threads = session.threads;
     session
         .block(move || {
-            prepared.inputs = inputs(&prepared, threads)?;
+            let contents = digests_of(&prepared, threads)?;
+            prepared.inputs = inputs(&prepared, &contents);
+            prepared.contents = Arc::new(contents);
             Ok(prepared)
         })
         .await
@@ -176,15 +182,19 @@ pub(crate) fn name(step: &CopyStep, source: &str, below: &str, epoch: Option<i64
         .finish()
 }
 
-/// Gives one text for each thing that is copied: everything of it that ends in the
-/// layer, but for its time.
-fn inputs(prepared: &Prepared, threads: usize) -> Result<Vec<Vec<u8>>, Error> {
+/// Gives the digests of all files of contexts that the key of a copy has.
+fn digests_of(prepared: &Prepared, threads: usize) -> Result<Contents, Error> {
     let all = prepared.files.iter().enumerate().map(|(index, files)| {
         let found = prepared.found.iter();
         let found = found.filter(|found| found.files == index && found.identity.is_none());
         digests(files, found.map(|found| &found.selected), threads)
     });
-    let all: Vec<_> = all.collect::<Result<_, _>>()?;
+    all.collect()
+}
+
+/// Gives one text for each thing that is copied: everything of it that ends in the
+/// layer, but for its time.
+fn inputs(prepared: &Prepared, all: &Contents) -> Vec<Vec<u8>> {
     let mut inputs = Vec::new();
     for found in &prepared.found {
         inputs.push(found.selected.name.clone());
@@ -200,7 +210,7 @@ fn inputs(prepared: &Prepared, threads: usize) -> Result<Vec<Vec<u8>>, Error> {
             }
         }
     }
-    Ok(inputs)
+    inputs
 }
 
 /// Gives one text for each thing that is selected: all that it is, but for its time.
@@ -272,6 +282,8 @@ pub(super) struct Laid {
     pub(super) files: Vec<Files>,
     pub(super) inline: Vec<InlineFile>,
     pub(super) archives: Vec<Extracted>,
+    /// What the files of contexts hold.
+    pub(super) contents: Arc<Contents>,
     pub(super) folder_time: i64,
     /// How it is compressed, if not as usual.
     pub(super) compression: Option<Compression>,
@@ -283,6 +295,7 @@ impl Laid {
         let mut packing = Packing::new(session, self.placement, self.files, self.folder_time);
         packing.inline = self.inline;
         packing.archives = self.archives;
+        packing.contents = self.contents;
         if let Some(compression) = self.compression {
             packing.options.compression = compression;
             packing.options.level = None;
@@ -329,6 +342,7 @@ pub(super) async fn lay(
         files,
         inline: prepared.step.inline,
         archives: extracted,
+        contents: prepared.contents,
         folder_time,
         compression: None,
     })

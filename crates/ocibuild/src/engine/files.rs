@@ -4,25 +4,24 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+#[cfg(feature = "git")]
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::archives::Extracted;
-use super::layers::trees_name;
+use super::layer_files::LayerFiles;
+use super::packed::{Contents, holds_files};
 use super::{Shared, layers};
-use crate::cache::StepResult;
+use crate::cache::{self, StepResult};
 use crate::content::ContentStore;
 use crate::content::{Layer, Origin};
 use crate::context::Context;
-use crate::copy::{Bytes, InlineFile, PlacedFrom, Placement};
+use crate::copy::{Bytes, InlineFile, Placed, PlacedFrom, Placement};
 use crate::error::Error;
-use crate::executor::{Identity, Notes};
-use crate::layer::{
-    self, Compression, Encoding, EntryMeta, Finished, Kind, LayerWriter, Limits, Options, TreePath,
-    Visitor, read_layer,
-};
-use crate::snapshot::beneath::Links;
-use crate::snapshot::{Beneath, RootView};
+use crate::layer::{self, Compression, Finished, Kind, LayerName, LayerWriter, Options, TreePath};
+use crate::registry::Digest;
+use crate::snapshot::RootView;
 
 /// Where files are copied from.
 #[derive(Debug, Clone)]
@@ -97,6 +96,8 @@ pub(crate) struct Packing {
     pub(crate) inline: Vec<InlineFile>,
     /// Archives whose members are in the placement.
     pub(crate) archives: Vec<Extracted>,
+    /// What the files of contexts hold, as far as that is known.
+    pub(crate) contents: Arc<Contents>,
     /// The time of directories that the step makes.
     folder_time: i64,
     /// The time of files whose content stands in the Dockerfile.
@@ -118,6 +119,7 @@ impl Packing {
             files,
             inline: Vec::new(),
             archives: Vec::new(),
+            contents: Arc::default(),
             folder_time,
             build_time: session.created(),
             options: Options {
@@ -133,8 +135,27 @@ impl Packing {
         }
     }
 
+    /// Gives the layer: the one in the store that has these very entries, or a new one.
+    pub(crate) async fn into_layer(self, session: &Shared) -> Result<StepResult, Error> {
+        let (packing, name) = session
+            .block(move || {
+                let name = self.name();
+                Ok((self, name))
+            })
+            .await?;
+        let Some(name) = name.filter(|_| session.use_cache) else {
+            return packing.write_into(session).await;
+        };
+        let turn = session.turns.of(name);
+        let _turn = turn.lock().await;
+        match cache::packed(&session.store, &name, &packing.created) {
+            Some(known) => Ok(known),
+            None => packing.write_into(session).await,
+        }
+    }
+
     /// Writes a layer into the store.
-    pub(crate) async fn into_layer(mut self, session: &Shared) -> Result<StepResult, Error> {
+    async fn write_into(mut self, session: &Shared) -> Result<StepResult, Error> {
         self.fetch(session).await?;
         let _cores = session.cores.to_pack(self.bytes()).await;
         session.block(move || self.write_layer()).await
@@ -195,13 +216,65 @@ impl Packing {
             let layer = finished.diff_id;
             self.store.put_variant(layer, compression, level, &blob)?;
         }
-        Ok(StepResult {
+        let made = StepResult {
             diff_id: finished.diff_id,
             blob,
             single_id: false,
             created: self.created,
             origin: Origin::Store,
-        })
+        };
+        // Named by what was read and not by what was expected: a file may have changed since.
+        let entries = finished.toc.entries();
+        if holds_files(entries)
+            && let Some(name) = LayerName::of(&self.options, entries)
+        {
+            cache::remember_packed(&self.store, &name, &made)?;
+        }
+        Ok(made)
+    }
+
+    /// Names the layer by its entries. None where it holds no file, so that there is nothing
+    /// to save, or where a content is not known before it is read.
+    fn name(&self) -> Option<Digest> {
+        let mut placed = self.placement.values();
+        if !placed.any(|placed| matches!(placed.entry.kind, Kind::File(_))) {
+            return None;
+        }
+        let mut name = LayerName::new(&self.options);
+        for placed in self.placement.values() {
+            let mut entry = placed.entry.clone();
+            entry.mtime = self.time(placed);
+            if let Kind::File(content) = &mut entry.kind {
+                content.digest = self.digest(&placed.bytes)?;
+            }
+            name.add(entry)?;
+        }
+        Some(name.finish())
+    }
+
+    /// Gives the digest of a content, if it is known without reading it.
+    fn digest(&self, bytes: &Bytes) -> Option<Digest> {
+        match bytes {
+            Bytes::None | Bytes::Member(..) => None,
+            Bytes::Inline(index) => Some(Digest::sha256(&self.inline.get(*index)?.content)),
+            Bytes::Source(index, path) => {
+                let files = self.files.get(*index)?;
+                let place = files.view().content_of(path)?;
+                match files {
+                    Files::Context(_) => self.contents.get(*index)?.get(&place.path).copied(),
+                    _ => Some(place.content.digest),
+                }
+            }
+        }
+    }
+
+    /// Gives the time that something has in the layer, in seconds since 1970.
+    fn time(&self, placed: &Placed) -> i64 {
+        match placed.origin {
+            PlacedFrom::Source | PlacedFrom::Base => placed.entry.mtime,
+            PlacedFrom::Made => self.folder_time,
+            PlacedFrom::Dockerfile => self.build_time,
+        }
     }
 
     /// Gives how much there is to write, as far as that is known before.
@@ -219,11 +292,7 @@ impl Packing {
         let mut writer = LayerWriter::new(self.options.clone(), file)?;
         for placed in self.placement.values() {
             let mut meta = placed.entry.to_meta();
-            match placed.origin {
-                PlacedFrom::Source | PlacedFrom::Base => {}
-                PlacedFrom::Made => meta.mtime = self.folder_time,
-                PlacedFrom::Dockerfile => meta.mtime = self.build_time,
-            }
+            meta.mtime = self.time(placed);
             let mut content = self.content(&openers, &placed.bytes)?;
             let content = content.as_mut().map(|content| content as &mut dyn Read);
             writer.append(&meta, content)?;
@@ -309,82 +378,5 @@ impl Opener {
                 source.file(&place.path)
             }
         }
-    }
-}
-
-/// Opens the tree of a layer that has its owners on the disk, if there is one.
-fn real_tree(store: &ContentStore, layer: &Layer) -> Option<Beneath> {
-    let names = [Notes::Trusted, Notes::User].map(|notes| trees_name(&Identity::Real, notes));
-    let trees = names.map(|name| store.tree_path(&name, layer.diff_id));
-    let mut there = trees.iter().filter(|tree| store.use_tree(tree));
-    there.find_map(|tree| Beneath::open(tree).ok())
-}
-
-/// Files of one layer: in its tree where that is at hand, else picked out of its blob.
-pub(crate) enum LayerFiles {
-    Tree(Beneath),
-    Picked(HashMap<TreePath, PathBuf>),
-}
-
-impl LayerFiles {
-    pub(crate) fn open(
-        store: &ContentStore,
-        layer: &Layer,
-        wanted: Vec<TreePath>,
-        scratch: &Path,
-    ) -> Result<Self, Error> {
-        // Only a tree with real owners is sure to be readable by whoever is root here.
-        if rustix::process::geteuid().is_root()
-            && let Some(tree) = real_tree(store, layer)
-        {
-            return Ok(Self::Tree(tree));
-        }
-        let folder = scratch.join(layer.diff_id.0.hex());
-        std::fs::create_dir_all(&folder).map_err(layer::Error::Write)?;
-        let files: HashMap<TreePath, PathBuf> = wanted
-            .into_iter()
-            .enumerate()
-            .map(|(number, path)| (path, folder.join(number.to_string())))
-            .collect();
-        let blob = store.open_blob(&layer.blob.digest)?;
-        let mut pick = Pick { files: &files };
-        let encoding = Encoding::of_media_type(&layer.blob.media_type);
-        read_layer(blob, encoding, &Limits::default(), &mut pick)?;
-        Ok(Self::Picked(files))
-    }
-
-    pub(crate) fn file(&self, path: &TreePath) -> Result<File, Error> {
-        let opened = match self {
-            Self::Tree(tree) => tree.file(path, Links::Refuse),
-            Self::Picked(files) => match files.get(path) {
-                Some(file) => File::open(file),
-                None => Err(io::ErrorKind::NotFound.into()),
-            },
-        };
-        opened.map_err(|source| {
-            Error::from(layer::Error::Content {
-                path: path.clone(),
-                source,
-            })
-        })
-    }
-}
-
-/// Writes the wanted files of a layer out as they pass by; of a name that is there twice
-/// the last one stays.
-struct Pick<'a> {
-    files: &'a HashMap<TreePath, PathBuf>,
-}
-
-impl Visitor for Pick<'_> {
-    type Error = layer::Error;
-
-    fn entry(&mut self, meta: &EntryMeta, content: &mut dyn Read) -> Result<(), layer::Error> {
-        let (Kind::File(_), Some(path)) = (&meta.kind, self.files.get(&meta.path)) else {
-            return Ok(());
-        };
-        let mut file = File::create(path).map_err(layer::Error::Write)?;
-        io::copy(content, &mut file).map_err(layer::Error::Write)?;
-        Ok(())
     }
 }

@@ -27,6 +27,7 @@ mod imports;
 pub(crate) mod jobs;
 mod known;
 mod late;
+mod layer_files;
 mod layers;
 mod ledger;
 #[cfg(feature = "git")]
@@ -34,6 +35,7 @@ mod meter;
 mod mounts;
 mod named;
 pub(crate) mod open;
+mod packed;
 pub(crate) mod preflight;
 #[cfg(feature = "git")]
 mod remote;

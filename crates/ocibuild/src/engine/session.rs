@@ -19,6 +19,7 @@ use super::imports::Imports;
 use super::late::Coming;
 use super::ledger::Ledger;
 use super::named::NamedTrees;
+use super::packed::Turns;
 use super::preflight::Preflight;
 #[cfg(feature = "git")]
 use super::remote::Remote;
@@ -127,6 +128,8 @@ pub(crate) struct Common {
     pub(crate) sandbox: OnceCell<Result<Arc<dyn Sandbox>, String>>,
     /// What packs and unpacks layers shares them.
     pub(crate) cores: Cores,
+    /// Whose turn it is to pack a layer that several steps need.
+    pub(crate) turns: Turns,
     /// Layers that are being packed.
     pub(crate) coming: Coming,
     /// Takes layers that can be sent before the image is made.

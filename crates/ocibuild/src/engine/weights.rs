@@ -85,6 +85,7 @@ pub(super) async fn split(session: &Shared, mut laid: Laid) -> Result<(Laid, Vec
                 files: laid.files.clone(),
                 inline: Vec::new(),
                 archives: Vec::new(),
+                contents: laid.contents.clone(),
                 folder_time: laid.folder_time,
                 compression: Some(Compression::None),
             },

@@ -30,6 +30,7 @@ mod git_ssh;
 mod ignore;
 mod ignored;
 mod outputs;
+mod packed;
 mod pipeline;
 mod platforms;
 mod properties;

@@ -199,7 +199,7 @@ fn known(image: &Image) -> Vec<bool> {
     steps.into_iter().map(|(_, cached)| cached).collect()
 }
 
-fn edits() -> u32 {
+pub(crate) fn edits() -> u32 {
     let wanted = std::env::var("OCIBUILD_TEST_EDITS");
     wanted.map_or(200, |wanted| wanted.parse().unwrap())
 }
