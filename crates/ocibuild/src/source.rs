@@ -4,6 +4,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -11,7 +12,8 @@ use crate::content::{self, ContentStore, Layer, Origin};
 use crate::image::ImageConfig;
 use crate::image::manifest::Document;
 use crate::registry::{
-    self, Client, Descriptor, Digest, Index, Manifest, Platform, Progress, Reference, media_type,
+    self, Arriving, Client, Descriptor, Digest, Index, Manifest, Platform, Progress, Reference,
+    media_type,
 };
 
 /// What went wrong with a base.
@@ -300,6 +302,18 @@ pub async fn fetch(
     layer: &Layer,
     progress: &Progress,
 ) -> Result<(), Error> {
+    fetch_arriving(store, client, layer, progress, None).await
+}
+
+/// The same, with somebody who reads the blob meanwhile. Whoever reads gets nothing of a blob
+/// that is there already, or that comes from a layout.
+pub(crate) async fn fetch_arriving(
+    store: &ContentStore,
+    client: &Client,
+    layer: &Layer,
+    progress: &Progress,
+    arriving: Option<Arc<Arriving>>,
+) -> Result<(), Error> {
     if store.has_blob(&layer.blob) {
         return Ok(());
     }
@@ -313,7 +327,7 @@ pub async fn fetch(
             let scratch = store.scratch()?;
             let file = scratch.path().join("blob");
             client
-                .download_blob(repository, &layer.blob, &file, progress)
+                .download_arriving(repository, &layer.blob, &file, progress, arriving)
                 .await
                 .map_err(|source| Error::Registry {
                     reference: repository.to_string(),

@@ -3,6 +3,7 @@
 //! again where it broke, by a `Range` request; large blobs are loaded in several parts at
 //! once where the registry sends ranges.
 
+mod arriving;
 mod parts;
 mod place;
 mod source;
@@ -13,6 +14,7 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use futures::stream::{self, BoxStream};
@@ -24,9 +26,14 @@ use crate::progress::{Progress, TransferState};
 use crate::stream::{Sink, Written};
 use crate::{Client, Descriptor, Error, Hasher, Repository};
 
+pub use arriving::{Arrived, Arriving, arriving};
 use parts::Parts;
 use place::Places;
 use source::Source;
+
+/// Bytes of one part of a blob that is read while it arrives: small ones, so that those at
+/// the beginning of the file come first.
+const READ_PART: u64 = 8 << 20;
 
 /// How large blobs are loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,18 +126,32 @@ impl Client {
         dest: &Path,
         progress: &Progress,
     ) -> Result<(), Error> {
-        let places = Places::new(self, repository, descriptor)?;
-        match self
-            .download_from(&places, descriptor, dest, progress)
+        self.download_arriving(repository, descriptor, dest, progress, None)
             .await
-        {
+    }
+
+    /// The same, with somebody who reads the blob meanwhile. Where there is no such one,
+    /// `arriving` is none.
+    pub async fn download_arriving(
+        &self,
+        repository: &Repository,
+        descriptor: &Descriptor,
+        dest: &Path,
+        progress: &Progress,
+        arriving: Option<Arc<Arriving>>,
+    ) -> Result<(), Error> {
+        let places = Places::new(self, repository, descriptor)?;
+        let loaded = self
+            .download_from(&places, descriptor, dest, progress, arriving.as_ref())
+            .await;
+        match loaded {
             // A mirror that holds something else is no reason to fail.
             Err(Error::DigestMismatch { .. } | Error::SizeMismatch { .. })
                 if places.has_mirrors() =>
             {
                 tracing::warn!(%repository, "a mirror has other content, the registry is asked");
                 let origin = places.only_origin();
-                self.download_from(&origin, descriptor, dest, progress)
+                self.download_from(&origin, descriptor, dest, progress, arriving.as_ref())
                     .await
             }
             other => other,
@@ -143,6 +164,7 @@ impl Client {
         descriptor: &Descriptor,
         dest: &Path,
         progress: &Progress,
+        arriving: Option<&Arc<Arriving>>,
     ) -> Result<(), Error> {
         let action = places.action();
         let at_dest = |source| Error::File {
@@ -151,20 +173,31 @@ impl Client {
             source,
         };
         let (temporary, file) = create_beside(dest).map_err(at_dest)?;
+        if let Some(arriving) = arriving {
+            arriving.begin(temporary.reopen().map_err(at_dest)?);
+        }
         let mut source = Source::new(places.clone(), descriptor);
         let bears = self.transport.connector().limits(places.origin()).downloads;
         let wanted = Downloads {
             at_once: bears.unwrap_or(self.downloads.at_once),
-            ..self.downloads
+            part: match arriving {
+                Some(_) => self.downloads.part.min(READ_PART),
+                None => self.downloads.part,
+            },
         };
         let hasher = match Parts::open(&mut source, wanted).await? {
-            Some(parts) => parts.load(file, progress, &at_dest).await?,
+            Some(parts) => {
+                parts
+                    .load(file, arriving.cloned(), progress, &at_dest)
+                    .await?
+            }
             None => {
                 let hasher = Hasher::new(descriptor.digest.algorithm());
                 let sink = Sink::start(Written {
                     file,
                     hasher,
                     length: 0,
+                    arriving: arriving.cloned(),
                 });
                 let received = source.pour(&sink, progress).await;
                 // The sink's own error, such as a full disk, is the cause of a refused
@@ -175,6 +208,9 @@ impl Client {
             }
         };
         source.verify(hasher)?;
+        if let Some(arriving) = arriving {
+            arriving.verified();
+        }
         temporary
             .persist(dest)
             .map_err(|error| at_dest(error.error))?;

@@ -66,7 +66,7 @@ pub use auth::{
     GoogleLogin,
 };
 #[cfg(feature = "client")]
-pub use blob::{Blob, Downloads};
+pub use blob::{Arrived, Arriving, Blob, Downloads, arriving};
 #[cfg(feature = "client")]
 pub use client::{Client, ClientBuilder};
 #[cfg(feature = "client")]

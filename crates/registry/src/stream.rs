@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::Hasher;
+use crate::blob::Arriving;
 
 /// One read; small ones cost more than they carry (4 KiB reads: five times the CPU).
 const PIECE: usize = 256 * 1024;
@@ -57,6 +58,8 @@ pub(crate) struct Written {
     pub(crate) file: File,
     pub(crate) hasher: Hasher,
     pub(crate) length: u64,
+    /// Somebody reads it meanwhile.
+    pub(crate) arriving: Option<Arc<Arriving>>,
 }
 
 impl Sink {
@@ -68,6 +71,9 @@ impl Sink {
                 state.file.write_all(&piece)?;
                 state.hasher.update(&piece);
                 state.length += piece.len() as u64;
+                if let Some(arriving) = &state.arriving {
+                    arriving.reach(state.length);
+                }
             }
             Ok(state)
         });

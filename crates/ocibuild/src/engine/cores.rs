@@ -11,6 +11,9 @@ const SMALL: u64 = 4 << 20;
 pub(crate) struct Cores {
     free: Semaphore,
     all: u32,
+    /// Those that take a layer apart while it arrives wait for the network and use little of
+    /// a core: they are counted by themselves.
+    streams: Semaphore,
 }
 
 impl Cores {
@@ -19,7 +22,14 @@ impl Cores {
         Self {
             free: Semaphore::new(all as usize),
             all,
+            streams: Semaphore::new(all as usize),
         }
+    }
+
+    /// Lets somebody take a layer apart while it arrives, unless as many do as there are
+    /// cores.
+    pub(crate) fn stream(&self) -> Option<SemaphorePermit<'_>> {
+        self.streams.try_acquire().ok()
     }
 
     /// Waits for one.
@@ -60,5 +70,13 @@ mod tests {
         assert!(cores.one().now_or_never().is_none());
         drop(all);
         assert!(cores.one().now_or_never().is_some());
+    }
+
+    #[test]
+    fn layers_that_arrive_leave_the_cores_to_others() {
+        let cores = Cores::new(2);
+        let streams = [cores.stream(), cores.stream()];
+        assert!(streams.iter().all(Option::is_some) && cores.stream().is_none());
+        assert!(cores.to_pack(SMALL).now_or_never().flatten().is_some());
     }
 }

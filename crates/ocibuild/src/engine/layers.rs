@@ -10,7 +10,7 @@ use crate::content::Layer;
 use crate::error::Error;
 use crate::executor::{Identity, Notes, Sandbox};
 use crate::layer::{DiffId, Encoding, Limits, Toc, read_layer};
-use crate::registry::Progress;
+use crate::registry::{Arriving, Progress};
 use crate::snapshot::RootView;
 use crate::source;
 
@@ -28,8 +28,9 @@ pub(super) async fn toc(session: &Shared, layer: &Layer) -> Result<Arc<Toc>, Err
     if let Some(toc) = session.block(move || Ok(store.toc(diff_id))).await? {
         return Ok(toc);
     }
-    let layer = &fetch(session, layer).await?;
+    // The tree is begun before the blob has come: who fetches it first would hold that up.
     trees::await_toc(session, layer).await;
+    let layer = &fetch(session, layer).await?;
     let (store, wanted) = (session.store.clone(), layer.clone());
     let read = session
         .block(move || {
@@ -60,11 +61,16 @@ pub(super) fn toc_lock(layer: &Layer) -> String {
 /// Brings the blob of a layer into the store, and gives the layer as it is there.
 pub(crate) async fn fetch(session: &Shared, layer: &Layer) -> Result<Layer, Error> {
     let layer = session.coming.settled(layer).await?;
-    fetch_blob(session, &layer).await?;
+    fetch_blob(session, &layer, None).await?;
     Ok(layer)
 }
 
-async fn fetch_blob(session: &Shared, layer: &Layer) -> Result<(), Error> {
+/// Brings the blob of a layer into the store, with somebody who perhaps reads it meanwhile.
+pub(super) async fn fetch_blob(
+    session: &Shared,
+    layer: &Layer,
+    arriving: Option<Arc<Arriving>>,
+) -> Result<(), Error> {
     if session.store.has_blob(&layer.blob) {
         return Ok(());
     }
@@ -80,8 +86,8 @@ async fn fetch_blob(session: &Shared, layer: &Layer) -> Result<(), Error> {
     let fetched = async {
         let (store, bytes) = (session.store.clone(), layer.blob.size);
         let _room = session.block(move || Ok(store.reserve(bytes)?)).await?;
-        let (store, client) = (&session.store, &session.client);
-        Ok(source::fetch(store, client, layer, &Progress::none()).await?)
+        let (store, client, progress) = (&session.store, &session.client, Progress::none());
+        Ok(source::fetch_arriving(store, client, layer, &progress, arriving).await?)
     };
     let fetched: Result<(), Error> = fetched.await;
     drop(lock);

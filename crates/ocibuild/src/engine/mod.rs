@@ -6,6 +6,7 @@
 mod accounts;
 mod agent;
 mod archives;
+mod arrivals;
 #[cfg(feature = "git")]
 mod auth;
 mod base;

@@ -17,7 +17,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::folder::StepFolder;
 use super::layers::{fetch, identity_name, toc, toc_lock};
-use super::{Shared, jobs};
+use super::{Shared, arrivals, jobs};
 use crate::content::{Layer, Lock};
 use crate::error::Error;
 use crate::executor::Sandbox;
@@ -206,20 +206,36 @@ impl Unpacking {
 }
 
 async fn begin(session: &Shared, layer: &Layer) -> Result<Filled, Error> {
-    let (layer, sandbox) = try_join(fetch(session, layer), session.sandbox()).await?;
-    let layer = &layer;
-    let path = tree_path(session, &sandbox, layer);
+    let settled = session.coming.settled(layer);
+    let (layer, sandbox) = try_join(settled, session.sandbox()).await?;
+    let (layer, path) = (&layer, tree_path(session, &sandbox, &layer));
+    let streams = arrivals::can_be_read(session, sandbox.as_ref(), layer);
+    if !streams {
+        fetch(session, layer).await?;
+    }
     if session.store.use_tree(&path) {
         return Ok(Filled::There);
     }
+    // Who fetches a layer holds no lock that is waited for here, so nobody waits in a circle.
     let name = lock_name(sandbox.as_ref(), layer);
     let Some(lock) = session.store.try_lock(&name, false)? else {
+        fetch(session, layer).await?;
         return Ok(Filled::Elsewhere);
     };
     if session.store.use_tree(&path) {
         return Ok(Filled::There);
     }
-    let half = fill(session, sandbox, layer, lock).await?;
+    let arrived = match streams {
+        true => arrivals::fill(session, &sandbox, layer).await?,
+        false => None,
+    };
+    let half = match arrived {
+        Some(folder) => Half { folder, lock },
+        None => {
+            fetch(session, layer).await?;
+            fill(session, sandbox, layer, lock).await?
+        }
+    };
     Ok(Filled::Here(Mutex::new(Some(half))))
 }
 
@@ -245,8 +261,23 @@ async fn fill(
     lock: Lock,
 ) -> Result<Half, Error> {
     let _core = session.cores.one().await;
-    let (layer, store) = (layer.clone(), session.store.clone());
     let cancel = session.cancel.clone();
+    let folder = fill_with(session, sandbox, layer, move |sandbox, request| {
+        let _: unpack::Response = jobs::call(sandbox, jobs::UNPACK, request, &cancel)?;
+        Ok(())
+    });
+    let folder = folder.await?;
+    Ok(Half { folder, lock })
+}
+
+/// Has a layer unpacked into a new folder of work in progress, which goes where that fails.
+pub(super) async fn fill_with(
+    session: &Shared,
+    sandbox: Arc<dyn Sandbox>,
+    layer: &Layer,
+    unpack: impl FnOnce(&dyn Sandbox, &unpack::Request) -> Result<(), Error> + Send + 'static,
+) -> Result<Arc<StepFolder>, Error> {
+    let (layer, store) = (layer.clone(), session.store.clone());
     session
         .block(move || {
             // Who needs the table alone waits, and does not read the layer too.
@@ -263,8 +294,8 @@ async fn fill(
                 expected: Some(layer.diff_id),
                 toc: store.toc_path(layer.diff_id),
             };
-            let _: unpack::Response = jobs::call(sandbox, jobs::UNPACK, &request, &cancel)?;
-            Ok(Half { folder, lock })
+            unpack(sandbox, &request)?;
+            Ok(folder)
         })
         .await
 }

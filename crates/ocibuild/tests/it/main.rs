@@ -5,6 +5,7 @@
 mod add_archive;
 mod add_git;
 mod add_http;
+mod arrivals;
 mod bad_input;
 mod build;
 mod built;

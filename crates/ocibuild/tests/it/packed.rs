@@ -11,9 +11,11 @@ use ocibuild::{Build, Image, Output};
 use ocibuild_registry::testing::Registry;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
+use rustix::fs::inotify::WatchFlags;
 
 use crate::built::{Workshop, wait};
 use crate::cache::push_base;
+use crate::pipeline::Watched;
 use crate::properties::edits;
 
 const DOCKERFILE: &str = "FROM scratch AS base\nCOPY base /base\n\
@@ -102,6 +104,33 @@ fn what_is_copied_out_of_an_image_is_not_fetched_again() {
     let second = build();
     assert_eq!(second.layers[1].digest, first.layers[1].digest);
     assert_eq!(fetched(), 0);
+}
+
+#[test]
+fn stages_that_copy_the_same_pack_it_once() {
+    let workshop = Workshop::new();
+    let stage = |name| format!("FROM scratch AS {name}\nCOPY {name} /base\nCOPY src/ /src/\n");
+    let text = format!(
+        "{}{}FROM scratch\nCOPY --from=one /src /one\nCOPY --from=two /src /two\n",
+        stage("one"),
+        stage("two")
+    );
+    let context = ContextDir::new()
+        .file("one", "1")
+        .file("two", "2")
+        .file("src/f", vec![b'f'; 8 << 20])
+        .file("Dockerfile", text);
+    let blobs = workshop.store().join("blobs/sha256");
+    let packed = Watched::new(&blobs, WatchFlags::MOVED_TO);
+    let image = wait(workshop.build(&context).run()).unwrap();
+    let copies = image
+        .steps
+        .iter()
+        .filter(|step| step.name.ends_with("COPY src/ /src/"));
+    let layers: Vec<_> = copies.map(|step| step.layer.clone().unwrap()).collect();
+    assert_eq!(layers.len(), 2);
+    assert_eq!(layers[0], layers[1]);
+    assert_eq!(packed.count(&layers[0].digest.hex()), 1);
 }
 
 const NAMES: [&str; 4] = ["f", "g", "d/f", "d/g"];

@@ -15,18 +15,18 @@ use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use crate::built::{Workshop, wait};
 use crate::run_mounts::gate;
 
-/// Counts how often files of a folder are opened.
-struct Opened(OwnedFd);
+/// Counts how often something happens to files of a folder.
+pub(crate) struct Watched(OwnedFd);
 
-impl Opened {
-    fn watch(folder: &Path) -> Self {
+impl Watched {
+    pub(crate) fn new(folder: &Path, what: WatchFlags) -> Self {
         fs::create_dir_all(folder).unwrap();
         let watched = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).unwrap();
-        inotify::add_watch(&watched, folder, WatchFlags::OPEN).unwrap();
+        inotify::add_watch(&watched, folder, what).unwrap();
         Self(watched)
     }
 
-    fn count(&self, name: &str) -> usize {
+    pub(crate) fn count(&self, name: &str) -> usize {
         let mut buffer = [MaybeUninit::uninit(); 4096];
         let mut reader = Reader::new(&self.0, &mut buffer);
         let mut count = 0;
@@ -61,14 +61,15 @@ fn a_base_is_read_once() {
         FROM busybox AS copies\nWORKDIR /w\nCOPY f /w/\nRUN cat f > g\n\
         FROM busybox\nCOPY --from=runs /one /\nCOPY --from=copies /w/g /\n";
     let layer = base_layers(&workshop).pop().unwrap();
-    let opened = Opened::watch(&workshop.store().join("blobs/sha256"));
+    let blobs = workshop.store().join("blobs/sha256");
+    let opened = Watched::new(&blobs, WatchFlags::OPEN);
     let context = ContextDir::new().file("f", "text").file("Dockerfile", text);
     let image = wait(workshop.build(&context).run()).unwrap();
     assert!(image.steps.iter().any(|step| step.name.contains("RUN cat")));
     assert_eq!(opened.count(&layer.digest.hex()), 1);
 }
 
-fn trees(store: &Path) -> Vec<PathBuf> {
+pub(crate) fn trees(store: &Path) -> Vec<PathBuf> {
     let identities = fs::read_dir(store.join("layers")).into_iter().flatten();
     let identities = identities.map(|entry| entry.unwrap().path());
     let trees = identities.flat_map(|identity| fs::read_dir(identity).unwrap());
@@ -77,7 +78,7 @@ fn trees(store: &Path) -> Vec<PathBuf> {
 }
 
 /// Waits for what another thread does.
-fn until(what: impl Fn() -> bool) -> bool {
+pub(crate) fn until(what: impl Fn() -> bool) -> bool {
     let begun = Instant::now();
     while !what() {
         if begun.elapsed() > Duration::from_secs(60) {

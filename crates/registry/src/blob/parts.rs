@@ -13,10 +13,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::try_join_all;
 
-use super::Downloads;
 use super::place::{ODD_STATUS, OTHER_RANGE, Place, Places, range_begin};
 use super::source::Source;
 use super::writer::Writer;
+use super::{Arriving, Downloads};
 use crate::progress::{Progress, Transfer, TransferState};
 use crate::retry::Backoff;
 use crate::transport::Response;
@@ -148,11 +148,12 @@ impl Parts {
     pub(super) async fn load(
         self,
         file: File,
+        arriving: Option<Arc<Arriving>>,
         progress: &Progress,
         at_dest: &(dyn Fn(io::Error) -> Error + Sync),
     ) -> Result<Hasher, Error> {
         let hasher = Hasher::new(self.descriptor.digest.algorithm());
-        let writer = Arc::new(Writer::start(file, hasher));
+        let writer = Arc::new(Writer::start(file, hasher, arriving));
         let workers = (0..self.workers).map(|worker| self.work(worker, &writer, progress));
         let loaded = try_join_all(workers).await;
         let writer = Arc::into_inner(writer);

@@ -6,11 +6,13 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use super::Arriving;
 use crate::Hasher;
 
 /// Pieces from the network that wait to be written.
@@ -34,7 +36,7 @@ pub(super) struct Written {
 }
 
 impl Writer {
-    pub(super) fn start(file: File, hasher: Hasher) -> Self {
+    pub(super) fn start(file: File, hasher: Hasher, arriving: Option<Arc<Arriving>>) -> Self {
         let (sender, mut receiver) = mpsc::channel::<(u64, Bytes)>(WRITE_BEHIND);
         let mut state = Written {
             file,
@@ -45,6 +47,9 @@ impl Writer {
         let task = tokio::task::spawn_blocking(move || {
             while let Some((at, piece)) = receiver.blocking_recv() {
                 state.write(at, &piece)?;
+                if let Some(arriving) = &arriving {
+                    arriving.reach(state.hashed);
+                }
             }
             Ok(state)
         });

@@ -273,6 +273,7 @@ async fn receive(
         file,
         hasher: progress.hasher,
         length: progress.length,
+        arriving: None,
     });
     let mut pieces = body.into_data_stream();
     let mut whole = true;

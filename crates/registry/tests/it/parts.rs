@@ -1,10 +1,13 @@
 //! Large blobs over several connections.
 
+use std::io::Read;
 use std::path::Path;
+use std::sync::Arc;
 
 use ocibuild_registry::testing::{Answer, Fault, Registry};
-use ocibuild_registry::{BlobSource, Client, Descriptor, Downloads, Error, Progress, Registries};
+use ocibuild_registry::{Arriving, BlobSource, Client, Descriptor, Downloads, Error, Progress};
 use ocibuild_registry::{CloudEnvironment, TransferState};
+use ocibuild_registry::{Registries, arriving};
 
 use crate::support::{Judged, blob, client, quick};
 
@@ -190,4 +193,91 @@ async fn a_mirror_with_other_content_is_made_good_by_the_registry() {
     load(&client, &origin, &descriptor, &dest).await.unwrap();
     assert!(std::fs::read(&dest).unwrap() == want);
     assert_eq!(mirror.count("GET", "/blobs/"), 1);
+}
+
+async fn load_arriving(
+    client: Client,
+    registry: &Judged,
+    descriptor: Descriptor,
+    arriving: Arriving,
+) -> Result<(), Error> {
+    let folder = tempfile::tempdir().unwrap();
+    let dest = folder.path().join("blob");
+    let (repository, progress) = (registry.repository("app"), Progress::none());
+    let arriving = Some(Arc::new(arriving));
+    client
+        .download_arriving(&repository, &descriptor, &dest, &progress, arriving)
+        .await
+}
+
+#[tokio::test]
+async fn a_blob_is_read_while_it_arrives() {
+    for (client, fault) in [
+        (in_parts(), None),
+        // The breaks are mended, in one and in several parts.
+        (in_parts(), Some(Fault::TruncateAfter(100_000))),
+        (client(), Some(Fault::TruncateAfter(100_000))),
+    ] {
+        let registry = Judged::ours();
+        let (descriptor, want) = push(&registry, 33).await;
+        if let (Judged::Ours(ours), Some(fault)) = (&registry, fault) {
+            ours.inject("GET", "/v2/app/blobs/", 1, fault);
+        }
+        let (arriving, mut arrived) = arriving();
+        let reader = tokio::task::spawn_blocking(move || {
+            let mut read = Vec::new();
+            arrived.read_to_end(&mut read).map(|_| read)
+        });
+        let loaded = load_arriving(client, &registry, descriptor, arriving);
+        loaded.await.unwrap();
+        assert!(reader.await.unwrap().unwrap() == want);
+    }
+}
+
+#[tokio::test]
+async fn what_has_come_is_read_before_the_rest() {
+    let registry = Judged::ours();
+    let (descriptor, want) = push(&registry, 34).await;
+    let Judged::Ours(ours) = &registry else {
+        unreachable!("it was just started")
+    };
+    ours.inject("GET", "/v2/app/blobs/", 7, Fault::StallAfter(1000));
+    let (arriving, mut arrived) = arriving();
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let reader = tokio::task::spawn_blocking(move || {
+        let mut begin = vec![0; 6 * PART as usize];
+        arrived.read_exact(&mut begin).unwrap();
+        tell.send(begin).unwrap();
+        arrived.read_to_end(&mut Vec::new())
+    });
+    tokio::select! {
+        begin = told => assert!(begin.unwrap() == want[..6 * PART as usize]),
+        loaded = load_arriving(in_parts(), &registry, descriptor, arriving) => {
+            panic!("nothing was read before all had come: {loaded:?}")
+        }
+    }
+    // Nobody loads the rest any more.
+    reader.await.unwrap().unwrap_err();
+}
+
+#[tokio::test]
+async fn a_blob_that_is_another_has_no_end() {
+    let registry = Judged::ours();
+    let (descriptor, mut want) = push(&registry, 35).await;
+    let Judged::Ours(ours) = &registry else {
+        unreachable!("it was just started")
+    };
+    *want.last_mut().unwrap() ^= 1;
+    let other = Answer {
+        status: 200,
+        body: want,
+        ..Answer::default()
+    };
+    ours.inject("GET", "/v2/app/blobs/", 1, Fault::Answer(other));
+    let (arriving, mut arrived) = arriving();
+    let reader =
+        tokio::task::spawn_blocking(move || arrived.read_to_end(&mut Vec::new()).map(drop));
+    let loaded = load_arriving(client(), &registry, descriptor, arriving).await;
+    assert!(matches!(loaded, Err(Error::DigestMismatch { .. })));
+    reader.await.unwrap().unwrap_err();
 }

@@ -1,7 +1,7 @@
 //! Unpacking as a job of a process with the ids of the tree.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -81,13 +81,19 @@ pub fn complete_job(request: &[u8]) -> Result<Vec<u8>, String> {
 
 impl Request {
     fn run(&self) -> Result<Response, Error> {
+        let blob = File::open(&self.blob).at_host("open", &self.blob)?;
+        self.fill_from(blob)
+    }
+
+    /// Does it in this process with the bytes of the blob that somebody gives, whatever is in
+    /// its file. Nothing may be believed of it where giving them fails.
+    pub(crate) fn fill_from(&self, blob: impl Read + Send) -> Result<Response, Error> {
         let options = Options {
             encoding: self.encoding,
             notes: self.notes,
             expected: self.expected,
             ..Options::new(self.identity.clone())
         };
-        let blob = File::open(&self.blob).at_host("open", &self.blob)?;
         let layer = fill(blob, &self.tree, &options)?;
         store_toc(&layer.toc, &self.toc)?;
         Ok(Response {
