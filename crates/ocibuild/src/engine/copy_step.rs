@@ -30,7 +30,7 @@ pub(crate) struct Prepared {
     files: Vec<Files>,
     found: Vec<Found>,
     /// What decides over the result, one text an entry.
-    inputs: Vec<Vec<u8>>,
+    inputs: Arc<Vec<Vec<u8>>>,
     /// What the files of contexts hold.
     contents: Arc<Contents>,
 }
@@ -78,7 +78,7 @@ pub(crate) async fn prepare(
     let mut prepared = Prepared {
         files: vec![local],
         found: Vec::new(),
-        inputs: Vec::new(),
+        inputs: Arc::default(),
         contents: Arc::default(),
         step,
     };
@@ -89,7 +89,7 @@ pub(crate) async fn prepare(
     session
         .block(move || {
             let contents = digests_of(&prepared, threads)?;
-            prepared.inputs = inputs(&prepared, &contents);
+            prepared.inputs = Arc::new(inputs(&prepared, &contents));
             prepared.contents = Arc::new(contents);
             Ok(prepared)
         })
@@ -165,7 +165,7 @@ impl Prepared {
             .part("chmod", format!("{:?}", self.step.chmod))
             .part("link", format!("{:?}", self.step.link))
             .part("epoch", format!("{epoch:?}"))
-            .files("inputs", &self.inputs)
+            .files("inputs", self.inputs.iter())
             .list("inline names", inline.clone().map(|file| &file.name))
             .list("inline", inline.map(|file| &file.content))
     }

@@ -23,27 +23,39 @@ const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
 const LAST_BLOCK: [u8; 2] = [3, 0];
 
 /// Turns blocks into deflate data.
-pub(super) struct BlockEncoder(Encoder);
+pub(super) struct BlockEncoder {
+    encoder: Encoder,
+    /// Where the data of a block grows, for one block after the other: what waits to be
+    /// written takes no more room than it needs.
+    output: Vec<u8>,
+}
 
 impl BlockEncoder {
     pub(super) fn new(level: Option<i32>) -> Self {
         let level = level.unwrap_or(DEFAULT_LEVEL).clamp(0, 9);
-        Self(Encoder::new(Format::Deflate, Level::new(level as u8)))
+        Self {
+            encoder: Encoder::new(Format::Deflate, Level::new(level as u8)),
+            output: Vec::new(),
+        }
     }
 
     pub(super) fn encode(&mut self, block: &[u8]) -> Encoded {
-        self.0.reset();
-        let mut bytes = vec![0; compress_bound(Format::Deflate, block.len()) + FLUSH_SIZE];
+        let Self { encoder, output } = self;
+        encoder.reset();
+        let bound = compress_bound(Format::Deflate, block.len()) + FLUSH_SIZE;
+        if output.len() < bound {
+            output.resize(bound, 0);
+        }
         let mut filled = 0;
         loop {
-            let progress = self.0.compress(block, &mut bytes[filled..], Flush::Sync);
+            let progress = encoder.compress(block, &mut output[filled..], Flush::Sync);
             filled += progress.output.len();
             if !progress.full {
                 break;
             }
-            bytes.resize(bytes.len() + bytes.len() / 8 + FLUSH_SIZE, 0);
+            output.resize(output.len() + output.len() / 8 + FLUSH_SIZE, 0);
         }
-        bytes.truncate(filled);
+        let bytes = output[..filled].to_vec();
         let mut checksum = crc32fast::Hasher::new();
         checksum.update(block);
         Encoded { bytes, checksum }

@@ -38,13 +38,32 @@ impl<W: Write + Send + 'static> Pipeline<W> {
         let sink = Sink::new(options, out);
         Ok(match encoder {
             Some(_) if options.threads > 1 => Self::Threads(Threads::spawn(options, sink)?),
-            encoder => Self::Inline(Box::new(Inline { encoder, sink })),
+            encoder => Self::Inline(Box::new(Inline {
+                encoder,
+                sink,
+                spare: None,
+            })),
         })
+    }
+
+    /// Gives room for a block: that of an earlier one where it is not needed any more.
+    pub(super) fn room(&mut self, size: usize) -> Vec<u8> {
+        let spare = match self {
+            Self::Inline(inline) => inline.spare.take(),
+            Self::Threads(threads) => threads.spare.try_recv().ok(),
+        };
+        let mut room = spare.unwrap_or_default();
+        room.resize(size, 0);
+        room
     }
 
     pub(super) fn submit(&mut self, block: Vec<u8>) -> io::Result<()> {
         match self {
-            Self::Inline(inline) => inline.submit(&block),
+            Self::Inline(inline) => {
+                inline.submit(&block)?;
+                inline.spare = Some(block);
+                Ok(())
+            }
             Self::Threads(threads) => threads.submit(block),
         }
     }
@@ -61,6 +80,8 @@ impl<W: Write + Send + 'static> Pipeline<W> {
 pub(super) struct Inline<W> {
     encoder: Option<BlockEncoder>,
     sink: Sink<W>,
+    /// The block before, for its room.
+    spare: Option<Vec<u8>>,
 }
 
 impl<W: Write> Inline<W> {
@@ -151,6 +172,8 @@ pub(super) struct Threads<W> {
     queues: Option<Queues>,
     workers: Vec<JoinHandle<()>>,
     writer: Option<JoinHandle<io::Result<Blob<W>>>>,
+    /// Blocks that have been compressed, for their room.
+    spare: Receiver<Vec<u8>>,
 }
 
 struct Queues {
@@ -162,21 +185,23 @@ impl<W: Write + Send + 'static> Threads<W> {
     fn spawn(options: &Options, sink: Sink<W>) -> io::Result<Self> {
         let (jobs, todo) = channel();
         let (results, in_order) = sync_channel(options.threads + SPARE_BLOCKS);
+        let (done_with, spare) = channel();
         let mut threads = Self {
             queues: Some(Queues { jobs, results }),
             workers: Vec::new(),
             writer: None,
+            spare,
         };
         let todo = Arc::new(Mutex::new(todo));
         for _ in 0..options.threads {
             let Some(encoder) = options.compression.encoder(options.level)? else {
                 break;
             };
-            let todo = Arc::clone(&todo);
+            let (todo, done_with) = (Arc::clone(&todo), done_with.clone());
             let worker = Builder::new().name("layer-compress".to_owned());
             threads
                 .workers
-                .push(worker.spawn(move || compress_all(&todo, encoder))?);
+                .push(worker.spawn(move || compress_all(&todo, &done_with, encoder))?);
         }
         let writer = Builder::new().name("layer-write".to_owned());
         threads.writer = Some(writer.spawn(move || write_all(&in_order, sink))?);
@@ -227,15 +252,20 @@ fn gone() -> io::Error {
     io::Error::other("a thread of the layer pipeline ended early")
 }
 
-fn compress_all(todo: &Mutex<Receiver<Job>>, mut encoder: BlockEncoder) {
+fn compress_all(
+    todo: &Mutex<Receiver<Job>>,
+    done_with: &Sender<Vec<u8>>,
+    mut encoder: BlockEncoder,
+) {
     loop {
         let job = todo.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(Job { block, done }) = job else {
             return;
         };
         let result = encoder.encode(&block).map(|bytes| (bytes, block.len()));
-        // A writer that has failed takes no more results.
+        // A writer that has failed takes no more results, and a layer that ends no blocks.
         let _ = done.send(result);
+        let _ = done_with.send(block);
     }
 }
 

@@ -265,7 +265,8 @@ impl<W: Write + Send + 'static> LayerWriter<W> {
     }
 
     fn submit(&mut self) -> Result<(), Error> {
-        let bytes = self.block.take(self.options.compression.block_size());
+        let room = self.pipeline.room(self.options.compression.block_size());
+        let bytes = self.block.take(room);
         self.diff.update(&bytes);
         self.uncompressed_size += bytes.len() as u64;
         self.pipeline.submit(bytes).map_err(Error::Write)
@@ -294,9 +295,13 @@ impl Block {
         &mut self.bytes[self.filled..]
     }
 
-    /// Gives what was filled and begins an empty block.
-    fn take(&mut self, size: usize) -> Vec<u8> {
-        let Self { mut bytes, filled } = std::mem::replace(self, Self::new(size));
+    /// Gives what was filled and begins an empty block in the room.
+    fn take(&mut self, room: Vec<u8>) -> Vec<u8> {
+        let empty = Self {
+            bytes: room,
+            filled: 0,
+        };
+        let Self { mut bytes, filled } = std::mem::replace(self, empty);
         bytes.truncate(filled);
         bytes
     }
