@@ -8,7 +8,7 @@ use ocibuild::testing::ContextDir;
 use ocibuild::{Cancel, Error, LayerSummary, Output};
 use ocibuild_registry::testing::{Fault, Registry};
 
-use crate::built::{Workshop, wait};
+use crate::built::{Workshop, skip, wait};
 use crate::pipeline::{trees, until};
 
 /// Larger than what is read only when all of it has come, and than two parts of it.
@@ -45,7 +45,7 @@ impl Base {
         let build = workshop.build_in("other", &context).output(output);
         let image = wait(build.run()).unwrap();
         if !workshop.path("other").join("layers/real").exists() {
-            eprintln!("skipped: layers are unpacked by another process here");
+            skip("layers are unpacked by another process here");
             return None;
         }
         registry.clear_requests();

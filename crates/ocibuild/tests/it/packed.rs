@@ -23,7 +23,7 @@ const DOCKERFILE: &str = "FROM scratch AS base\nCOPY base /base\n\
 
 /// The file that a layer of an image is in the store; one that is packed again is another.
 fn inode(store: &Path, image: &Image, layer: usize) -> u64 {
-    let hex = image.layers[layer].digest.hex().to_owned();
+    let hex = image.layers[layer].digest.hex();
     let path = store.join("blobs/sha256").join(hex);
     fs::metadata(path).unwrap().ino()
 }
@@ -90,7 +90,7 @@ fn what_is_copied_out_of_an_image_is_not_fetched_again() {
     let own: Vec<String> = first
         .layers
         .iter()
-        .map(|layer| layer.digest.hex().to_owned())
+        .map(|layer| layer.digest.hex())
         .collect();
     for blob in fs::read_dir(workshop.store().join("blobs/sha256")).unwrap() {
         let blob = blob.unwrap();
@@ -266,7 +266,7 @@ impl Bench {
             (layer.diff_id, layer.digest)
         });
         prop_assert_eq!(&copied[0], &copied[1]);
-        let hex = kept.layers[1].digest.hex().to_owned();
+        let hex = kept.layers[1].digest.hex();
         if let Some((_, known)) = before.iter().find(|(name, _)| *name == hex) {
             prop_assert_eq!(inode(&self.workshop.path("kept"), &kept, 1), *known);
             self.met += 1;
