@@ -32,6 +32,7 @@ pub mod graph;
 pub mod image;
 pub mod images;
 pub mod layer;
+mod mutex;
 pub mod net;
 pub mod output;
 pub mod ownership;

@@ -9,12 +9,14 @@ use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::prune::{Prune, Remover};
 use super::usage::{self, RESERVED};
 use super::{At, ContentStore, Error};
+
+use crate::mutex::lock;
 
 /// For so long a store that is far from its limit is not measured again.
 const TRUSTED: Duration = Duration::from_secs(2);
@@ -223,8 +225,4 @@ impl ContentStore {
         }
         Ok(None)
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 use std::future::Future;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -11,6 +11,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use super::Shared;
 use super::exports::is_in_target;
 use crate::content::{Layer, Origin};
+use crate::mutex::lock;
 use crate::output::Wanted;
 use crate::registry::{BlobSource, Digest, Progress, Reference};
 
@@ -105,8 +106,4 @@ async fn send(session: &Shared, references: &[&Reference], layer: Layer) {
             tracing::debug!(image = %reference, %error, "a layer waits for the push");
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

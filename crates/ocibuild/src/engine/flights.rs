@@ -3,12 +3,13 @@
 //! it, the others wait for its result.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::OnceCell;
 
 use crate::cache::StepResult;
 use crate::error::Error;
+use crate::mutex::lock;
 use crate::registry::Digest;
 
 /// What a step gave, once it is done.
@@ -21,15 +22,12 @@ pub(crate) struct Flights(Mutex<BTreeMap<Digest, Flight>>);
 impl Flights {
     /// Gives where the result of a step is or will be.
     pub(super) fn of(&self, key: Digest) -> Flight {
-        let mut flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut flights = lock(&self.0);
         flights.entry(key).or_default().clone()
     }
 
     /// Forgets every result.
     pub(super) fn clear(&self) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
+        lock(&self.0).clear();
     }
 }

@@ -6,7 +6,7 @@
 //! as if the cache had not known them.
 
 use std::collections::HashSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use tokio::sync::OnceCell;
 
@@ -18,6 +18,7 @@ use crate::cache::why::History;
 use crate::causes::one_line;
 use crate::content::{Layer, Origin};
 use crate::graph::key::StepKey;
+use crate::mutex::lock;
 use crate::registry::{Digest, Reference};
 
 /// The caches of one build for one platform.
@@ -196,8 +197,4 @@ fn from_local(path: &std::path::Path, tag: Option<&str>) -> Result<Records, Erro
         place: path.display().to_string(),
         reason,
     })
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -16,6 +16,7 @@ use crate::cache::StepResult;
 use crate::content::Layer;
 use crate::error::Error;
 use crate::layer::DiffId;
+use crate::mutex::lock;
 use crate::registry::Descriptor;
 
 /// What a step has made: its layer, and the rest of the work where it is not packed. The
@@ -134,8 +135,4 @@ impl Coming {
     pub(super) fn clear(&self) {
         lock(&self.0).clear();
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

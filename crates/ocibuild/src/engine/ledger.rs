@@ -2,7 +2,7 @@
 //! are exported.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use tokio::sync::OnceCell;
 use tokio::sync::mpsc::UnboundedSender;
@@ -14,6 +14,7 @@ use crate::cache::why::{self, BuildTrace, History, KeyRecord, Outcome, StepTrace
 use crate::content::{self, ContentStore};
 use crate::event::{Event, StepId};
 use crate::graph::key::StepKey;
+use crate::mutex::lock;
 use crate::registry::Digest;
 
 /// The steps of a build, in the order in which they were done.
@@ -159,8 +160,4 @@ pub(crate) fn trace(step: &str, key: &StepKey, outcome: Outcome, why: Option<Str
         outcome,
         why,
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

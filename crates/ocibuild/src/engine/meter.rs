@@ -1,10 +1,11 @@
 //! How far a transfer has come, told not more often than somebody can read.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use crate::event::{Event, EventSink, StepId, TransferState};
+use crate::mutex::lock;
 
 /// How often the progress of one item is told.
 const PROGRESS_PAUSE: Duration = Duration::from_millis(500);
@@ -40,7 +41,7 @@ impl Meter {
     /// Tells how far an item has come, if it has moved and was not told just now.
     pub(crate) fn moved(&self, item: &str, current: u64, total: u64) {
         let now = Instant::now();
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = lock(&self.told);
         if told
             .get(item)
             .is_some_and(|last| !last.is_old(current, now))

@@ -3,9 +3,10 @@
 //! known from metadata and digests, so no content is read again and none is fetched.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use crate::layer::{Entry, Kind, TreePath};
+use crate::mutex::lock;
 use crate::registry::Digest;
 
 /// Digests of contents by their paths, for each of the files of a copy.
@@ -19,7 +20,7 @@ pub(crate) struct Turns(Mutex<BTreeMap<Digest, Arc<tokio::sync::Mutex<()>>>>);
 impl Turns {
     /// Gives where the turn for the layer of a name is waited for.
     pub(super) fn of(&self, name: Digest) -> Arc<tokio::sync::Mutex<()>> {
-        let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut turns = lock(&self.0);
         turns.entry(name).or_default().clone()
     }
 }

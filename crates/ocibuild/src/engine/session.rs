@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use tokio::sync::OnceCell;
@@ -37,6 +37,7 @@ use crate::dockerfile::lint::Settings;
 use crate::error::{Error, Location};
 use crate::executor::{Choice, Helper, Sandbox, probe};
 use crate::graph::Plan;
+use crate::mutex::lock;
 use crate::output::{Form, Wanted, form};
 use crate::registry::{Client, Platform, Reference};
 use crate::secret::Secret;
@@ -210,10 +211,6 @@ impl Session {
     pub(crate) fn base_cell(&self, name: String) -> BaseCell {
         lock(&self.bases).entry(name).or_default().clone()
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Adds a place in the Dockerfile to an error.

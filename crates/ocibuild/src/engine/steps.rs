@@ -2,8 +2,8 @@
 //! ends, and is remembered when it is done.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 #[cfg(feature = "git")]
@@ -12,6 +12,7 @@ use crate::build::StepRecord;
 use crate::causes::one_line;
 use crate::error::Error;
 use crate::event::{Event, EventSink, LayerSummary, StepId};
+use crate::mutex::lock;
 
 /// All steps of one build.
 pub(crate) struct Steps {
@@ -129,8 +130,4 @@ impl Step<'_> {
             layer,
         });
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use futures::future::{join, try_join, try_join_all};
 use futures::stream::{FuturesUnordered, StreamExt};
@@ -22,6 +22,7 @@ use crate::content::{Layer, Lock};
 use crate::error::Error;
 use crate::executor::Sandbox;
 use crate::layer::{DiffId, Encoding};
+use crate::mutex::lock;
 use crate::snapshot::unpack;
 
 /// How much larger a tree usually is than its blob; room is made for so much.
@@ -340,8 +341,4 @@ fn tree_path(session: &Shared, sandbox: &Arc<dyn Sandbox>, layer: &Layer) -> Pat
 
 fn lock_name(sandbox: &dyn Sandbox, layer: &Layer) -> String {
     format!("tree-{}-{}", identity_name(sandbox), layer.diff_id.0.hex())
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -14,9 +14,9 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::parallel::lock;
 use crate::executor::Identity;
 use crate::layer::TreePath;
+use crate::mutex::lock;
 use crate::snapshot::beneath::{Beneath, Links, name_of};
 use crate::snapshot::error::At;
 use crate::snapshot::{Error, attributes, capability};

@@ -1,7 +1,9 @@
 //! Work that makes more work, on as many threads as help.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
+
+use crate::mutex::lock;
 
 /// More threads than this wait for each other in the kernel.
 const MOST_THREADS: usize = 8;
@@ -67,11 +69,6 @@ fn serve<J, E>(
         }
         changed.notify_all();
     }
-}
-
-/// A thread that panicked ends the scope with its panic, so nothing half done is used.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

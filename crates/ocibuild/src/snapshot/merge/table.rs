@@ -13,8 +13,9 @@ use std::sync::Mutex;
 use rustix::fs::{AtFlags, FileType, RawDir, Stat, statat};
 use serde::{Deserialize, Serialize};
 
-use super::parallel::{each, lock};
+use super::parallel::each;
 use crate::layer::{self, TreePath};
+use crate::mutex::lock;
 use crate::snapshot::Error;
 use crate::snapshot::beneath::{Beneath, Links};
 use crate::snapshot::error::At;
