@@ -110,7 +110,7 @@ fn is_tar(media_type: &str) -> bool {
         let rest = kind.trim().strip_suffix(*end);
         rest.is_some_and(|rest| rest.ends_with(['.', '/', '-']))
     };
-    TARS.iter().any(|end| is_end(&end))
+    TARS.iter().any(is_end)
 }
 
 /// Gives when an artifact was made, in seconds since 1970, where it says so.
