@@ -6,7 +6,6 @@
 
 pub(crate) mod child;
 mod line;
-mod nginx;
 mod sink;
 
 use std::fs::File;
@@ -16,7 +15,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Parser, ValueEnum};
-use ocibuild_registry::testing::DebianRegistry;
+use ocibuild_registry::testing::{DebianRegistry, Nginx};
 use ocibuild_registry::{Descriptor, Digest, Hasher, Repository, media_type};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -333,10 +332,15 @@ fn extra(moved: u64, size: u64) -> f64 {
 fn proxy(ground: &Ground, limit: &str) -> Result<Option<Value>> {
     let folder = ground.folder.path().join("behind-nginx");
     let served = Served::start("serve", &folder)?;
-    let Some(nginx) = nginx::Nginx::start(&served.host, limit)? else {
+    let settings = format!(
+        "client_max_body_size {limit}; client_body_timeout 60s;
+         proxy_read_timeout 60s; proxy_send_timeout 60s;"
+    );
+    let Some(nginx) = Nginx::before(&served.host, &settings)? else {
+        eprintln!("skipped: nginx is not installed");
         return Ok(None);
     };
-    let line = Line::start(&nginx.address, Direction::Up, u64::MAX)?;
+    let line = Line::start(nginx.host(), Direction::Up, u64::MAX)?;
     let cost = ground.push(&Repository::new(&line.address, "app")?)?;
     let there = Repository::new(&served.host, "app")?;
     if !child::has(&there, &ground.blob.digest)? {

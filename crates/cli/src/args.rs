@@ -100,10 +100,10 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "OS/ARCH[/VARIANT],…", value_delimiter = ',')]
     pub(crate) platform: Vec<String>,
     /// Let a name in FROM and --from stand for a directory, an image layout, another image, or
-    /// the files of a Git repository or of a tar behind a URL
+    /// the files of a Git repository, of a tar behind a URL or of an OCI artifact
     #[arg(
         long,
-        value_name = "NAME=PATH|URL|oci-layout://DIR[:TAG]|docker-image://REF"
+        value_name = "NAME=PATH|URL|oci://REF|oci-layout://DIR[:TAG]|docker-image://REF"
     )]
     pub(crate) build_context: Vec<String>,
     /// Give a secret to RUN --mount=type=secret; without a source it is the variable ID, else the file ID
@@ -188,8 +188,9 @@ pub(crate) struct BuildArgs {
     pub(crate) store: StoreArgs,
     #[command(flatten)]
     pub(crate) registry: RegistryArgs,
-    /// A directory, a Git URL, the URL of a tar or Dockerfile, `-` for one on standard input, or
-    /// docker-image://REF or oci-layout://DIR[:TAG] for the files of an image
+    /// A directory, a Git URL, the URL of a tar or Dockerfile, `-` for one on standard input,
+    /// oci://REF for the files of an OCI artifact, docker-image://REF or oci-layout://DIR[:TAG]
+    /// for those of an image
     pub(crate) context: String,
 }
 
@@ -212,10 +213,10 @@ pub(crate) struct CheckArgs {
     #[arg(long, value_name = "OS/ARCH[/VARIANT],…", value_delimiter = ',')]
     pub(crate) platform: Vec<String>,
     /// Let a name in FROM and --from stand for a directory, an image layout, another image, or
-    /// the files of a Git repository or of a tar behind a URL
+    /// the files of a Git repository, of a tar behind a URL or of an OCI artifact
     #[arg(
         long,
-        value_name = "NAME=PATH|URL|oci-layout://DIR[:TAG]|docker-image://REF"
+        value_name = "NAME=PATH|URL|oci://REF|oci-layout://DIR[:TAG]|docker-image://REF"
     )]
     pub(crate) build_context: Vec<String>,
     /// Believe the SSH servers of this file [default: ~/.ssh/known_hosts and /etc/ssh/ssh_known_hosts]

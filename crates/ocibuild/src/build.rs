@@ -51,6 +51,9 @@ pub enum ContextSource {
         /// Tag or digest in its index; without one it must hold one image.
         name: Option<String>,
     },
+    /// The files of an OCI artifact of a registry that is no image: tars, or files with
+    /// titles, as `oras push` and `flux push artifact` make them.
+    OciArtifact(Reference),
     /// A repository.
     #[cfg(feature = "git")]
     Git(crate::git::GitSource),
@@ -95,6 +98,8 @@ pub enum NamedContext {
     },
     /// Another image of a registry.
     Image(Reference),
+    /// The files of an OCI artifact that is no image.
+    OciArtifact(Reference),
     /// The files of a repository.
     #[cfg(feature = "git")]
     Git(crate::git::GitSource),

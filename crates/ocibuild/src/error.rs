@@ -138,6 +138,14 @@ pub enum Error {
     /// The context.
     #[error(transparent)]
     Context(#[from] context::Error),
+    /// The artifact of a context.
+    #[error("the artifact {reference} is no context")]
+    Artifact {
+        /// Its name.
+        reference: String,
+        /// Why.
+        source: context::artifact::ArtifactError,
+    },
     /// The repository of the context.
     #[cfg(feature = "git")]
     #[error(transparent)]
@@ -271,7 +279,7 @@ impl Error {
                 ..
             } => ErrorKind::OutOfMemory,
             Self::Command { .. } => ErrorKind::Command,
-            Self::Source(source::Error::Registry { .. })
+            Self::Source(source::Error::Registry { .. } | source::Error::Artifact { .. })
             | Self::Output(output::Error::Push { .. })
             | Self::Cache(_)
             | Self::Client(_) => ErrorKind::Registry,
@@ -315,6 +323,7 @@ impl Error {
             Self::Shared(error) => error.hint(),
             Self::Parse { hint, .. } | Self::Invalid { hint, .. } => hint.as_deref(),
             Self::Graph(error) => error.hint(),
+            Self::Artifact { source, .. } => source.hint(),
             Self::Check { .. } => {
                 Some("repair what the warnings say, or take error=true out of # check=")
             }

@@ -13,7 +13,7 @@ use crate::image::ImageConfig;
 use crate::image::manifest::Document;
 use crate::registry::{
     self, Arriving, Client, Descriptor, Digest, Index, Manifest, Platform, Progress, Reference,
-    media_type,
+    Repository, media_type,
 };
 
 /// What went wrong with a base.
@@ -24,6 +24,14 @@ pub enum Error {
     #[error("load the base image {reference}")]
     Registry {
         /// The base.
+        reference: String,
+        /// What the registry said.
+        source: registry::Error,
+    },
+    /// The registry, about an artifact.
+    #[error("load the artifact {reference}")]
+    Artifact {
+        /// The artifact.
         reference: String,
         /// What the registry said.
         source: registry::Error,
@@ -89,6 +97,19 @@ pub enum Error {
     Store(#[from] content::Error),
 }
 
+impl Error {
+    /// Says that it was an artifact that was loaded, and not a base image.
+    pub(crate) fn of_artifact(self, artifact: &Reference) -> Self {
+        match self {
+            Self::Registry { source, .. } => Self::Artifact {
+                reference: artifact.to_string(),
+                source,
+            },
+            other => other,
+        }
+    }
+}
+
 /// A base image.
 #[derive(Debug, Clone)]
 pub struct BaseImage {
@@ -115,17 +136,7 @@ pub async fn from_registry(
         reference: reference.to_string(),
         source,
     };
-    let known = |digest: &Digest| {
-        let bytes = store.read_blob(digest).ok().flatten()?;
-        Some(Bytes::from(bytes))
-    };
-    let image = client.image_unless_known(reference, platform, &known);
-    let image = image.await.map_err(failed)?;
-    for document in image.indexes.iter().chain([&image.bytes]) {
-        if !store.has_content(&Digest::sha256(document), document.len() as u64) {
-            store.put_blob(document)?;
-        }
-    }
+    let image = documents(store, client, reference, platform, failed).await?;
     let config = &image.manifest.config;
     let bytes = match store.read_blob(&config.digest)? {
         Some(bytes) => bytes,
@@ -143,6 +154,29 @@ pub async fn from_registry(
         &bytes,
         Origin::Registry(reference.repository().clone()),
     )
+}
+
+/// Finds the manifest that a name means for a platform, through indexes if need be; the store
+/// keeps these documents.
+pub(crate) async fn documents(
+    store: &ContentStore,
+    client: &Client,
+    reference: &Reference,
+    platform: &Platform,
+    failed: impl Fn(registry::Error) -> Error,
+) -> Result<registry::Image, Error> {
+    let known = |digest: &Digest| {
+        let bytes = store.read_blob(digest).ok().flatten()?;
+        Some(Bytes::from(bytes))
+    };
+    let image = client.image_unless_known(reference, platform, &known);
+    let image = image.await.map_err(failed)?;
+    for document in image.indexes.iter().chain([&image.bytes]) {
+        if !store.has_content(&Digest::sha256(document), document.len() as u64) {
+            store.put_blob(document)?;
+        }
+    }
+    Ok(image)
 }
 
 /// Loads the documents of an image in an OCI image layout. `name` is the tag or digest
@@ -324,18 +358,28 @@ pub(crate) async fn fetch_arriving(
         }),
         Origin::Layout(folder) => copy_from_layout(store, folder, &layer.blob),
         Origin::Registry(repository) => {
-            let scratch = store.scratch()?;
-            let file = scratch.path().join("blob");
-            client
-                .download_arriving(repository, &layer.blob, &file, progress, arriving)
-                .await
-                .map_err(|source| Error::Registry {
-                    reference: repository.to_string(),
-                    source,
-                })?;
-            Ok(store.adopt_blob(&file, &layer.blob.digest)?)
+            fetch_blob(store, client, repository, &layer.blob, progress, arriving).await
         }
     }
+}
+
+/// Brings a blob of a registry into the store; `arriving` is told how much of it is there.
+pub(crate) async fn fetch_blob(
+    store: &ContentStore,
+    client: &Client,
+    repository: &Repository,
+    blob: &Descriptor,
+    progress: &Progress,
+    arriving: Option<Arc<Arriving>>,
+) -> Result<(), Error> {
+    let scratch = store.scratch()?;
+    let file = scratch.path().join("blob");
+    let loaded = client.download_arriving(repository, blob, &file, progress, arriving);
+    loaded.await.map_err(|source| Error::Registry {
+        reference: repository.to_string(),
+        source,
+    })?;
+    Ok(store.adopt_blob(&file, &blob.digest)?)
 }
 
 /// Copies and checks a blob of a layout: what is in the store is what its name says.

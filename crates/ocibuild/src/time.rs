@@ -27,6 +27,12 @@ pub(crate) fn rfc3339(seconds: i64) -> String {
         .to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
+/// Reads the text of a time, to whole seconds since 1970.
+pub(crate) fn from_rfc3339(text: &str) -> Option<i64> {
+    let time = DateTime::parse_from_rfc3339(text).ok()?;
+    Some(time.timestamp())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -39,6 +45,9 @@ mod tests {
             (1_760_000_000, "2025-10-09T08:53:20Z"),
         ] {
             assert_eq!(rfc3339(seconds), want);
+            assert_eq!(from_rfc3339(want), Some(seconds));
         }
+        assert_eq!(from_rfc3339("1970-01-01T01:00:00.5+01:00"), Some(0));
+        assert_eq!(from_rfc3339("yesterday"), None);
     }
 }

@@ -24,7 +24,7 @@ use crate::connector::Connector;
 use crate::error::{Error, Refusal};
 use crate::home::Home;
 use crate::retry::{Backoff, Retry};
-use crate::upload::{Paces, Part};
+use crate::upload::{Brake, Paces, Part};
 
 const MAX_REDIRECTS: usize = 5;
 /// A first login, and a renewal where the token of a first login was refused.
@@ -168,19 +168,20 @@ impl Transport {
                 .header(&request.access, &self.connector)
                 .await
                 .map_err(|error| login_error(request, error))?;
-            let (mut response, url) = self.follow(request, &home, header.as_ref()).await?;
-            let status = response.status();
+            let mut answer = self.follow(request, &home, header.as_ref()).await?;
+            let status = answer.response.status();
             if status.is_success() {
                 return Ok(Response {
-                    response,
-                    url,
+                    response: answer.response,
+                    url: answer.url,
                     home,
                     action: request.action.clone(),
                     idle: self.retry.idle,
+                    answered_in: answer.answered_in,
                 });
             }
-            let headers = response.headers().clone();
-            let body = self.error_body(request, &mut response).await;
+            let headers = answer.response.headers().clone();
+            let body = self.error_body(request, &mut answer.response).await;
             let server = headers.get(SERVER).and_then(|value| value.to_str().ok());
             let refusal =
                 Refusal::new(status.as_u16(), &body, retry_after(&headers)).answered_by(server);
@@ -188,7 +189,7 @@ impl Transport {
                 && is_about_login(request, &refusal, header.is_some() && logins == 0);
             // What another origin says about logging in is not about our login.
             if renewable
-                && home.owns(&url)
+                && home.owns(&answer.url)
                 && self
                     .authenticator
                     .challenged(&request.access, &headers, header.as_ref(), &self.connector)
@@ -210,24 +211,24 @@ impl Transport {
             .map_err(|error| login_error(request, error))
     }
 
-    /// Sends a request along its redirects; gives the answer and whose it is.
+    /// Sends a request along its redirects.
     async fn follow(
         &self,
         request: &Request<'_>,
         home: &Home,
         header: Option<&HeaderValue>,
-    ) -> Result<(reqwest::Response, Url), Error> {
+    ) -> Result<Answer, Error> {
         let mut url = request.url.clone();
         for _ in 0..=MAX_REDIRECTS {
             let header = header.filter(|_| home.owns(&url));
-            let response = self.exchange(request, home, &url, header).await?;
-            if !response.status().is_redirection() || !request.is_read() {
-                return Ok((response, url));
+            let answer = self.exchange(request, home, url, header).await?;
+            if !answer.response.status().is_redirection() || !request.is_read() {
+                return Ok(answer);
             }
-            let Some(location) = response.headers().get(LOCATION) else {
-                return Ok((response, url));
+            let Some(location) = answer.response.headers().get(LOCATION) else {
+                return Ok(answer);
             };
-            let next = home.resolve(&url, location);
+            let next = home.resolve(&answer.url, location);
             url = next.map_err(|problem| request.protocol(problem))?;
         }
         Err(request.protocol("it redirects too often"))
@@ -238,11 +239,11 @@ impl Transport {
         &self,
         request: &Request<'_>,
         home: &Home,
-        url: &Url,
+        url: Url,
         header: Option<&HeaderValue>,
-    ) -> Result<reqwest::Response, Error> {
-        let activity = Activity::new();
-        let client = self.connector.http(url);
+    ) -> Result<Answer, Error> {
+        let (activity, brake) = (Activity::new(), Brake::new());
+        let client = self.connector.http(&url);
         let mut builder = client
             .request(request.method.clone(), url.clone())
             .headers(request.headers.clone());
@@ -254,19 +255,30 @@ impl Transport {
             Body::Empty => builder.header(CONTENT_LENGTH, 0),
             Body::Bytes(bytes) => builder.body(bytes.clone()),
             Body::Part(part) => {
-                let body = part.body(&request.action, &activity)?;
+                let body = part.body(&request.action, &activity, &brake)?;
                 builder.header(CONTENT_LENGTH, part.length()).body(body)
             }
         };
         match activity.watch(builder.send(), self.retry.idle).await {
-            Some(answer) => answer.map_err(|source| Error::Network {
+            Some(Ok(response)) => {
+                if !response.status().is_success() {
+                    brake.stop();
+                }
+                Ok(Answer {
+                    response,
+                    url,
+                    answered_in: activity.start.elapsed(),
+                    _brake: brake,
+                })
+            }
+            Some(Err(source)) => Err(Error::Network {
                 action: request.action.clone(),
-                peer: home.peer(url),
+                peer: home.peer(&url),
                 source: source.without_url(),
             }),
             None => Err(Error::Stalled {
                 action: request.action.clone(),
-                peer: home.peer(url),
+                peer: home.peer(&url),
                 idle: self.retry.idle,
             }),
         }
@@ -382,6 +394,15 @@ pub(crate) async fn read_limited(
     Ok(body.freeze())
 }
 
+/// Any answer whose body has not been read.
+struct Answer {
+    response: reqwest::Response,
+    url: Url,
+    answered_in: Duration,
+    /// What is left of the request's body stands still as long as this lives.
+    _brake: Brake,
+}
+
 /// A successful answer whose body has not been read.
 pub(crate) struct Response {
     response: reqwest::Response,
@@ -389,9 +410,15 @@ pub(crate) struct Response {
     home: Home,
     action: Action,
     idle: Duration,
+    answered_in: Duration,
 }
 
 impl Response {
+    /// Gives the time between the request and this answer.
+    pub(crate) fn answered_in(&self) -> Duration {
+        self.answered_in
+    }
+
     pub(crate) fn status(&self) -> u16 {
         self.response.status().as_u16()
     }

@@ -201,6 +201,7 @@ fn reference(name: &str) -> Result<Reference, BuildFailure> {
 fn context(spec: &BuildSpec) -> Result<ContextSource, BuildFailure> {
     match &spec.source {
         Source::Git(source) => Ok(ContextSource::Git(git_source(source)?)),
+        Source::Http { url } => Ok(ContextSource::Http(url.clone())),
         Source::Upload { file, .. } => {
             let file = std::fs::File::open(file)
                 .map_err(|error| failure(format!("cannot open the uploaded context: {error}")))?;

@@ -48,6 +48,11 @@ pub(crate) enum ContextKind {
     /// The Git repository of the task.
     #[default]
     Git,
+    /// A file behind an HTTP URL.
+    Http {
+        /// Its URL, without credentials.
+        url: String,
+    },
     /// A tar that was uploaded.
     Upload {
         /// Its id.

@@ -84,6 +84,11 @@ pub struct BuildSpec {
 pub enum Source {
     /// A Git repository.
     Git(GitSource),
+    /// A file behind an HTTP URL: the tar of a context, or a Dockerfile.
+    Http {
+        /// Its URL, without credentials.
+        url: String,
+    },
     /// A tar that was uploaded.
     Upload {
         /// Its id.

@@ -209,7 +209,10 @@ fn sources(args: &CheckedBuild) -> Result<Sources, Error> {
     }
     let source = contexts::main(context)?;
     // In the files of a server a name is a path; an image has no Dockerfile in it.
-    let is_beside = !matches!(source, ContextSource::Git(_) | ContextSource::Http(_));
+    let is_beside = !matches!(
+        source,
+        ContextSource::Git(_) | ContextSource::Http(_) | ContextSource::OciArtifact(_)
+    );
     let dockerfile = match file {
         None => None,
         Some("-") => Some(dockerfile_text(stdin::text(std::io::stdin())?)),

@@ -1,5 +1,5 @@
 //! What a text names whose files a build uses: a directory, a repository, a file behind a
-//! URL, an image. The context of a build and `--build-context` take the same.
+//! URL, an image, an artifact. The context of a build and `--build-context` take the same.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,8 @@ use super::surroundings::reference;
 use crate::error::Error;
 
 /// What is understood, for errors.
-const FORMS: &str = "a directory, a Git or HTTP URL, docker-image://REF or oci-layout://DIR[:TAG]";
+const FORMS: &str =
+    "a directory, a Git or HTTP URL, oci://REF, docker-image://REF or oci-layout://DIR[:TAG]";
 
 /// What a text names.
 enum Named {
@@ -20,6 +21,7 @@ enum Named {
     Http(String),
     Image(Reference),
     OciLayout(PathBuf, Option<String>),
+    OciArtifact(Reference),
 }
 
 /// Reads the context of a build.
@@ -35,6 +37,7 @@ pub(crate) fn main(text: &str) -> Result<ContextSource, Error> {
         Named::Http(url) => ContextSource::Http(url),
         Named::Image(reference) => ContextSource::Image(reference),
         Named::OciLayout(path, name) => ContextSource::OciLayout { path, name },
+        Named::OciArtifact(reference) => ContextSource::OciArtifact(reference),
     })
 }
 
@@ -46,6 +49,7 @@ pub(crate) fn named(text: &str) -> Result<NamedContext, Error> {
         Named::Http(url) => NamedContext::Http(url),
         Named::Image(reference) => NamedContext::Image(reference),
         Named::OciLayout(path, name) => NamedContext::OciLayout { path, name },
+        Named::OciArtifact(reference) => NamedContext::OciArtifact(reference),
     })
 }
 
@@ -62,6 +66,9 @@ pub(crate) fn is_ssh(text: &str) -> bool {
 fn read(text: &str) -> Result<Named, Error> {
     if let Some(image) = text.strip_prefix("docker-image://") {
         return Ok(Named::Image(reference(image)?));
+    }
+    if let Some(artifact) = text.strip_prefix("oci://") {
+        return Ok(Named::OciArtifact(reference(artifact)?));
     }
     if let Some(layout) = text.strip_prefix("oci-layout://") {
         return Ok(layout_of(layout));

@@ -6,6 +6,7 @@ mod build;
 mod canary;
 mod check;
 mod command;
+mod contexts;
 mod embedded;
 mod git_faults;
 mod git_ssh;

@@ -5,6 +5,7 @@
 //! names and metadata whose contents are hashed when a step needs them. Files belong
 //! to 0:0, as the reference builder has them.
 
+pub mod artifact;
 mod hashes;
 pub mod ignore;
 pub mod tar;

@@ -47,6 +47,16 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// Gives what is left of them.
+    pub(crate) fn without(self, done: Extracted) -> Self {
+        Self {
+            entries: self.entries.saturating_sub(done.entries),
+            bytes: self.bytes.saturating_sub(done.bytes),
+        }
+    }
+}
+
 /// What an archive held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Extracted {
@@ -116,12 +126,7 @@ pub fn extract(reader: impl Read, dest: &Path, limits: &Limits) -> Result<Extrac
     };
     let mut archive = Archive::new(stream);
     let mut entries = archive.entries().map_err(TarError::Read)?;
-    let mut extraction = Extraction {
-        root,
-        limits,
-        done: Extracted::default(),
-        directories: Vec::new(),
-    };
+    let mut extraction = Extraction::new(root, limits);
     loop {
         // Between two contents the archive reads only headers, and these have a limit.
         allowance.set(MAX_HEADER_BYTES);
@@ -131,6 +136,35 @@ pub fn extract(reader: impl Read, dest: &Path, limits: &Limits) -> Result<Extrac
         allowance.set(u64::MAX);
         extraction.add(entry.map_err(TarError::Read)?)?;
     }
+    extraction.finish()
+}
+
+/// Puts one file into the existing directory `dest`, under a name that is judged like that of
+/// an entry. It has no time of its own.
+pub(crate) fn place(
+    content: impl Read,
+    name: &str,
+    dest: &Path,
+    limits: &Limits,
+) -> Result<Extracted, TarError> {
+    let root = open_directory(CWD, dest.as_os_str()).map_err(write_error(dest))?;
+    let mut extraction = Extraction::new(root, limits);
+    extraction.count()?;
+    let path = relative(name.as_bytes())?;
+    if path.as_os_str().is_empty() {
+        return Err(TarError::Name {
+            name: name.into(),
+            reason: "names the whole context",
+        });
+    }
+    let attributes = Attributes {
+        mode: Mode::from_raw_mode(0o644),
+        modified: Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        },
+    };
+    extraction.file(&path, content, attributes)?;
     extraction.finish()
 }
 
@@ -182,15 +216,29 @@ struct Extraction<'a> {
     directories: Vec<(PathBuf, Attributes)>,
 }
 
-impl Extraction<'_> {
-    fn add<R: Read>(&mut self, mut entry: Entry<'_, R>) -> Result<(), TarError> {
+impl<'a> Extraction<'a> {
+    fn new(root: OwnedFd, limits: &'a Limits) -> Self {
+        Self {
+            root,
+            limits,
+            done: Extracted::default(),
+            directories: Vec::new(),
+        }
+    }
+
+    fn count(&mut self) -> Result<(), TarError> {
         self.done.entries += 1;
-        if self.done.entries > self.limits.entries {
-            return Err(TarError::TooLarge {
+        match self.done.entries > self.limits.entries {
+            true => Err(TarError::TooLarge {
                 what: "entries",
                 limit: self.limits.entries,
-            });
+            }),
+            false => Ok(()),
         }
+    }
+
+    fn add<R: Read>(&mut self, mut entry: Entry<'_, R>) -> Result<(), TarError> {
+        self.count()?;
         let kind = entry.header().entry_type();
         if kind == EntryType::XGlobalHeader {
             return Ok(());
@@ -230,10 +278,10 @@ impl Extraction<'_> {
         Ok(())
     }
 
-    fn file<R: Read>(
+    fn file(
         &mut self,
         name: &Path,
-        content: Entry<'_, R>,
+        content: impl Read,
         attributes: Attributes,
     ) -> Result<(), TarError> {
         let (parent, last) = self.parent_of(name)?;

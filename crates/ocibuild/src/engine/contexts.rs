@@ -1,5 +1,5 @@
 //! The files of a context, wherever they come from, where they can be walked: a
-//! directory, a tar, a repository, a file or archive of a server.
+//! directory, a tar, a repository, a file or archive of a server, an artifact.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -10,6 +10,7 @@ use tempfile::TempDir;
 #[cfg(feature = "git")]
 use super::remote::Remote;
 use super::steps::Steps;
+use crate::Cancel;
 use crate::build::{ContextSource, NamedContext};
 use crate::content::ContentStore;
 use crate::context::{self, Context};
@@ -19,7 +20,7 @@ use crate::git::GitSource;
 use crate::graph::CopySource;
 #[cfg(feature = "git")]
 use crate::layer::{is_archive, newest_file};
-use crate::registry::Digest;
+use crate::registry::{Client, Digest};
 
 /// The name of a file that is a context by itself, as the reference builder has it.
 #[cfg(feature = "git")]
@@ -54,7 +55,7 @@ impl Opened {
     }
 
     /// Files of this build alone, which go with it.
-    fn in_folder(folder: TempDir) -> Self {
+    pub(super) fn in_folder(folder: TempDir) -> Self {
         Self {
             guard: Some(Arc::new(folder)),
             lasts: false,
@@ -95,6 +96,9 @@ pub(crate) struct Tree {
 pub(crate) struct Loader {
     pub(super) store: ContentStore,
     pub(super) steps: Arc<Steps>,
+    /// With what artifacts are loaded.
+    pub(super) client: Client,
+    pub(super) cancel: Cancel,
     #[cfg(feature = "git")]
     pub(super) remote: Remote,
     /// A repository keeps its `.git`.
@@ -116,6 +120,7 @@ impl Loader {
                 let step = self.steps.begin("[internal] load build context");
                 step.end_plain(self.unpack(reader))
             }
+            ContextSource::OciArtifact(reference) => self.artifact("[internal]", &reference),
             #[cfg(feature = "git")]
             ContextSource::Git(source) => self.check_out("[internal]", source),
             #[cfg(feature = "git")]
@@ -125,12 +130,10 @@ impl Loader {
 
     /// Opens what a name stands for and scans it; nothing where that is an image.
     pub(super) fn tree(&self, name: &str, source: &NamedContext) -> Result<Option<Tree>, Error> {
-        #[cfg(feature = "git")]
         let prefix = format!("[context {name}]");
-        #[cfg(not(feature = "git"))]
-        let _ = name;
         let opened = match source {
             NamedContext::Directory(root) => Opened::directory(root.clone()),
+            NamedContext::OciArtifact(reference) => self.artifact(&prefix, reference)?,
             #[cfg(feature = "git")]
             NamedContext::Git(source) => self.check_out(&prefix, source.clone())?,
             #[cfg(feature = "git")]

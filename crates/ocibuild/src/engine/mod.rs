@@ -7,6 +7,7 @@ mod accounts;
 mod agent;
 mod archives;
 mod arrivals;
+mod artifacts;
 #[cfg(feature = "git")]
 mod auth;
 mod base;
@@ -31,7 +32,6 @@ mod late;
 mod layer_files;
 mod layers;
 mod ledger;
-#[cfg(feature = "git")]
 mod meter;
 mod mounts;
 mod named;

@@ -30,7 +30,6 @@ use super::room;
 use super::session::{Common, Session};
 use super::steps::Steps;
 use super::trees::{self, Foreseen, Unpackings};
-#[cfg(feature = "git")]
 use crate::Cancel;
 use crate::build::{Build, ContextSource, DockerfileSource, NamedContext};
 use crate::cache::StepResult;
@@ -104,7 +103,11 @@ pub(crate) async fn sessions(
         form.check(several)?;
     }
     let steps = Arc::new(Steps::new(build.events.clone()));
-    let sources = Sources::take(&mut build, steps.clone(), blocking.clone())?;
+    let client = match build.client.take() {
+        Some(client) => client,
+        None => Client::builder().build().map_err(Error::Client)?,
+    };
+    let sources = Sources::take(&mut build, steps.clone(), blocking.clone(), client.clone())?;
     let prepared = blocking.spawn_blocking(move || prepare(sources)).await;
     let prepared = prepared.map_err(|lost| Error::Lost(lost.to_string()))??;
     let platform_given = !build.platforms.is_empty();
@@ -116,10 +119,6 @@ pub(crate) async fn sessions(
     for platform in &platforms {
         planned.push(plan(&build, &prepared, platform, &blocking).await?);
     }
-    let client = match build.client {
-        Some(client) => client,
-        None => Client::builder().build().map_err(Error::Client)?,
-    };
     let began = crate::time::millis(build.now);
     let with_devices = planned.iter().any(|planned| planned.plan.makes_devices());
     let common = Arc::new(Common {
@@ -265,14 +264,19 @@ struct Sources {
     policy: Policy,
     #[cfg(feature = "git")]
     ssh: Option<Ssh>,
-    #[cfg(feature = "git")]
     cancel: Cancel,
+    client: Client,
     #[cfg(feature = "git")]
     secrets: BTreeMap<String, Secret>,
 }
 
 impl Sources {
-    fn take(build: &mut Build, steps: Arc<Steps>, blocking: TaskTracker) -> Result<Self, Error> {
+    fn take(
+        build: &mut Build,
+        steps: Arc<Steps>,
+        blocking: TaskTracker,
+        client: Client,
+    ) -> Result<Self, Error> {
         Ok(Self {
             context: std::mem::replace(&mut build.context, ContextSource::Empty),
             root: build.root.clone(),
@@ -288,8 +292,8 @@ impl Sources {
             policy: build.git_policy.clone(),
             #[cfg(feature = "git")]
             ssh: build.git_ssh.clone(),
-            #[cfg(feature = "git")]
             cancel: build.cancel.clone(),
+            client,
             #[cfg(feature = "git")]
             secrets: build.secrets.clone(),
         })
@@ -309,6 +313,8 @@ impl Sources {
             keep_git_dir: self.keep_git_dir,
             store,
             steps: self.steps.clone(),
+            client: self.client.clone(),
+            cancel: self.cancel.clone(),
         }
     }
 }

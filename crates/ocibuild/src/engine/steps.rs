@@ -6,7 +6,6 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
-#[cfg(feature = "git")]
 use super::meter::Meter;
 use crate::build::StepRecord;
 use crate::causes::one_line;
@@ -59,7 +58,6 @@ impl Steps {
     }
 
     /// Begins to measure a step.
-    #[cfg(feature = "git")]
     pub(crate) fn meter(&self, step: StepId) -> Meter {
         Meter::new(self.events.clone(), step)
     }

@@ -6,8 +6,11 @@ use ocibuild::net::AddressPolicy;
 use ocibuild::testing::{ContextDir, GitServer};
 use ocibuild::{Build, ContextSource, DockerfileSource, ErrorKind, NamedContext, Secret};
 use ocibuild_registry::testing::Registry;
+use ocibuild_registry::{
+    BlobSource, Client, Descriptor, ImagePush, LayerPush, Manifest, Progress, media_type,
+};
 
-use crate::built::{Built, Workshop};
+use crate::built::{Built, Workshop, wait};
 use crate::cache::push_base;
 use crate::file_server::{FileServer, gzip};
 
@@ -360,4 +363,169 @@ fn row_50_repositories_have_logins_too() {
     }
     let build = bare(&workshop, &add).secret("GIT_AUTH_TOKEN.example.com", Secret::bytes("s3cret"));
     assert_eq!(workshop.fails(build).kind(), ErrorKind::Registry);
+}
+
+/// A layer of an artifact: media type, bytes and annotations.
+type ArtifactLayer<'a> = (&'a str, Vec<u8>, Vec<(&'a str, &'a str)>);
+
+/// Pushes what is no image, as `oras push` does.
+fn push_artifact(registry: &Registry, name: &str, config: &str, layers: Vec<ArtifactLayer<'_>>) {
+    let layers: Vec<LayerPush> = layers
+        .into_iter()
+        .map(|(media_type, bytes, annotations)| {
+            let mut descriptor = Descriptor::of(media_type, &bytes);
+            let annotations = annotations.into_iter();
+            descriptor.annotations = annotations
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect();
+            LayerPush {
+                descriptor,
+                source: BlobSource::Bytes(bytes.into()),
+                mount_from: Vec::new(),
+            }
+        })
+        .collect();
+    let created = ("org.opencontainers.image.created", "2020-01-01T00:00:00Z");
+    let manifest = Manifest {
+        schema_version: 2,
+        media_type: Some(media_type::MANIFEST.to_owned()),
+        config: Descriptor::of(config, b"{}"),
+        layers: layers
+            .iter()
+            .map(|layer| layer.descriptor.clone())
+            .collect(),
+        annotations: [(created.0.to_owned(), created.1.to_owned())].into(),
+    };
+    let push = ImagePush {
+        manifest: serde_json::to_vec(&manifest).unwrap().into(),
+        media_type: media_type::MANIFEST.to_owned(),
+        config: manifest.config.clone(),
+        config_bytes: b"{}".to_vec().into(),
+        layers,
+        concurrency: 1,
+    };
+    let client = Client::builder().build().unwrap();
+    let reference = registry.reference(name);
+    wait(client.push_image(&reference, &push, &Progress::none())).unwrap();
+}
+
+const EMPTY: &str = "application/vnd.oci.empty.v1+json";
+const TITLE: &str = "org.opencontainers.image.title";
+const UNPACK: &str = "io.deis.oras.content.unpack";
+
+fn artifact(workshop: &Workshop, registry: &Registry, name: &str) -> Build {
+    let reference = registry.reference(name);
+    workshop.build_from("store", ContextSource::OciArtifact(reference))
+}
+
+#[test]
+fn an_artifact_is_a_context() {
+    let (workshop, registry) = (Workshop::new(), Registry::start().unwrap());
+    let folder = gzip(&tar(&[("Dockerfile", COMMON), ("app/f", "text")]));
+    let more = zstd::encode_all(&tar(&[("app/g", "more")])[..], 1).unwrap();
+    let layers = vec![
+        (
+            media_type::LAYER_GZIP,
+            folder,
+            vec![(TITLE, "app"), (UNPACK, "true")],
+        ),
+        (media_type::LAYER_ZSTD, more, vec![]),
+        (
+            media_type::LAYER_TAR,
+            b"alone".to_vec(),
+            vec![(TITLE, "docs/alone")],
+        ),
+    ];
+    push_artifact(&registry, "ctx:1", EMPTY, layers);
+    let built = workshop.built(artifact(&workshop, &registry, "ctx:1"));
+    let texts = ["app/f", "app/g", "docs/alone"].map(|name| built.text(&format!("c/{name}")));
+    assert_eq!(texts, ["text", "more", "alone"]);
+    assert_eq!(built.at("c/app/f"), "0640 0:0 file");
+    assert_eq!(built.at("c/docs/alone"), "0644 0:0 file");
+
+    // What is in the store does not come again.
+    registry.clear_requests();
+    let build = artifact(&workshop, &registry, "ctx:1");
+    let again = workshop.built(build.build_arg("SOURCE_DATE_EPOCH", "context"));
+    assert_eq!(registry.count("GET", "/blobs/"), 0);
+    assert_eq!(epoch_of(&again), Some("2020-01-01T00:00:00Z"));
+}
+
+#[test]
+fn an_artifact_of_one_archive_is_the_context_whatever_it_is_called() {
+    let (workshop, registry) = (Workshop::new(), Registry::start().unwrap());
+    let archive = gzip(&tar(&[("Dockerfile", COMMON), ("f", "text")]));
+    let titled = vec![(
+        media_type::LAYER_TAR,
+        archive.clone(),
+        vec![(TITLE, "a.tgz")],
+    )];
+    push_artifact(&registry, "ctx:titled", "application/x-own", titled);
+    let flux = "application/vnd.cncf.flux.content.v1.tar+gzip";
+    push_artifact(&registry, "ctx:flux", EMPTY, vec![(flux, archive, vec![])]);
+    for name in ["ctx:titled", "ctx:flux"] {
+        let built = workshop.built(artifact(&workshop, &registry, name));
+        assert_eq!(built.text("c/f"), "text", "{name}");
+    }
+    let file = vec![(EMPTY, COMMON.into(), vec![(TITLE, "Dockerfile")])];
+    push_artifact(&registry, "ctx:file", EMPTY, file);
+    let built = workshop.built(artifact(&workshop, &registry, "ctx:file"));
+    assert_eq!(built.list("c"), ["c/Dockerfile 0644 0:0 file"]);
+}
+
+#[test]
+fn an_artifact_has_a_name() {
+    let (workshop, registry) = (Workshop::new(), Registry::start().unwrap());
+    let layers = vec![(media_type::LAYER_TAR, tar(&[("d/f", "text")]), vec![])];
+    push_artifact(&registry, "ctx:1", EMPTY, layers);
+    let named = |name: &str| NamedContext::OciArtifact(registry.reference(name));
+    let build = bare(&workshop, "FROM scratch\nCOPY --from=src /d /d\n")
+        .named_context("src", named("ctx:1"))
+        .named_context("unused", named("nothing:1"));
+    assert_eq!(workshop.built(build).text("d/f"), "text");
+    let asked = registry.requests();
+    let asked = asked
+        .iter()
+        .any(|request| request.path.contains("/nothing/"));
+    assert!(!asked, "nobody asked for it");
+}
+
+#[test]
+fn what_is_no_artifact_with_files_is_refused() {
+    let registry = Registry::start().unwrap();
+    let title = |name: &'static str| vec![(TITLE, name)];
+    let plain = || media_type::LAYER_TAR;
+    let two = |name| {
+        vec![
+            (plain(), b"a".to_vec(), title(name)),
+            (plain(), b"b".to_vec(), title("b")),
+        ]
+    };
+    for (name, config, layers, part) in [
+        ("a:image", media_type::CONFIG, two("a"), "it is an image"),
+        ("a:empty", EMPTY, vec![], "it has no layers"),
+        (
+            "a:json",
+            EMPTY,
+            vec![("a/json", b"{}".to_vec(), vec![])],
+            "neither a tar nor a file",
+        ),
+        ("a:up", EMPTY, two("../a"), "leads out of the context"),
+        ("a:root", EMPTY, two("/etc/a"), "has an absolute name"),
+        ("a:all", EMPTY, two("."), "names the whole context"),
+        (
+            "a:broken",
+            EMPTY,
+            vec![(plain(), b"no tar".to_vec(), vec![])],
+            "cannot read the context archive",
+        ),
+    ] {
+        push_artifact(&registry, name, config, layers);
+        let (kind, error) = failure(|workshop| artifact(workshop, &registry, name));
+        assert_eq!(kind, ErrorKind::User, "{error}");
+        assert!(error.contains(part), "{name}: {error}");
+    }
+    let (kind, error) = failure(|workshop| artifact(workshop, &registry, "a:nothing"));
+    assert_eq!(kind, ErrorKind::Registry);
+    assert!(error.starts_with("load the artifact "), "{error}");
 }

@@ -9,20 +9,29 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
 use super::Arriving;
 use crate::Hasher;
 
-/// Pieces from the network that wait to be written.
-const WRITE_BEHIND: usize = 64;
+/// Bytes from the network that wait to be written, over all connections: many together, since
+/// a piece is whatever was in the buffer of a socket.
+const WRITE_BEHIND: usize = 8 << 20;
 const READ: usize = 1 << 20;
 
 /// Takes pieces for a file.
 pub(super) struct Writer {
-    sender: mpsc::Sender<(u64, Bytes)>,
+    sender: mpsc::UnboundedSender<Piece>,
+    room: Arc<Semaphore>,
     task: JoinHandle<io::Result<Written>>,
+}
+
+/// Bytes, where they belong, and the room that they take while they wait.
+struct Piece {
+    at: u64,
+    bytes: Bytes,
+    _room: OwnedSemaphorePermit,
 }
 
 /// A file of which the beginning has been written and hashed.
@@ -37,7 +46,7 @@ pub(super) struct Written {
 
 impl Writer {
     pub(super) fn start(file: File, hasher: Hasher, arriving: Option<Arc<Arriving>>) -> Self {
-        let (sender, mut receiver) = mpsc::channel::<(u64, Bytes)>(WRITE_BEHIND);
+        let (sender, mut receiver) = mpsc::unbounded_channel::<Piece>();
         let mut state = Written {
             file,
             hasher,
@@ -45,20 +54,34 @@ impl Writer {
             beyond: BTreeMap::new(),
         };
         let task = tokio::task::spawn_blocking(move || {
-            while let Some((at, piece)) = receiver.blocking_recv() {
-                state.write(at, &piece)?;
+            while let Some(piece) = receiver.blocking_recv() {
+                state.write(piece.at, &piece.bytes)?;
                 if let Some(arriving) = &arriving {
                     arriving.reach(state.hashed);
                 }
             }
             Ok(state)
         });
-        Self { sender, task }
+        Self {
+            sender,
+            room: Arc::new(Semaphore::new(WRITE_BEHIND)),
+            task,
+        }
     }
 
     /// Hands a piece over; false when writing has failed, which `finish` explains.
-    pub(super) async fn write(&self, at: u64, piece: Bytes) -> bool {
-        self.sender.send((at, piece)).await.is_ok()
+    pub(super) async fn write(&self, at: u64, bytes: Bytes) -> bool {
+        // Lossless: at most the room that there is.
+        let size = bytes.len().min(WRITE_BEHIND) as u32;
+        let Ok(room) = Arc::clone(&self.room).acquire_many_owned(size).await else {
+            return false;
+        };
+        let piece = Piece {
+            at,
+            bytes,
+            _room: room,
+        };
+        self.sender.send(piece).is_ok()
     }
 
     /// Waits until everything is written.
@@ -103,8 +126,31 @@ impl Written {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
+
     use super::*;
     use crate::Digest;
+
+    #[tokio::test]
+    async fn no_more_bytes_wait_than_there_is_room_for() {
+        let (sender, mut receiver) = mpsc::unbounded_channel();
+        let room = Arc::new(Semaphore::new(WRITE_BEHIND));
+        let task = tokio::spawn(std::future::pending());
+        let writer = Writer { sender, room, task };
+        let piece = Bytes::from(vec![0; WRITE_BEHIND / 2 + 1]);
+        assert!(writer.write(0, piece.clone()).await);
+        assert!(writer.write(1, piece.clone()).now_or_never().is_none());
+        drop(receiver.recv().await);
+        assert!(writer.write(1, piece).await);
+        // One that is larger than all the room has it alone.
+        drop(receiver.recv().await);
+        let large = Bytes::from(vec![0; WRITE_BEHIND + 1]);
+        assert!(writer.write(2, large).await);
+        drop(receiver);
+        let refused = Bytes::from_static(b"x");
+        assert!(!writer.write(3, refused).await);
+        writer.task.abort();
+    }
 
     #[test]
     fn pieces_in_any_order_give_the_hash_of_the_whole() {

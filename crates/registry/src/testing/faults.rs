@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::Request;
@@ -29,6 +30,8 @@ pub enum Fault {
     },
     /// It is answered with this and does nothing.
     Answer(Answer),
+    /// It is carried out after this time.
+    Delay(Duration),
     /// It is never answered.
     Stall,
     /// The connection is reset before it does anything.
@@ -180,6 +183,10 @@ pub(super) async fn apply(
         Some(Fault::Answer(answer)) => {
             linger(request);
             answer.into_response()
+        }
+        Some(Fault::Delay(time)) => {
+            tokio::time::sleep(time).await;
+            pass(request).await
         }
         Some(Fault::Stall) => std::future::pending().await,
         Some(Fault::Reset) => {

@@ -1,7 +1,7 @@
 //! Registries for tests: ours, which logs every request, wants a login, and fails on
-//! purpose; and Debian's `docker-registry`, a second opinion.
+//! purpose; Debian's `docker-registry`, a second opinion; and Debian's nginx before either.
 //!
-//! Both run on a free port of the loopback interface with a folder of their own, can
+//! All run on a free port of the loopback interface with a folder of their own, can
 //! be used from synchronous and asynchronous tests, and end when they are dropped.
 
 mod connection;
@@ -10,6 +10,7 @@ mod ecr;
 mod faults;
 mod log;
 mod login;
+mod nginx;
 
 use std::io;
 use std::net::SocketAddr;
@@ -33,6 +34,7 @@ pub use ecr::EcrService;
 pub use faults::{Answer, Fault};
 pub use log::Logged;
 pub use login::{Login, TokenLogin};
+pub use nginx::{Nginx, Passed};
 
 use connection::{BreakableListener, Connection};
 use faults::Faults;

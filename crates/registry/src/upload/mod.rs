@@ -3,6 +3,7 @@
 //! three times as fast as chunks. Where that fails, chunks of a size that passes, and a
 //! session that is resumed (`transfer`).
 
+mod flow;
 mod pace;
 mod part;
 mod session;
@@ -16,6 +17,7 @@ use crate::progress::Progress;
 use crate::transport::Request;
 use crate::{Client, Descriptor, Digest, Error, Repository};
 
+pub(crate) use flow::Brake;
 pub(crate) use pace::Paces;
 pub use part::{BlobSource, RemoteBlob};
 pub(crate) use part::{Part, Upload};

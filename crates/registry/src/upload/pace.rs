@@ -12,6 +12,10 @@ const SMALLEST: u64 = 256 << 10;
 /// A chunk is this part of what passes between two breaks, so that losing one costs
 /// little.
 const SHARE: u64 = 32;
+/// A request up to this size costs less when it is refused than a hold would.
+const CHEAP: u64 = 4 << 20;
+/// The same once the registry has refused one: the size that passes is being looked for.
+const CHEAP_AFTER_REFUSAL: u64 = 1 << 20;
 /// Below this a chunk costs more in round trips than its loss would.
 const SMALLEST_AFTER_BREAK: u64 = 128 << 10;
 
@@ -20,6 +24,8 @@ const SMALLEST_AFTER_BREAK: u64 = 128 << 10;
 pub(crate) struct Pace {
     /// Most bytes of one request, as far as refusals have said.
     largest: u64,
+    /// The largest request that has been taken.
+    taken: u64,
     /// Larger requests are never taken, so that chunks are the only way.
     bound: bool,
     /// Bytes that passed between two breaks that cost more than their share.
@@ -32,6 +38,7 @@ impl Default for Pace {
     fn default() -> Self {
         Self {
             largest: u64::MAX,
+            taken: 0,
             bound: false,
             spacing: None,
             chunkless: false,
@@ -56,6 +63,21 @@ impl Pace {
             (spacing.max(run) / SHARE).clamp(SMALLEST_AFTER_BREAK, STEPS[0])
         });
         self.largest.min(by_breaks)
+    }
+
+    /// Tells whether a request of `length` bytes may be refused for its size, and is large
+    /// enough that it matters.
+    pub(super) fn may_refuse(&self, length: u64) -> bool {
+        let cheap = match self.bound {
+            true => CHEAP_AFTER_REFUSAL,
+            false => CHEAP,
+        };
+        length > self.taken.max(cheap)
+    }
+
+    /// Notes that a request of `length` bytes was taken.
+    pub(super) fn took(&mut self, length: u64) {
+        self.taken = self.taken.max(length);
     }
 
     /// Gives the size above which the registry refuses every request.
@@ -156,6 +178,20 @@ mod tests {
         assert_eq!(pace.chunk(0), 4 * MIB);
         assert!(!pace.too_large(SMALLEST));
         assert_eq!(pace.chunk(0), 4 * MIB);
+    }
+
+    #[test]
+    fn what_has_been_taken_once_is_not_held_again() {
+        let mut pace = Pace::default();
+        assert!(pace.may_refuse(5 * MIB) && !pace.may_refuse(4 * MIB));
+        pace.took(100 * MIB);
+        assert!(!pace.may_refuse(100 * MIB) && pace.may_refuse(101 * MIB));
+
+        let mut pace = Pace::default();
+        pace.too_large(9 * MIB);
+        assert!(pace.may_refuse(4 * MIB) && !pace.may_refuse(MIB));
+        pace.took(4 * MIB);
+        assert!(!pace.may_refuse(4 * MIB));
     }
 
     #[test]

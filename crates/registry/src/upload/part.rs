@@ -5,11 +5,13 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
 
 use super::BlobOutcome;
+use super::flow::Brake;
 use crate::action::Action;
 use crate::progress::{Progress, Transfer, TransferState};
 use crate::transport::Activity;
@@ -125,6 +127,8 @@ pub(crate) struct Part<'a> {
     pub(super) offset: u64,
     /// Number of bytes; ends within the blob.
     pub(super) length: u64,
+    /// How long a refusal is waited for behind the first bytes, where one may come.
+    pub(super) hold: Option<Duration>,
 }
 
 impl Part<'_> {
@@ -133,17 +137,20 @@ impl Part<'_> {
         self.length
     }
 
-    /// Makes the body of one attempt; its movement is noted in `activity`.
+    /// Makes the body of one attempt; its movement is noted in `activity`, and `brake`
+    /// stops it.
     pub(crate) fn body(
         &self,
         action: &Action,
         activity: &Activity,
+        brake: &Brake,
     ) -> Result<reqwest::Body, Error> {
         let upload = self.upload;
         let body = match upload.source {
             BlobSource::Bytes(bytes) => {
                 upload.check_size(action, bytes.len() as u64)?;
-                self.watched(pieces(bytes.clone(), self.offset, self.length), activity)
+                let pieces = pieces(bytes.clone(), self.offset, self.length);
+                self.watched(pieces, activity, brake)
             }
             BlobSource::File(path) => {
                 let at_path = |source| Error::File {
@@ -154,12 +161,12 @@ impl Part<'_> {
                 let file = File::open(path).map_err(at_path)?;
                 upload.check_size(action, file.metadata().map_err(at_path)?.len())?;
                 let stream = crate::stream::read(file, self.offset, self.length);
-                self.watched(stream, activity)
+                self.watched(stream, activity, brake)
             }
             BlobSource::Remote(RemoteBlob { client, repository }) => {
                 let (from, end) = (self.offset, self.offset + self.length);
                 let stream = client.blob_range(repository, upload.descriptor, from..end)?;
-                self.watched(stream, activity)
+                self.watched(stream, activity, brake)
             }
         };
         Ok(body)
@@ -169,7 +176,9 @@ impl Part<'_> {
         &self,
         stream: impl Stream<Item = std::io::Result<Bytes>> + Send + 'static,
         activity: &Activity,
+        brake: &Brake,
     ) -> reqwest::Body {
+        let stream = brake.body(stream, self.length, self.hold);
         let (activity, progress) = (activity.clone(), self.upload.progress.clone());
         let position = Arc::clone(&self.upload.position);
         let reached = Arc::clone(&self.upload.reached);

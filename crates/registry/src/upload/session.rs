@@ -1,10 +1,13 @@
 //! The requests of one upload session (distribution-spec, "Pushing blobs"): POST opens
 //! it, PATCH appends a chunk, GET tells what is there, PUT ends it, DELETE drops it.
 
+use std::time::Duration;
+
 use reqwest::Method;
 use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE, HeaderValue};
 use url::Url;
 
+use super::flow::hold;
 use super::part::{Part, Upload};
 use crate::action::{Action, Phase};
 use crate::auth::Access;
@@ -29,6 +32,8 @@ pub(crate) struct Session {
     pub(super) in_doubt: bool,
     /// It was in doubt once, so what it holds may be wrong.
     pub(super) resumed: bool,
+    /// How long a refusal of a request for its size is waited for.
+    pub(super) hold: Duration,
 }
 
 impl Session {
@@ -40,6 +45,7 @@ impl Session {
             smallest: smallest.and_then(|text| text.parse().ok()).unwrap_or(0),
             in_doubt: false,
             resumed: false,
+            hold: hold(answer.answered_in()),
         })
     }
 

@@ -160,6 +160,7 @@ impl<'a> Transfer<'a> {
                 upload: &self.upload,
                 offset: session.offset,
                 length,
+                hold: self.pace().may_refuse(length).then_some(session.hold),
             };
             self.sending = Some(Sending {
                 method: method.clone(),
@@ -173,6 +174,7 @@ impl<'a> Transfer<'a> {
                 false => self.client.append(self.repository, part, session).await?,
             }
             self.sending = None;
+            self.learn(|pace, _| pace.took(length));
             self.run += length;
             if ends {
                 return Ok(());

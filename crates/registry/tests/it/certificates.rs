@@ -1,14 +1,11 @@
 //! Certificates for one registry, as `registries.toml` says them, judged by Debian's nginx:
 //! whom we trust, who we are, and that neither is said to others.
 
-use std::path::Path;
-
-use ocibuild_registry::testing::Registry;
+use ocibuild_registry::testing::{Nginx, Registry};
 use ocibuild_registry::{Client, CloudEnvironment, Error, Progress, Reference, Registries};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use tempfile::TempDir;
 
-use crate::nginx::{self, Nginx};
 use crate::support::{image, quick};
 
 /// An authority, with the files that it has signed.
@@ -50,22 +47,29 @@ impl Authority {
 /// nginx with a certificate of an authority, which wants one of its clients too, or asks for
 /// one, or does not.
 fn tls(registry: &Registry, authority: &Authority, verify: &str) -> Option<Nginx> {
-    if !Path::new(nginx::PROGRAM).exists() {
-        crate::support::skip("nginx is not installed");
-        return None;
-    }
     let settings = format!(
-        "ssl_certificate {}; ssl_certificate_key {}; ssl_client_certificate {}; ssl_verify_client {verify};",
+        "ssl_certificate {}; ssl_certificate_key {}; ssl_client_certificate {}; ssl_verify_client {verify}; {}",
         authority.file("server.pem"),
         authority.file("server.key"),
         authority.file("ca.pem"),
+        Nginx::pass_all(&registry.host(), ""),
     );
-    Some(Nginx::start(&registry.host(), "ssl", &settings, ""))
+    let nginx = Nginx::start("ssl", &settings).unwrap();
+    if nginx.is_none() {
+        crate::support::skip("nginx is not installed");
+    }
+    nginx
+}
+
+/// What nginx has found of the certificate of each client.
+fn verified(nginx: &Nginx) -> Vec<String> {
+    let requests = nginx.requests().unwrap().into_iter();
+    requests.map(|request| request.verified).collect()
 }
 
 /// The name by which the certificate is valid.
 fn name(nginx: &Nginx) -> Reference {
-    let host = nginx.address.replace("127.0.0.1", "localhost");
+    let host = nginx.host().replace("127.0.0.1", "localhost");
     format!("{host}/app:v1").parse().unwrap()
 }
 
@@ -117,7 +121,7 @@ async fn a_registry_that_wants_a_certificate_gets_ours() {
         assert!(text.contains("400"), "{text}");
     }
     // Who is not trusted is not told who we are.
-    let before = nginx.verified().len();
+    let before = verified(&nginx).len();
     for settings in [
         me(&theirs),
         format!("ca = {:?}\n{}", other.file("ca.pem"), me(&theirs)),
@@ -126,7 +130,7 @@ async fn a_registry_that_wants_a_certificate_gets_ours() {
         let text = chain(&error.unwrap_err());
         assert!(text.contains("UnknownIssuer"), "{text}");
     }
-    assert_eq!(nginx.verified().len(), before);
+    assert_eq!(verified(&nginx).len(), before);
     let careless = format!("skip_verify = true\n{}", me(&theirs));
     push(&client(&table(&name, &careless)), &name, 303)
         .await
@@ -154,10 +158,10 @@ async fn what_holds_for_one_registry_holds_for_no_other() {
     let both = client(&(settings_a.clone() + &table(&name_b, &ca(&second))));
     push(&both, &name_a, 310).await.unwrap();
     push(&both, &name_b, 311).await.unwrap();
-    let all = |nginx: &Nginx, want: &str| nginx.verified().iter().all(|how| how == want);
-    assert!(all(&a, "SUCCESS"), "{:?}", a.verified());
-    assert!(all(&b, "NONE"), "{:?}", b.verified());
-    assert!(!b.verified().is_empty());
+    let all = |nginx: &Nginx, want: &str| verified(nginx).iter().all(|how| how == want);
+    assert!(all(&a, "SUCCESS"), "{:?}", verified(&a));
+    assert!(all(&b, "NONE"), "{:?}", verified(&b));
+    assert!(!verified(&b).is_empty());
 
     // Neither trust nor carelessness is common to hosts.
     for settings in [settings_a, table(&name_a, "skip_verify = true")] {

@@ -133,14 +133,7 @@ pub(super) fn check_image_tag(text: &str) -> Result<(), Refusal> {
 }
 
 pub(super) fn check_git_repo(text: &str, rules: &GitRules) -> Result<(), Refusal> {
-    check(text.len() <= 2048, "a URL has at most 2048 bytes")?;
-    let visible = text
-        .chars()
-        .all(|c| !c.is_control() && !c.is_whitespace() && c != '\\');
-    check(
-        visible,
-        "a URL has no spaces, backslashes and control characters",
-    )?;
+    check_characters(text)?;
     if let Ok(source) = GitSource::parse(text)
         && source.is_ssh()
     {
@@ -161,13 +154,47 @@ pub(super) fn check_git_repo(text: &str, rules: &GitRules) -> Result<(), Refusal
         rules.allows(host, port),
         "repositories of this host are not allowed here (OCIBUILD_GIT_HOSTS)",
     )?;
-    // They would be kept in the table and shown in the log.
-    let bare = url.username().is_empty() && url.password().is_none();
-    check(
-        bare,
+    check_bare(
+        &url,
         "a URL has no credentials; the service has its own (GITHUB_TOKEN)",
     )?;
-    check(url.path().len() > 1, "the URL names no repository")?;
+    check(url.path().len() > 1, "the URL names no repository")
+}
+
+/// The URL of a file, which may come from where repositories may come from.
+pub(super) fn check_file(text: &str, rules: &GitRules) -> Result<(), Refusal> {
+    check_characters(text)?;
+    let refusal = "the file must be an http or https URL";
+    let url = Url::parse(text).map_err(|_| refusal)?;
+    check(matches!(url.scheme(), "http" | "https"), refusal)?;
+    let host = url.host_str().ok_or(refusal)?;
+    let port = url.port_or_known_default().unwrap_or_default();
+    check(
+        url.scheme() == "https" || rules.allows_http(host, port),
+        "the file must be an https URL; hosts of plain http are named in OCIBUILD_GIT_HTTP_HOSTS",
+    )?;
+    check(
+        rules.allows(host, port),
+        "files of this host are not allowed here (OCIBUILD_GIT_HOSTS)",
+    )?;
+    check_bare(&url, "a URL has no credentials")
+}
+
+fn check_characters(text: &str) -> Result<(), Refusal> {
+    check(text.len() <= 2048, "a URL has at most 2048 bytes")?;
+    let visible = text
+        .chars()
+        .all(|c| !c.is_control() && !c.is_whitespace() && c != '\\');
+    check(
+        visible,
+        "a URL has no spaces, backslashes and control characters",
+    )
+}
+
+/// What may be secret would be kept in the table and shown in the log.
+fn check_bare(url: &Url, refusal: Refusal) -> Result<(), Refusal> {
+    let bare = url.username().is_empty() && url.password().is_none();
+    check(bare, refusal)?;
     check(
         url.query().is_none() && url.fragment().is_none(),
         "a URL has no '?' and no '#'",
@@ -328,6 +355,36 @@ mod tests {
                 "git@github.com:-x",
                 "git@github.com:org/repo#main",
                 "ssh://git@github.com/org/repo?ref=main",
+            ],
+        );
+    }
+
+    #[test]
+    fn files() {
+        let rules = GitRules {
+            http_hosts: vec!["127.0.0.1:3000".to_owned()],
+            hosts: vec!["files.example".to_owned(), "127.0.0.1".to_owned()],
+            ..rules()
+        };
+        judge(
+            |text| check_file(text, &rules),
+            &[
+                "https://files.example/a/b.tar.gz",
+                "https://files.example",
+                "http://127.0.0.1:3000/f",
+            ],
+            &[
+                "http://files.example/f",
+                "http://127.0.0.1:3001/f",
+                "https://other.example/f",
+                "https://me@files.example/f",
+                "https://files.example/f?token=x",
+                "https://files.example/f#x",
+                "https://files.example/a b",
+                "ftp://files.example/f",
+                "file:///etc/passwd",
+                "/etc/passwd",
+                "",
             ],
         );
     }

@@ -146,6 +146,7 @@ impl Shown {
                 (fact("Ref", Some(reference.as_deref().unwrap_or("(default branch)")), plain))
                 (fact("Directory", subdir.as_deref(), plain))
             },
+            BuildSource::Http { url } => (fact("Context", Some(&url), link)),
             BuildSource::Upload { id } => (fact("Uploaded context", Some(&id), code)),
             BuildSource::Empty => (fact("Context", Some("none"), plain)),
             BuildSource::Image { reference } => (fact("Pushes again", Some(&reference), code)),

@@ -179,6 +179,7 @@ fn source(
             subdir: text(&task.params.app_dir),
             token: token(config, &task.params.git_repo),
         }),
+        ContextKind::Http { url } => Source::Http { url: url.clone() },
         ContextKind::Upload { id } => Source::Upload {
             context: id.to_string(),
             file: scratch.join("context.tar"),

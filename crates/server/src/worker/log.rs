@@ -125,6 +125,7 @@ impl TaskLog {
                 let directory = git.subdir.as_deref().unwrap_or("(root)");
                 self.line(&format!("Directory:   {directory}"));
             }
+            Source::Http { url } => self.line(&format!("Context:     {url}")),
             Source::Upload { context, .. } => self.line(&format!("Context:     {context}")),
             Source::Empty => self.line("Context:     (none)"),
             Source::Image { reference } => self.line(&format!("Pushed from: {reference}")),

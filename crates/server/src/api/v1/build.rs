@@ -61,6 +61,8 @@ pub(crate) enum BuildSource {
         reference: Option<String>,
         subdir: Option<String>,
     },
+    /// A file behind an HTTP URL.
+    Http { url: String },
     /// A tar that was uploaded.
     Upload { id: String },
     /// No files.
@@ -176,6 +178,7 @@ pub(crate) fn source(task: &Task) -> BuildSource {
             reference: text(&task.params.branch),
             subdir: text(&task.params.app_dir),
         },
+        ContextKind::Http { url } => BuildSource::Http { url },
         ContextKind::Upload { id } => BuildSource::Upload { id: id.to_string() },
         ContextKind::Empty => BuildSource::Empty,
         ContextKind::Image { reference } => BuildSource::Image { reference },

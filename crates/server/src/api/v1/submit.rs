@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use crate::api::error::{ApiError, FieldError};
 use crate::api::queue::DOCKERFILE_IN_TABLE;
 use crate::api::validate::{
-    check_app_dir, check_app_name, check_branch, check_git_repo, check_image_tag,
+    check_app_dir, check_app_name, check_branch, check_file, check_git_repo, check_image_tag,
 };
 use crate::config::Config;
 use crate::request::{BuildLimits, Cache, ContextKind, Request, SecretReference};
@@ -94,6 +94,12 @@ pub(crate) enum SubmitContext {
         /// Directory of the repository that is the context.
         #[serde(default)]
         subdir: Option<String>,
+    },
+    /// A file behind an HTTP URL: the tar of a context (plain, or compressed with gzip, bzip2,
+    /// xz or Zstandard), else a Dockerfile. The hosts of Git repositories are those of files.
+    Http {
+        /// Its URL, without credentials and query.
+        url: String,
     },
     /// A tar that was uploaded to `/v1/contexts`.
     Upload {
@@ -245,6 +251,13 @@ impl Check {
                     docker_file_path: String::new(),
                 };
                 (ContextKind::Git, params)
+            }
+            SubmitContext::Http { url } => {
+                if let Err(message) = check_file(url, &config.git) {
+                    self.refuse("context.url", message);
+                }
+                let kind = ContextKind::Http { url: url.clone() };
+                (kind, BuildParams::default())
             }
             SubmitContext::Upload { id } => match id.parse::<ContextId>() {
                 Ok(id) => (ContextKind::Upload { id }, BuildParams::default()),
