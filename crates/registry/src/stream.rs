@@ -3,10 +3,9 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -40,11 +39,21 @@ pub(crate) fn read(
         .buffered(READ_AHEAD)
 }
 
+/// Reads into room that is not cleared before.
 fn read_piece(file: &File, start: u64, size: u64) -> io::Result<Bytes> {
     // Lossless: at most a piece.
-    let mut piece = BytesMut::zeroed(size as usize);
-    file.read_exact_at(&mut piece, start)?;
-    Ok(piece.freeze())
+    let mut piece = Vec::with_capacity(size as usize);
+    while (piece.len() as u64) < size {
+        let at = start + piece.len() as u64;
+        // No more than its capacity is read, and that is what was asked for.
+        match rustix::io::pread(file, rustix::buffer::spare_capacity(&mut piece), at) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    piece.truncate(size as usize);
+    Ok(piece.into())
 }
 
 /// A file that is being written and hashed.

@@ -15,7 +15,7 @@ use futures::future::try_join_all;
 
 use super::place::{ODD_STATUS, OTHER_RANGE, Place, Places, range_begin};
 use super::source::Source;
-use super::writer::Writer;
+use super::writer::{Loaded, Writer};
 use super::{Arriving, Downloads};
 use crate::progress::{Progress, Transfer, TransferState};
 use crate::retry::Backoff;
@@ -152,22 +152,19 @@ impl Parts {
         progress: &Progress,
         at_dest: &(dyn Fn(io::Error) -> Error + Sync),
     ) -> Result<Hasher, Error> {
+        let size = self.descriptor.size;
         let hasher = Hasher::new(self.descriptor.digest.algorithm());
-        let writer = Arc::new(Writer::start(file, hasher, arriving));
+        let writer = Writer::start(file, size, hasher, arriving).map_err(at_dest)?;
         let workers = (0..self.workers).map(|worker| self.work(worker, &writer, progress));
-        let loaded = try_join_all(workers).await;
-        let writer = Arc::into_inner(writer);
-        let written = match writer {
-            Some(writer) => writer.finish().await.map_err(at_dest)?,
-            None => return Err(self.places.protocol("its parts are not complete")),
-        };
-        loaded?;
-        match written.hashed == self.descriptor.size {
-            true => Ok(written.hasher),
-            false => Err(Error::SizeMismatch {
+        let parts = try_join_all(workers).await;
+        let loaded = writer.finish().await.map_err(at_dest)?;
+        parts?;
+        match loaded {
+            Loaded::Whole(hasher) => Ok(hasher),
+            Loaded::Part(actual) => Err(Error::SizeMismatch {
                 action: self.places.action(),
-                expected: self.descriptor.size,
-                actual: written.hashed,
+                expected: size,
+                actual,
             }),
         }
     }
