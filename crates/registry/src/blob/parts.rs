@@ -160,7 +160,7 @@ impl Parts {
         let loaded = writer.finish().await.map_err(at_dest)?;
         parts?;
         match loaded {
-            Loaded::Whole(hasher) => Ok(hasher),
+            Loaded::Whole(hasher) => Ok(*hasher),
             Loaded::Part(actual) => Err(Error::SizeMismatch {
                 action: self.places.action(),
                 expected: size,

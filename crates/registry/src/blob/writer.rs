@@ -38,7 +38,7 @@ struct Piece {
 /// What has come of a file.
 pub(super) enum Loaded {
     /// All of it, with its hash.
-    Whole(Hasher),
+    Whole(Box<Hasher>),
     /// So many bytes of its beginning, and not all.
     Part(u64),
 }
@@ -101,7 +101,7 @@ impl Writer {
         // What has been written is kept: the hash is told of no loss before it has read all.
         let hashed = self.hashing.await.map_err(io::Error::other)?;
         drop(written);
-        hashed.map(Loaded::Whole)
+        Ok(Loaded::Whole(Box::new(hashed?)))
     }
 }
 
