@@ -44,7 +44,7 @@ impl BlockEncoder {
         encoder.reset();
         let bound = compress_bound(Format::Deflate, block.len()) + FLUSH_SIZE;
         if output.len() < bound {
-            output.resize(bound, 0);
+            *output = vec![0; bound];
         }
         let mut filled = 0;
         loop {

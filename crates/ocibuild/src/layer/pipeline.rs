@@ -52,9 +52,14 @@ impl<W: Write + Send + 'static> Pipeline<W> {
             Self::Inline(inline) => inline.spare.take(),
             Self::Threads(threads) => threads.spare.try_recv().ok(),
         };
-        let mut room = spare.unwrap_or_default();
-        room.resize(size, 0);
-        room
+        match spare {
+            Some(mut room) => {
+                room.resize(size, 0);
+                room
+            }
+            // Cleared memory of the kernel, which costs nothing until it is used.
+            None => vec![0; size],
+        }
     }
 
     pub(super) fn submit(&mut self, block: Vec<u8>) -> io::Result<()> {
