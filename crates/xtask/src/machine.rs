@@ -16,6 +16,7 @@ use crate::target_folder;
 const PROGRAMS: &[(&str, &str)] = &[
     ("chromedriver", "chromium-driver"),
     ("chromium", "chromium"),
+    ("curl", "curl"),
     ("docker-registry", "docker-registry"),
     ("dockerd", "docker.io"),
     ("git", "git"),
@@ -23,6 +24,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("mmdebstrap", "mmdebstrap"),
     ("newuidmap", "uidmap"),
     ("nginx", "nginx-light"),
+    ("setfattr", "attr"),
     ("skopeo", "skopeo"),
     ("sshd", "openssh-server"),
     ("umoci", "umoci"),
