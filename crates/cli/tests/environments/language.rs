@@ -2,12 +2,13 @@
 //! which each kind of engine works: they become what they become as root.
 //!
 //! One process of an environment builds them one after the other, since they are many and
-//! small. In `testdata/sandbox/pending` their names begin with `language/`.
+//! small; the environments do so side by side. In `testdata/sandbox/pending` their names begin with `language/`.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread;
 
 use crate::case::{EPOCH, bases, copy_parts, read_options, why};
 use crate::conformity::Pending;
@@ -27,14 +28,19 @@ fn privileged_the_language_is_the_same() {
     let Some(place) = Place::get() else { return };
     let contexts = place.data().join("language");
     let cases = lay_out(&contexts);
-    let reference = build(&place, Environment::E1, &contexts, &cases);
+    let others = [Environment::E3, Environment::E4, Environment::E6];
+    let others: Vec<_> = others.into_iter().filter(|one| place.has(*one)).collect();
+    let build_in = |environment| build(&place, environment, &contexts, &cases);
+    let (reference, images) = thread::scope(|scope| {
+        let builds = others.iter().map(|one| scope.spawn(|| build_in(*one)));
+        let builds: Vec<_> = builds.collect();
+        let reference = build_in(Environment::E1);
+        let images = builds.into_iter().map(|build| build.join().unwrap());
+        (reference, images.collect::<Vec<_>>())
+    });
     let mut wrong = Vec::new();
-    for environment in [Environment::E3, Environment::E4, Environment::E6] {
-        if !place.has(environment) {
-            continue;
-        }
+    for (environment, images) in others.into_iter().zip(images) {
         let pending = Pending::read(environment);
-        let images = build(&place, environment, &contexts, &cases);
         let verdicts = cases.keys().filter_map(|case| {
             let problems = problems(&reference[case], &images[case]);
             let verdict = pending.verdict(&format!("language/{case}"), &problems)?;
