@@ -14,19 +14,12 @@ pub(crate) struct Step {
 
 enum Work {
     Task(fn() -> u8),
-    Cargo {
-        arguments: &'static [&'static str],
-        environment: &'static [(&'static str, &'static str)],
-    },
-}
-
-impl Work {
-    const fn cargo(arguments: &'static [&'static str]) -> Self {
-        Self::Cargo {
-            arguments,
-            environment: &[],
-        }
-    }
+    Cargo(&'static [&'static str]),
+    /// `cargo doc`, whose compiler has flags of its own.
+    Doc(&'static [&'static str]),
+    /// `cargo test` of programs without libraries: the command that the tests run is the one
+    /// that the environments take into containers, and nothing is compiled twice.
+    Test(&'static [&'static str]),
 }
 
 /// All checks in the order in which they run.
@@ -39,12 +32,12 @@ pub(crate) const STEPS: &[Step] = &[
     Step {
         name: "fmt",
         summary: "formatting",
-        work: Work::cargo(&["fmt", "--all", "--check"]),
+        work: Work::Cargo(&["fmt", "--all", "--check"]),
     },
     Step {
         name: "clippy",
         summary: "lints, warnings denied",
-        work: Work::cargo(&[
+        work: Work::Cargo(&[
             "clippy",
             "--workspace",
             "--all-targets",
@@ -56,27 +49,13 @@ pub(crate) const STEPS: &[Step] = &[
     Step {
         name: "doc",
         summary: "documentation, warnings denied",
-        work: Work::Cargo {
-            // The command has the name of the library, and its pages would overwrite them.
-            arguments: &[
-                "doc",
-                "--workspace",
-                "--no-deps",
-                "--exclude",
-                "ocibuild-cli",
-            ],
-            environment: &[("RUSTDOCFLAGS", "--deny warnings")],
-        },
-    },
-    Step {
-        name: "build",
-        summary: "the command that some tests run",
-        work: Work::cargo(&["build", "--package", "ocibuild-cli"]),
+        // The command has the name of the library, and its pages would overwrite them.
+        work: Work::Doc(&["--workspace", "--no-deps", "--exclude", "ocibuild-cli"]),
     },
     Step {
         name: "test",
         summary: "unit, integration and doc tests, and the examples",
-        work: Work::cargo(&["test", "--workspace"]),
+        work: Work::Test(&["--workspace"]),
     },
     Step {
         name: "packages",
@@ -84,16 +63,10 @@ pub(crate) const STEPS: &[Step] = &[
         work: Work::Task(debian::prepare),
     },
     Step {
-        name: "static",
-        summary: "the same command without libraries, for the environments",
-        work: Work::Task(image::static_command),
-    },
-    Step {
         name: "environments",
-        summary: "RUN in eight environments, after packages and static",
-        work: Work::cargo(&[
-            "test",
-            // As in the step before, so that nothing is compiled again.
+        summary: "RUN in eight environments, after packages",
+        work: Work::Test(&[
+            // As in the step test, so that nothing is compiled again.
             "--workspace",
             "--test",
             "environments",
@@ -110,12 +83,15 @@ pub(crate) fn run(only: &[String]) -> ExitCode {
     let wanted = |step: &&Step| only.is_empty() || only.iter().any(|name| name == step.name);
     for step in STEPS.iter().filter(wanted) {
         let step_start = Instant::now();
-        let status = match &step.work {
+        let status = match step.work {
             Work::Task(task) => task(),
-            Work::Cargo {
-                arguments,
-                environment,
-            } => cargo(arguments, environment),
+            Work::Cargo(arguments) => announced(cargo().args(arguments)),
+            Work::Doc(arguments) => {
+                let mut doc = cargo();
+                doc.arg("doc").args(arguments);
+                announced(doc.env("RUSTDOCFLAGS", "--deny warnings"))
+            }
+            Work::Test(arguments) => test(arguments),
         };
         println!("    {} took {:.1?}", step.name, step_start.elapsed());
         if status != 0 {
@@ -127,21 +103,35 @@ pub(crate) fn run(only: &[String]) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn cargo(arguments: &[&str], environment: &[(&str, &str)]) -> u8 {
-    // Cargo says which cargo has started this program.
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    command.args(arguments).envs(environment.iter().copied());
+/// The cargo that has started this program.
+pub(crate) fn cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+fn test(arguments: &[&str]) -> u8 {
+    let mut test = cargo();
+    image::link_statically(test.arg("test"));
+    test.args(arguments);
     if machine::can_install() {
         // Tests that could be skipped elsewhere fail here.
-        command.env("OCIBUILD_TEST_ALL", "1");
+        test.env("OCIBUILD_TEST_ALL", "1");
     }
-    let settings: String = environment
-        .iter()
+    announced(&mut test)
+}
+
+/// Prints a command and the settings that it gets, and runs it.
+fn announced(command: &mut Command) -> u8 {
+    let settings: String = command
+        .get_envs()
+        .filter_map(|(name, value)| Some((name.display(), value?)))
         .map(|(name, value)| format!("{name}={value:?} "))
         .collect();
+    let arguments: Vec<_> = command
+        .get_args()
+        .map(|word| word.to_string_lossy())
+        .collect();
     println!("==> {settings}cargo {}", arguments.join(" "));
-    run_command(&mut command)
+    run_command(command)
 }
 
 /// Runs a command and gives its status; 128 and the number where a signal ended it, as shells do.

@@ -23,7 +23,7 @@ use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
-use crate::checks::run_command;
+use crate::checks::{cargo, run_command};
 use crate::{target_folder, workspace};
 
 /// How the task is called.
@@ -111,23 +111,25 @@ fn build(request: &Request) -> Result<(), String> {
     verify(&program, &place, &name)
 }
 
-/// Makes the unoptimized program that tests take into containers; gives the status.
-pub(crate) fn static_command() -> u8 {
-    match compile(true).and_then(|program| check_static(&program)) {
-        Ok(()) => 0,
-        Err(problem) => {
-            eprintln!("error: {problem}");
-            1
-        }
-    }
-}
-
 fn default_name() -> String {
     format!("ocibuild:{}", env!("CARGO_PKG_VERSION"))
 }
 
 /// Compiles the command so that it needs no file of the system that it will run on.
 fn compile(debug: bool) -> Result<PathBuf, String> {
+    let mut cargo = cargo();
+    let target = link_statically(cargo.args(["build", "--package", "ocibuild-cli"]));
+    cargo.current_dir(workspace());
+    if !debug {
+        cargo.arg("--release");
+    }
+    run_named(&mut cargo)?;
+    let profile = if debug { "debug" } else { "release" };
+    Ok(target_folder().join(target).join(profile).join("ocibuild"))
+}
+
+/// Has a cargo link programs statically; gives the target, whose folder they are in.
+pub(crate) fn link_statically(cargo: &mut Command) -> String {
     // With a target, the flags reach neither build scripts nor procedural macros, which
     // the compiler loads as libraries.
     let target = format!("{ARCH}-unknown-linux-gnu");
@@ -135,20 +137,13 @@ fn compile(debug: bool) -> Result<PathBuf, String> {
         "CARGO_TARGET_{}_RUSTFLAGS",
         target.to_uppercase().replace('-', "_")
     );
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
-        .args(["build", "--package", "ocibuild-cli", "--target", &target])
-        .current_dir(workspace())
+        .args(["--target", &target])
         .env(flags_of_target, "-C target-feature=+crt-static")
         // They would take the place of those of the target.
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_ENCODED_RUSTFLAGS");
-    if !debug {
-        cargo.arg("--release");
-    }
-    run_named(&mut cargo)?;
-    let profile = if debug { "debug" } else { "release" };
-    Ok(target_folder().join(target).join(profile).join("ocibuild"))
+    target
 }
 
 /// Refuses a program that names an interpreter: the image has none.

@@ -2,7 +2,7 @@
 //! as root, as users and in containers that may do less and less, and the images must be the
 //! same everywhere.
 //!
-//! They run as root, on what `cargo xtask test --only packages --only static` has made, and take long, so
+//! They run as root, on what `cargo xtask test --only packages` has made, and take long, so
 //! they run when they are asked for: `cargo xtask test --only environments`.
 //! What is missing is said; where `OCIBUILD_TEST_ALL` is set it is a failure.
 //! `OCIBUILD_TEST_CASES` takes the beginning of names.

@@ -6,7 +6,6 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, LazyLock, Mutex, OnceLock, Weak};
-use std::time::SystemTime;
 
 use ocibuild::registry::Digest;
 use ocibuild::testing::busybox_layout;
@@ -238,49 +237,27 @@ fn missing() -> Option<String> {
             folder.display()
         ));
     }
-    match newer_source(&static_program()) {
-        Ok(None) => None,
-        Ok(Some(source)) => Some(format!(
-            "the static command is older than {source}: run `cargo xtask test --only static`"
-        )),
-        Err(error) => Some(format!(
-            "no static command ({error}): run `cargo xtask test --only static`"
-        )),
+    if !cfg!(target_feature = "crt-static") {
+        let needed = "run `cargo xtask test --only environments`";
+        return Some(format!("the command has libraries: {needed}"));
     }
+    None
 }
 
 fn is_root(entry: &fs::Metadata) -> bool {
     std::os::unix::fs::MetadataExt::uid(entry) == 0
 }
 
-/// A source that has changed since the program was made of it, from the list that cargo
-/// keeps beside the program.
-fn newer_source(program: &Path) -> std::io::Result<Option<String>> {
-    let made = fs::metadata(program)?.modified()?;
-    let list = fs::read_to_string(program.with_extension("d"))?;
-    let (_, sources) = list.split_once(": ").unwrap_or_default();
-    let changed = |source: &&str| {
-        let time = fs::metadata(source).and_then(|file| file.modified());
-        time.unwrap_or(SystemTime::now()) > made
-    };
-    Ok(sources.split_whitespace().find(changed).map(str::to_owned))
-}
-
-/// The target folder, in which cargo has put the command for this machine.
-fn target_folder() -> PathBuf {
-    let program = Path::new(env!("CARGO_BIN_EXE_ocibuild"));
-    program.ancestors().nth(2).unwrap().to_owned()
-}
-
 /// What `cargo xtask test --only packages` has fetched.
 fn fixtures() -> PathBuf {
-    target_folder().join("sandbox")
+    // TARGET/<triple>/debug/ocibuild
+    let target = static_program().ancestors().nth(3).unwrap();
+    target.join("sandbox")
 }
 
-/// What `cargo xtask test --only static` has made.
-fn static_program() -> PathBuf {
-    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-    target_folder().join(target).join("debug/ocibuild")
+/// The command, which `cargo xtask test` links statically.
+fn static_program() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_ocibuild"))
 }
 
 /// Names of the cases that are wanted.

@@ -217,13 +217,13 @@ mod tests {
 
     #[test]
     fn a_loader_is_found_where_the_linker_put_it() {
-        let program = std::env::current_exe().unwrap();
-        let Program::Dynamic(found) = examine(&File::open(&program).unwrap()).unwrap() else {
-            panic!("the tests are a dynamic program");
+        let program = "/bin/sh";
+        let Program::Dynamic(found) = examine(&File::open(program).unwrap()).unwrap() else {
+            panic!("the shell is a dynamic program");
         };
         let name = String::from_utf8(found.name.clone()).unwrap();
         assert!(std::path::Path::new(&name).exists(), "{name}");
-        let bytes = std::fs::read(&program).unwrap();
+        let bytes = std::fs::read(program).unwrap();
         let [offset, length] = found
             .fields()
             .map(|at| number(&bytes, at as usize, 8) as usize);
@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_broken_header_is_the_kernels_business() {
-        let bytes = std::fs::read(std::env::current_exe().unwrap()).unwrap();
+        let bytes = std::fs::read("/bin/sh").unwrap();
         let head = &bytes[..4096];
         for (offset, value) in [(32, u64::MAX), (32, 1 << 62), (54, 3), (56, u64::MAX)] {
             let mut broken = head.to_vec();
