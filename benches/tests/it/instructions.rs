@@ -11,6 +11,7 @@ use std::path::Path;
 use std::process::Command;
 
 use ocibuild_benches::rooms;
+use ocibuild_registry::testing::not_installed;
 use serde::{Deserialize, Serialize};
 
 /// By how many per cent a count may be larger.
@@ -26,8 +27,7 @@ struct Recorded {
 #[test]
 fn instructions_do_not_grow() {
     if Command::new("valgrind").arg("--version").output().is_err() {
-        eprintln!("skipped: valgrind is not installed");
-        return;
+        return not_installed("valgrind");
     }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/instructions.json");
     let recorded: Recorded = fs::read(&path)

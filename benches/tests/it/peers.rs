@@ -4,14 +4,14 @@ use std::path::Path;
 use std::process::Command;
 
 use ocibuild::testing::has_busybox;
+use ocibuild_registry::testing::not_installed;
 use serde_json::Value;
 
 #[test]
 fn a_peer_is_measured_in_turns() {
     let registry = ["/usr/bin/docker-registry", "/bin/docker-registry"];
     if !has_busybox() || !registry.iter().any(|path| Path::new(path).is_file()) {
-        eprintln!("skipped: busybox-static or docker-registry is not installed");
-        return;
+        return not_installed("busybox-static or docker-registry");
     }
     let program = env!("CARGO_BIN_EXE_peers");
     let folder = tempfile::tempdir().expect("a folder");

@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use ocibuild_registry::testing::not_installed;
 use serde_json::Value;
 
 const SIZE: u64 = 64 << 20;
@@ -13,8 +14,7 @@ const MOST_MEMORY: u64 = 64 << 20;
 #[test]
 fn every_figure_is_taken() {
     if Command::new("curl").arg("--version").output().is_err() {
-        eprintln!("skipped: there is no curl");
-        return;
+        return not_installed("curl");
     }
     let size = SIZE.to_string();
     let output = Command::new(env!("CARGO_BIN_EXE_registry"))

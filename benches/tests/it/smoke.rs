@@ -3,13 +3,13 @@
 use std::process::Command;
 
 use ocibuild::testing::has_busybox;
+use ocibuild_registry::testing::not_installed;
 use serde_json::Value;
 
 #[test]
 fn one_workload_gives_one_line_per_mode() {
     if !has_busybox() {
-        eprintln!("skipped: there is no /bin/busybox to make a base of");
-        return;
+        return not_installed("busybox-static");
     }
     let output = Command::new(env!("CARGO_BIN_EXE_ocibuild-benches"))
         .args(["--only", "copy", "--runs", "1"])

@@ -7,7 +7,7 @@ use ocibuild::registry::{
     BlobSource, Client, Descriptor, Digest, Progress, Reference, Repository, media_type,
 };
 use ocibuild::testing::ContextDir;
-use ocibuild_registry::testing::{DebianRegistry, Registry, StartError};
+use ocibuild_registry::testing::{DebianRegistry, Registry, StartError, not_installed};
 use serde_json::{Value, json};
 
 use crate::command::{Ended, Place, pull_and_validate, wait};
@@ -27,12 +27,11 @@ impl Judged {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "a skipped test has to be seen")]
 fn registries() -> Vec<Judged> {
     let mut all = vec![Judged::Ours(Registry::start().unwrap())];
     match DebianRegistry::start() {
         Ok(registry) => all.push(Judged::Debians(registry)),
-        Err(StartError::Missing) => eprintln!("skipped: docker-registry is not installed"),
+        Err(StartError::Missing) => not_installed("docker-registry"),
         Err(error) => panic!("{error}"),
     }
     all

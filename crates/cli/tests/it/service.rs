@@ -2,7 +2,7 @@
 //! the process of a build, Debian's registry, and both databases.
 
 use ocibuild::testing::{GitRepository, GitServer};
-use ocibuild_registry::testing::{DebianRegistry, StartError};
+use ocibuild_registry::testing::{DebianRegistry, StartError, not_installed};
 use ocibuild_store::testing::MariaDb;
 
 use crate::command::{Place, pull_and_validate};
@@ -21,7 +21,7 @@ impl Site {
     pub(crate) fn new() -> Option<Self> {
         let registry = match DebianRegistry::start() {
             Err(StartError::Missing) => {
-                skip("docker-registry is not installed");
+                not_installed("docker-registry");
                 return None;
             }
             registry => registry.unwrap(),
@@ -55,11 +55,6 @@ impl Site {
             .commit("one");
         repository
     }
-}
-
-#[expect(clippy::print_stderr, reason = "a skipped test has to be seen")]
-pub(crate) fn skip(reason: &str) {
-    eprintln!("skipped: {reason}");
 }
 
 /// A command of a build that waits until it is let go.

@@ -15,6 +15,7 @@ use ocibuild::registry::{Descriptor, Digest, Index, Manifest, Reference};
 use ocibuild::snapshot::RootView;
 use ocibuild::testing::{ContextDir, busybox_layout};
 use ocibuild::{Build, ContextSource, Error, Image, NamedContext, Output};
+use ocibuild_registry::testing::not_installed;
 use tempfile::TempDir;
 
 /// A store and a base image `busybox` in a folder of their own.
@@ -332,7 +333,7 @@ pub(crate) fn skopeo(arguments: &[&str]) -> Option<Ended> {
             Some(ended)
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            skip("skopeo is not installed");
+            not_installed("skopeo");
             None
         }
         Err(error) => panic!("{error}"),

@@ -11,9 +11,9 @@ use ocibuild::{
     Annotation, Apart, Build, CacheMode, CachePlace, CacheSource, CacheTarget, ErrorKind, Form,
     Image, LayerPolicy, MediaTypes, Output,
 };
-use ocibuild_registry::testing::{DebianRegistry, Registry, StartError};
+use ocibuild_registry::testing::{DebianRegistry, Registry, StartError, not_installed};
 
-use crate::built::{Built, Workshop, skip, skopeo, wait};
+use crate::built::{Built, Workshop, skopeo, wait};
 use crate::cache::push_base;
 
 const EPOCH: i64 = 1_700_000_000;
@@ -191,7 +191,7 @@ fn assert_skopeo_reads(from: &str, folder: &Path, wanted: &Built) {
 fn debians_registry_takes_every_form_and_skopeo_reads_it() {
     let registry = match DebianRegistry::start() {
         Ok(registry) => registry,
-        Err(StartError::Missing) => return skip("docker-registry is not installed"),
+        Err(StartError::Missing) => return not_installed("docker-registry"),
         Err(error) => panic!("{error}"),
     };
     let (workshop, context) = (Workshop::new(), context());

@@ -10,9 +10,9 @@ use ocibuild::images::Images;
 use ocibuild::registry::{Client, Copy, Index, Platform, Progress, Reference};
 use ocibuild::testing::ContextDir;
 use ocibuild::{Build, ContextSource, Image, Output};
-use ocibuild_registry::testing::{DebianRegistry, Registry, StartError};
+use ocibuild_registry::testing::{DebianRegistry, Registry, StartError, not_installed};
 
-use crate::built::{Built, Workshop, example, skip, skopeo, skopeo_digest, wait};
+use crate::built::{Built, Workshop, example, skopeo, skopeo_digest, wait};
 use crate::cache::push_base;
 
 const DOCKERFILE: &str = "FROM busybox\nCOPY --chown=1:2 f /d/f\nENV A=1\nWORKDIR /w\n\
@@ -252,7 +252,7 @@ fn the_example_builds_and_pushes_to_debians_registry() {
             );
             sample(&registry.reference("team/sample:1"));
         }
-        Err(StartError::Missing) => skip("docker-registry is not installed"),
+        Err(StartError::Missing) => not_installed("docker-registry"),
         Err(error) => panic!("{error}"),
     }
 }

@@ -8,7 +8,7 @@ use ocibuild::executor::binfmt;
 use ocibuild::registry::{Client, Index, Platform, media_type};
 use ocibuild::testing::ContextDir;
 use ocibuild::{Build, ErrorKind, Event, EventSink, Image, Output};
-use ocibuild_registry::testing::{DebianRegistry, Registry, StartError};
+use ocibuild_registry::testing::{DebianRegistry, Registry, StartError, not_installed};
 
 use crate::built::{Built, Workshop, skip, skopeo_digest, wait};
 
@@ -156,7 +156,7 @@ fn row_80_registries_and_archives_take_an_index() {
 fn row_80_debians_registry_takes_an_index() {
     let registry = match DebianRegistry::start() {
         Ok(registry) => registry,
-        Err(StartError::Missing) => return skip("docker-registry is not installed"),
+        Err(StartError::Missing) => return not_installed("docker-registry"),
         Err(error) => panic!("{error}"),
     };
     let workshop = Workshop::new();

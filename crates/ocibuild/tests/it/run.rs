@@ -11,7 +11,7 @@ use ocibuild::error::ErrorKind;
 use ocibuild::graph::Entitlement;
 use ocibuild::testing::ContextDir;
 use ocibuild::{Cancel, Event, EventSink};
-use ocibuild_registry::testing::Registry;
+use ocibuild_registry::testing::{Registry, not_installed};
 
 use crate::built::{Built, Workshop, assert_tidy, built, example, skip};
 use crate::cache::push_base;
@@ -554,7 +554,7 @@ fn privileged_a_failed_command_of_a_user_leaves_nothing() {
 #[test]
 fn privileged_file_capabilities_survive() {
     let Some(setcap) = with_libraries(&["/sbin/setcap", "/usr/sbin/setcap"]) else {
-        skip("setcap is not installed");
+        not_installed("setcap");
         return;
     };
     if !is_root() {

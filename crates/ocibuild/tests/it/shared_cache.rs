@@ -5,10 +5,10 @@ use std::path::Path;
 use ocibuild::registry::{Digest, Index, Manifest, Reference, media_type};
 use ocibuild::testing::ContextDir;
 use ocibuild::{Build, CacheMode, CachePlace, CacheSource, CacheTarget, Event, EventSink, Output};
-use ocibuild_registry::testing::{DebianRegistry, Fault, Registry, StartError};
+use ocibuild_registry::testing::{DebianRegistry, Fault, Registry, StartError, not_installed};
 use std::sync::{Arc, Mutex};
 
-use crate::built::{Built, Workshop, skip, wait};
+use crate::built::{Built, Workshop, wait};
 use crate::cache::push_base;
 
 const TWO_STAGES: &str = "FROM base AS made\nARG A=1\nRUN mkdir /out && echo $A > /out/f && date +%N > /out/when\n\
@@ -216,7 +216,7 @@ fn a_directory_can_hold_a_cache() {
 fn a_second_opinion_keeps_and_gives_caches() {
     let registry = match DebianRegistry::start() {
         Ok(registry) => registry,
-        Err(StartError::Missing) => return skip("docker-registry is not installed"),
+        Err(StartError::Missing) => return not_installed("docker-registry"),
         Err(error) => panic!("{error}"),
     };
     let workshop = Workshop::new();

@@ -41,6 +41,19 @@ use faults::Faults;
 use log::Log;
 use login::Gate;
 
+/// Says that a test does nothing because a program is not installed; fails where
+/// `OCIBUILD_TEST_ALL` says that all are.
+///
+/// # Panics
+///
+/// See above.
+#[expect(clippy::print_stderr, reason = "a skipped test has to be seen")]
+pub fn not_installed(program: &str) {
+    let all = std::env::var_os("OCIBUILD_TEST_ALL").is_some();
+    assert!(!all, "{program} is not installed");
+    eprintln!("skipped: {program} is not installed");
+}
+
 /// Our registry server on a thread of its own.
 pub struct Registry {
     address: SocketAddr,

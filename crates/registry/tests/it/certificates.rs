@@ -1,7 +1,7 @@
 //! Certificates for one registry, as `registries.toml` says them, judged by Debian's nginx:
 //! whom we trust, who we are, and that neither is said to others.
 
-use ocibuild_registry::testing::{Nginx, Registry};
+use ocibuild_registry::testing::{Nginx, Registry, not_installed};
 use ocibuild_registry::{Client, CloudEnvironment, Error, Progress, Reference, Registries};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use tempfile::TempDir;
@@ -56,7 +56,7 @@ fn tls(registry: &Registry, authority: &Authority, verify: &str) -> Option<Nginx
     );
     let nginx = Nginx::start("ssl", &settings).unwrap();
     if nginx.is_none() {
-        crate::support::skip("nginx is not installed");
+        not_installed("nginx");
     }
     nginx
 }

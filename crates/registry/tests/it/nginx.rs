@@ -2,18 +2,20 @@
 
 use std::time::Duration;
 
-use ocibuild_registry::testing::{DebianRegistry, Fault, Nginx, Passed, Registry, StartError};
+use ocibuild_registry::testing::{
+    DebianRegistry, Fault, Nginx, Passed, Registry, StartError, not_installed,
+};
 use ocibuild_registry::{BlobOutcome, Error, Progress, Reference, Repository};
 
 use crate::line::Line;
-use crate::support::{blob, client, image, skip};
+use crate::support::{blob, client, image};
 
 /// None, with the reason said, where a program is missing.
 fn start(settings: &str) -> Option<(DebianRegistry, Nginx)> {
     let registry = match DebianRegistry::start() {
         Ok(registry) => registry,
         Err(StartError::Missing) => {
-            skip("docker-registry is not installed");
+            not_installed("docker-registry");
             return None;
         }
         Err(error) => panic!("{error}"),
@@ -25,7 +27,7 @@ fn start(settings: &str) -> Option<(DebianRegistry, Nginx)> {
 fn before(registry: &str, settings: &str) -> Option<Nginx> {
     let nginx = Nginx::before(registry, settings).unwrap();
     if nginx.is_none() {
-        skip("nginx is not installed");
+        not_installed("nginx");
     }
     nginx
 }
@@ -148,7 +150,7 @@ async fn a_line_that_breaks_before_a_proxy_costs_little() {
 async fn one_break_is_got_over_where_the_registry_forgets_the_session() {
     let registry = match DebianRegistry::start() {
         Ok(registry) => registry,
-        Err(StartError::Missing) => return skip("docker-registry is not installed"),
+        Err(StartError::Missing) => return not_installed("docker-registry"),
         Err(error) => panic!("{error}"),
     };
     let client = client();

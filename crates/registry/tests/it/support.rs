@@ -3,17 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use ocibuild_registry::testing::{DebianRegistry, Registry, StartError};
+use ocibuild_registry::testing::{DebianRegistry, Registry, StartError, not_installed};
 use ocibuild_registry::{
     BlobSource, Client, Credential, Credentials, Descriptor, ImagePush, LayerPush, Manifest,
     Reference, Repository, Retry, media_type,
 };
-
-/// Says why a test does nothing.
-#[expect(clippy::print_stderr, reason = "a skipped test has to be seen")]
-pub(crate) fn skip(reason: &str) {
-    eprintln!("skipped: {reason}");
-}
 
 /// A registry that the suite judges.
 pub(crate) enum Judged {
@@ -31,7 +25,7 @@ impl Judged {
         match DebianRegistry::start() {
             Ok(registry) => Some(Self::Debian(registry)),
             Err(StartError::Missing) => {
-                skip("docker-registry is not installed");
+                not_installed("docker-registry");
                 None
             }
             Err(error) => panic!("{error}"),

@@ -8,10 +8,10 @@ use futures::TryStreamExt;
 use oci_client::client::{ClientConfig, ClientProtocol};
 use oci_client::manifest::OciDescriptor;
 use oci_client::secrets::RegistryAuth;
-use ocibuild_registry::testing::Registry;
+use ocibuild_registry::testing::{Registry, not_installed};
 use ocibuild_registry::{BlobSource, Platform, Progress};
 
-use crate::support::{client, image, noise, skip};
+use crate::support::{client, image, noise};
 
 /// None where skopeo is not installed.
 fn skopeo(folder: &Path, arguments: &[&str]) -> Option<Output> {
@@ -29,7 +29,7 @@ fn skopeo(folder: &Path, arguments: &[&str]) -> Option<Output> {
     match run {
         Ok(output) => Some(output),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            skip("skopeo is not installed");
+            not_installed("skopeo");
             None
         }
         Err(error) => panic!("{error}"),

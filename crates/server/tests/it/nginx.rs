@@ -1,6 +1,6 @@
 //! Debian's nginx in front, with its default settings for proxies.
 
-use ocibuild_registry::testing::Nginx;
+use ocibuild_registry::testing::{Nginx, not_installed};
 use reqwest::{Client, StatusCode};
 use serde_json::Value;
 
@@ -21,18 +21,13 @@ fn start(service: &str) -> Option<Nginx> {
     );
     let nginx = Nginx::start("", &location).unwrap();
     if nginx.is_none() {
-        skip("nginx is not installed");
+        not_installed("nginx");
     }
     nginx
 }
 
 fn url(nginx: &Nginx, path: &str) -> String {
     format!("http://{}/artifact-builder{path}", nginx.host())
-}
-
-#[expect(clippy::print_stderr, reason = "a skipped test has to be seen")]
-fn skip(reason: &str) {
-    eprintln!("skipped: {reason}");
 }
 
 #[tokio::test]

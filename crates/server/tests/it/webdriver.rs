@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use ocibuild_registry::testing::not_installed;
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -25,10 +26,9 @@ pub(crate) struct Browser {
 
 impl Browser {
     /// Starts a browser; none where the machine has none, which is printed.
-    #[expect(clippy::print_stderr, reason = "a skipped test has to be seen")]
     pub(crate) async fn start() -> Option<Self> {
         let (Some(driver), Some(chromium)) = (program("chromedriver"), program("chromium")) else {
-            eprintln!("skipped: chromium and chromedriver are needed");
+            not_installed("chromium or chromedriver");
             return None;
         };
         let profile = tempfile::tempdir().unwrap();

@@ -3,8 +3,8 @@
 use std::process::{Child, Command, Stdio};
 
 use super::*;
-use crate::built::skip;
 use crate::run::with_libraries;
+use ocibuild_registry::testing::not_installed;
 
 /// An agent of OpenSSH with one key, ended when it is dropped.
 struct OpenSsh {
@@ -74,7 +74,7 @@ fn with_client() -> Option<ContextDir> {
 #[test]
 fn b67_a_command_lists_keys_and_changes_none() {
     let (Some(openssh), Some(context)) = (OpenSsh::start(), with_client()) else {
-        skip("OpenSSH is not installed");
+        not_installed("OpenSSH");
         return;
     };
     let text = "FROM busybox\nCOPY root/ /\n\
