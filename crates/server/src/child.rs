@@ -202,6 +202,7 @@ fn context(spec: &BuildSpec) -> Result<ContextSource, BuildFailure> {
     match &spec.source {
         Source::Git(source) => Ok(ContextSource::Git(git_source(source)?)),
         Source::Http { url } => Ok(ContextSource::Http(url.clone())),
+        Source::Oci { reference: name } => Ok(ContextSource::OciArtifact(reference(name)?)),
         Source::Upload { file, .. } => {
             let file = std::fs::File::open(file)
                 .map_err(|error| failure(format!("cannot open the uploaded context: {error}")))?;

@@ -53,6 +53,11 @@ pub(crate) enum ContextKind {
         /// Its URL, without credentials.
         url: String,
     },
+    /// The files of an OCI artifact.
+    Oci {
+        /// Its name.
+        reference: String,
+    },
     /// A tar that was uploaded.
     Upload {
         /// Its id.

@@ -89,6 +89,11 @@ pub enum Source {
         /// Its URL, without credentials.
         url: String,
     },
+    /// The files of an OCI artifact.
+    Oci {
+        /// Its name in a registry.
+        reference: String,
+    },
     /// A tar that was uploaded.
     Upload {
         /// Its id.

@@ -118,3 +118,37 @@ fn the_service_builds_a_tar_behind_a_url() {
         assert!(text.contains(reason) && !text.contains("s3cret"), "{text}");
     }
 }
+
+#[test]
+fn the_service_builds_an_artifact() {
+    let (place, registry) = (Place::new(), Registry::start().unwrap());
+    let (reference, _) = push_artifact(&registry);
+    let service = Served::start(&place, "data", &[("LOCAL_REGISTRY", registry.host())]);
+    let build = |reference: &str| {
+        json!({
+            "app_name": "app", "image_tag": "v1",
+            "context": {"type": "oci", "reference": reference},
+        })
+    };
+    let task = service.submit_json(&build(&reference.to_string()));
+    let ended = service.follow(&task);
+    assert_eq!(ended.state, "completed", "{}", ended.log);
+    let line = format!("Context:     oci://{reference}");
+    assert!(ended.log.contains(&line), "{}", ended.log);
+    let shown = json(service.get(&format!("/v1/builds/{task}")));
+    let source = json!({"type": "oci", "reference": reference.to_string()});
+    assert_eq!(shown["source"], source);
+
+    let task = service.submit_json(&build(&registry.reference("gone:1").to_string()));
+    service.assert_fails(&task, "gone:1");
+    for name in ["ctx:1", "Not A Name/x", "oci://host/ctx:1"] {
+        let answer = service
+            .post("/v1/builds")
+            .json(&build(name))
+            .send()
+            .unwrap();
+        let (status, text) = (answer.status().as_u16(), answer.text().unwrap());
+        assert_eq!(status, 422, "{name}: {text}");
+        assert!(text.contains("context.reference"), "{text}");
+    }
+}

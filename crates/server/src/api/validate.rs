@@ -25,6 +25,8 @@ pub(super) struct BuildFields {
 /// Why a value cannot be used.
 type Refusal = &'static str;
 
+const FOREIGN: Refusal = "nothing of this host is allowed here (OCIBUILD_GIT_HOSTS)";
+
 /// Checks every field, and reports all that are wrong at once.
 pub(super) fn validate(
     form: BuildForm,
@@ -139,21 +141,7 @@ pub(super) fn check_git_repo(text: &str, rules: &GitRules) -> Result<(), Refusal
     {
         return check_ssh(text, &source, rules);
     }
-    let refusal = "the repository must be an http or https URL";
-    let url = Url::parse(text).map_err(|_| refusal)?;
-    check(matches!(url.scheme(), "http" | "https"), refusal)?;
-    check(url.has_host(), refusal)?;
-    let host = url.host_str().unwrap_or_default();
-    let port = url.port_or_known_default().unwrap_or_default();
-    check(
-        url.scheme() == "https" || rules.allows_http(host, port),
-        "the repository must be an https URL; hosts of plain http are named in \
-         OCIBUILD_GIT_HTTP_HOSTS",
-    )?;
-    check(
-        rules.allows(host, port),
-        "repositories of this host are not allowed here (OCIBUILD_GIT_HOSTS)",
-    )?;
+    let url = check_web(text, rules)?;
     check_bare(
         &url,
         "a URL has no credentials; the service has its own (GITHUB_TOKEN)",
@@ -164,20 +152,22 @@ pub(super) fn check_git_repo(text: &str, rules: &GitRules) -> Result<(), Refusal
 /// The URL of a file, which may come from where repositories may come from.
 pub(super) fn check_file(text: &str, rules: &GitRules) -> Result<(), Refusal> {
     check_characters(text)?;
-    let refusal = "the file must be an http or https URL";
+    let url = check_web(text, rules)?;
+    check_bare(&url, "a URL has no credentials")
+}
+
+fn check_web(text: &str, rules: &GitRules) -> Result<Url, Refusal> {
+    let refusal = "it must be an http or https URL";
     let url = Url::parse(text).map_err(|_| refusal)?;
     check(matches!(url.scheme(), "http" | "https"), refusal)?;
     let host = url.host_str().ok_or(refusal)?;
     let port = url.port_or_known_default().unwrap_or_default();
     check(
         url.scheme() == "https" || rules.allows_http(host, port),
-        "the file must be an https URL; hosts of plain http are named in OCIBUILD_GIT_HTTP_HOSTS",
+        "it must be an https URL; hosts of plain http are named in OCIBUILD_GIT_HTTP_HOSTS",
     )?;
-    check(
-        rules.allows(host, port),
-        "files of this host are not allowed here (OCIBUILD_GIT_HOSTS)",
-    )?;
-    check_bare(&url, "a URL has no credentials")
+    check(rules.allows(host, port), FOREIGN)?;
+    Ok(url)
 }
 
 fn check_characters(text: &str) -> Result<(), Refusal> {
@@ -204,13 +194,10 @@ fn check_bare(url: &Url, refusal: Refusal) -> Result<(), Refusal> {
 fn check_ssh(text: &str, source: &GitSource, rules: &GitRules) -> Result<(), Refusal> {
     check(
         rules.ssh.is_some(),
-        "the repository must be an http or https URL; ssh is not set up here (OCIBUILD_GIT_SSH_KEY)",
+        "it must be an http or https URL; ssh is not set up here (OCIBUILD_GIT_SSH_KEY)",
     )?;
     let (host, port) = source.place().ok_or("the URL names no host")?;
-    check(
-        rules.allows(&host, port),
-        "repositories of this host are not allowed here (OCIBUILD_GIT_HOSTS)",
-    )?;
+    check(rules.allows(&host, port), FOREIGN)?;
     check(!text.contains(['?', '#']), "a URL has no '?' and no '#'")
 }
 

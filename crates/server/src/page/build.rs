@@ -147,6 +147,7 @@ impl Shown {
                 (fact("Directory", subdir.as_deref(), plain))
             },
             BuildSource::Http { url } => (fact("Context", Some(&url), link)),
+            BuildSource::Oci { reference } => (fact("Context artifact", Some(&reference), code)),
             BuildSource::Upload { id } => (fact("Uploaded context", Some(&id), code)),
             BuildSource::Empty => (fact("Context", Some("none"), plain)),
             BuildSource::Image { reference } => (fact("Pushes again", Some(&reference), code)),

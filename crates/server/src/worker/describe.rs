@@ -180,6 +180,9 @@ fn source(
             token: token(config, &task.params.git_repo),
         }),
         ContextKind::Http { url } => Source::Http { url: url.clone() },
+        ContextKind::Oci { reference } => Source::Oci {
+            reference: reference.clone(),
+        },
         ContextKind::Upload { id } => Source::Upload {
             context: id.to_string(),
             file: scratch.join("context.tar"),

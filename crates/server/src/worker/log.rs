@@ -126,6 +126,7 @@ impl TaskLog {
                 self.line(&format!("Directory:   {directory}"));
             }
             Source::Http { url } => self.line(&format!("Context:     {url}")),
+            Source::Oci { reference } => self.line(&format!("Context:     oci://{reference}")),
             Source::Upload { context, .. } => self.line(&format!("Context:     {context}")),
             Source::Empty => self.line("Context:     (none)"),
             Source::Image { reference } => self.line(&format!("Pushed from: {reference}")),

@@ -63,6 +63,8 @@ pub(crate) enum BuildSource {
     },
     /// A file behind an HTTP URL.
     Http { url: String },
+    /// An OCI artifact.
+    Oci { reference: String },
     /// A tar that was uploaded.
     Upload { id: String },
     /// No files.
@@ -179,6 +181,7 @@ pub(crate) fn source(task: &Task) -> BuildSource {
             subdir: text(&task.params.app_dir),
         },
         ContextKind::Http { url } => BuildSource::Http { url },
+        ContextKind::Oci { reference } => BuildSource::Oci { reference },
         ContextKind::Upload { id } => BuildSource::Upload { id: id.to_string() },
         ContextKind::Empty => BuildSource::Empty,
         ContextKind::Image { reference } => BuildSource::Image { reference },

@@ -101,6 +101,12 @@ pub(crate) enum SubmitContext {
         /// Its URL, without credentials and query.
         url: String,
     },
+    /// The files of an OCI artifact. It is read as a base is.
+    Oci {
+        /// Its name in a registry.
+        #[schema(example = "registry.example.org/team/context:3")]
+        reference: String,
+    },
     /// A tar that was uploaded to `/v1/contexts`.
     Upload {
         /// Its id.
@@ -259,6 +265,13 @@ impl Check {
                 let kind = ContextKind::Http { url: url.clone() };
                 (kind, BuildParams::default())
             }
+            SubmitContext::Oci { reference } => {
+                self.field("context.reference", reference, check_reference(reference));
+                let kind = ContextKind::Oci {
+                    reference: reference.clone(),
+                };
+                (kind, BuildParams::default())
+            }
             SubmitContext::Upload { id } => match id.parse::<ContextId>() {
                 Ok(id) => (ContextKind::Upload { id }, BuildParams::default()),
                 Err(error) => {
@@ -408,6 +421,15 @@ impl Check {
         if number.is_some_and(|number| number == 0 || number > LARGEST) {
             self.refuse(field, "the number must be above 0 and below 2^63");
         }
+    }
+}
+
+/// The name of something that is read from a registry, by tag or digest.
+fn check_reference(text: &str) -> Result<(), &'static str> {
+    match text.parse::<Reference>() {
+        Err(_) => Err("this is not the name of an artifact: registry/repository:tag"),
+        Ok(_) if !text.contains('/') => Err("the name has no registry"),
+        Ok(_) => Ok(()),
     }
 }
 
