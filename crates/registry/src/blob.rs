@@ -31,10 +31,6 @@ use parts::Parts;
 use place::Places;
 use source::Source;
 
-/// Bytes of one part of a blob that is read while it arrives: small ones, so that those at
-/// the beginning of the file come first.
-const READ_PART: u64 = 8 << 20;
-
 /// How large blobs are loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Downloads {
@@ -47,7 +43,8 @@ pub struct Downloads {
 impl Default for Downloads {
     fn default() -> Self {
         Self {
-            part: 32 << 20,
+            // Small ones, so that those at the beginning come first: the hash follows them.
+            part: 8 << 20,
             at_once: 8,
         }
     }
@@ -180,10 +177,7 @@ impl Client {
         let bears = self.transport.connector().limits(places.origin()).downloads;
         let wanted = Downloads {
             at_once: bears.unwrap_or(self.downloads.at_once),
-            part: match arriving {
-                Some(_) => self.downloads.part.min(READ_PART),
-                None => self.downloads.part,
-            },
+            part: self.downloads.part,
         };
         let hasher = match Parts::open(&mut source, wanted).await? {
             Some(parts) => {
