@@ -32,7 +32,7 @@ pub fn set_attribute(
     value: &[u8],
     flags: XattrFlags,
 ) -> Result<(), Error> {
-    calls::set(file.as_fd(), &on_disk(name), value, flags).map_err(Error::of("fsetxattr"))
+    calls::set(file.as_fd(), &on_disk(name), value, flags).map_err(Error::of("setxattr"))
 }
 
 /// Gives the value of a recorded attribute, if there is one.
@@ -41,7 +41,7 @@ pub fn attribute(file: impl AsFd, name: &[u8]) -> Result<Option<Vec<u8>>, Error>
     match calls::growing(|buffer| calls::get(file.as_fd(), &name, buffer)) {
         Ok(value) => Ok(Some(value)),
         Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(None),
-        Err(errno) => Err(Error::of("fgetxattr")(errno)),
+        Err(errno) => Err(Error::of("getxattr")(errno)),
     }
 }
 
@@ -50,7 +50,7 @@ pub fn attribute(file: impl AsFd, name: &[u8]) -> Result<Option<Vec<u8>>, Error>
 pub fn attribute_names(file: impl AsFd) -> Result<Vec<Vec<u8>>, Error> {
     let names = match calls::growing(|buffer| calls::list(file.as_fd(), buffer)) {
         Err(Errno::OPNOTSUPP) => Vec::new(),
-        names => names.map_err(Error::of("flistxattr"))?,
+        names => names.map_err(Error::of("listxattr"))?,
     };
     let names = names
         .split(|&byte| byte == 0)
@@ -63,7 +63,7 @@ pub fn remove_attribute(file: impl AsFd, name: &[u8]) -> Result<bool, Error> {
     match calls::remove(file.as_fd(), &on_disk(name)) {
         Ok(()) => Ok(true),
         Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(false),
-        Err(errno) => Err(Error::of("fremovexattr")(errno)),
+        Err(errno) => Err(Error::of("removexattr")(errno)),
     }
 }
 

@@ -1,11 +1,11 @@
-//! Attribute calls for any descriptor: one of `O_PATH` is reached by its name in /proc.
+//! Attribute calls for any descriptor. By itself the kernel takes none of `O_PATH`, and nearly
+//! all are of that kind here, so each is reached by its name in /proc.
 
+use std::ffi::CStr;
+use std::io::Write;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use rustix::fs::{
-    XattrFlags, fgetxattr, flistxattr, fremovexattr, fsetxattr, getxattr, listxattr, removexattr,
-    setxattr,
-};
+use rustix::fs::{XattrFlags, getxattr, listxattr, removexattr, setxattr};
 use rustix::io::Errno;
 
 /// Room for the names or the value that nearly every file has.
@@ -14,16 +14,27 @@ const USUAL_SIZE: usize = 256;
 /// The kernel's limit for one value and for all names.
 const MAX_SIZE: usize = 64 << 10;
 
-/// Gives a name of an open file for calls that take no `O_PATH` descriptor.
-pub(super) fn proc_path(file: BorrowedFd<'_>) -> String {
-    format!("/proc/self/fd/{}", file.as_raw_fd())
+/// The name of an open file for calls that take no `O_PATH` descriptor.
+pub(super) struct ProcPath([u8; Self::SIZE]);
+
+impl ProcPath {
+    /// As long as the longest, with its end.
+    const SIZE: usize = "/proc/self/fd/2147483647".len() + 1;
+
+    pub(super) fn of(file: BorrowedFd<'_>) -> Self {
+        let mut path = [0; Self::SIZE];
+        // There is room for every descriptor.
+        let _ = write!(&mut path[..], "/proc/self/fd/{}", file.as_raw_fd());
+        Self(path)
+    }
+
+    pub(super) fn as_c_str(&self) -> &CStr {
+        CStr::from_bytes_until_nul(&self.0).unwrap_or_default()
+    }
 }
 
 pub(super) fn get(file: BorrowedFd<'_>, name: &[u8], value: &mut [u8]) -> Result<usize, Errno> {
-    match fgetxattr(file, name, &mut *value) {
-        Err(Errno::BADF) => getxattr(proc_path(file), name, value),
-        done => done,
-    }
+    getxattr(ProcPath::of(file).as_c_str(), name, value)
 }
 
 pub(super) fn set(
@@ -32,24 +43,15 @@ pub(super) fn set(
     value: &[u8],
     flags: XattrFlags,
 ) -> Result<(), Errno> {
-    match fsetxattr(file, name, value, flags) {
-        Err(Errno::BADF) => setxattr(proc_path(file), name, value, flags),
-        done => done,
-    }
+    setxattr(ProcPath::of(file).as_c_str(), name, value, flags)
 }
 
 pub(super) fn remove(file: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
-    match fremovexattr(file, name) {
-        Err(Errno::BADF) => removexattr(proc_path(file), name),
-        done => done,
-    }
+    removexattr(ProcPath::of(file).as_c_str(), name)
 }
 
 pub(super) fn list(file: BorrowedFd<'_>, names: &mut [u8]) -> Result<usize, Errno> {
-    match flistxattr(file, &mut *names) {
-        Err(Errno::BADF) => listxattr(proc_path(file), names),
-        done => done,
-    }
+    listxattr(ProcPath::of(file).as_c_str(), names)
 }
 
 /// Reads what has no known size.

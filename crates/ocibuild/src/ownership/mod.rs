@@ -20,8 +20,7 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, Stat, Timespec, XattrFlags, chmodat, fchmod, fstat,
-    openat, utimensat,
+    AtFlags, FileType, Mode, OFlags, Stat, Timespec, XattrFlags, chmod, fstat, openat, utimensat,
 };
 use rustix::io::Errno;
 
@@ -97,27 +96,27 @@ pub fn look_at(dir: impl AsFd, name: &OsStr) -> Result<Seen, Error> {
 /// Makes an open file mean this: writes the record, or removes one that is not needed
 /// any more, and sets the mode on the disk. The descriptor may be one of `O_PATH`.
 pub fn write(file: impl AsFd, record: &Record) -> Result<(), Error> {
-    let file = file.as_fd();
+    put(file.as_fd(), record, false)
+}
+
+/// Does what [`write()`] does for a file that has just been made and has no record yet.
+pub fn write_new(file: impl AsFd, record: &Record) -> Result<(), Error> {
+    put(file.as_fd(), record, true)
+}
+
+fn put(file: BorrowedFd<'_>, record: &Record, is_new: bool) -> Result<(), Error> {
     let stat = fstat(file).map_err(Error::of("fstat"))?;
     if record.device.is_some() && kind(stat.st_mode) != FileType::RegularFile {
         return Err(Error::DevicePlace);
     }
     match holder(stat.st_mode) {
-        Holder::Attribute if record.is_held_by_disk(stat.st_mode) => remove(file)?,
+        Holder::Attribute if record.is_held_by_disk(stat.st_mode) => match is_new {
+            true => {}
+            false => remove(file)?,
+        },
         Holder::Attribute => set(file, record)?,
         Holder::Stamp => set_stamp(file, record)?,
         Holder::Nothing => return Err(Error::NoPlace),
-    }
-    set_disk_mode(file, stat.st_mode, record)
-}
-
-/// Does what [`write()`] does for a regular file or a directory that has just been made
-/// and has no record yet.
-pub fn write_new(file: impl AsFd, record: &Record) -> Result<(), Error> {
-    let file = file.as_fd();
-    let stat = fstat(file).map_err(Error::of("fstat"))?;
-    if !record.is_held_by_disk(stat.st_mode) {
-        return write(file, record);
     }
     set_disk_mode(file, stat.st_mode, record)
 }
@@ -176,19 +175,19 @@ fn attribute_record(file: BorrowedFd<'_>) -> Result<Option<Record>, Error> {
         Ok(size) => Record::from_bytes(&bytes[..size]).map(Some),
         Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(None),
         Err(Errno::RANGE) => Err(Error::Malformed),
-        Err(errno) => Err(Error::of("fgetxattr")(errno)),
+        Err(errno) => Err(Error::of("getxattr")(errno)),
     }
 }
 
 fn set(file: BorrowedFd<'_>, record: &Record) -> Result<(), Error> {
     let (name, value) = (INODE.as_bytes(), record.to_bytes());
-    calls::set(file, name, &value, XattrFlags::empty()).map_err(Error::of("fsetxattr"))
+    calls::set(file, name, &value, XattrFlags::empty()).map_err(Error::of("setxattr"))
 }
 
 fn remove(file: BorrowedFd<'_>) -> Result<(), Error> {
     match calls::remove(file, INODE.as_bytes()) {
         Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(()),
-        Err(errno) => Err(Error::of("fremovexattr")(errno)),
+        Err(errno) => Err(Error::of("removexattr")(errno)),
     }
 }
 
@@ -219,9 +218,5 @@ fn set_disk_mode(file: BorrowedFd<'_>, old: u32, record: &Record) -> Result<(), 
         return Ok(());
     }
     let mode = Mode::from_raw_mode(mode);
-    match fchmod(file, mode) {
-        Err(Errno::BADF) => chmodat(CWD, calls::proc_path(file), mode, AtFlags::empty()),
-        done => done,
-    }
-    .map_err(Error::of("fchmod"))
+    chmod(calls::ProcPath::of(file).as_c_str(), mode).map_err(Error::of("chmod"))
 }

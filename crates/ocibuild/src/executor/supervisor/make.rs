@@ -251,7 +251,7 @@ impl Guest<'_> {
     fn settle(&self, directory: &Found, name: &[u8], record: &Record) -> Outcome {
         if self.shared.plan.owners == Owners::Recorded {
             let made = self.made(directory, name)?;
-            crate::ownership::write(&made.file, record)?;
+            crate::ownership::write_new(&made.file, record)?;
         }
         DONE
     }

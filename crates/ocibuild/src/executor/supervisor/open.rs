@@ -14,7 +14,7 @@ use super::owners::kind;
 use super::proc::{self, Content};
 use super::resolve::{Follow, Found, Origin};
 use super::{Owners, View};
-use crate::ownership::{self, Device};
+use crate::ownership::{self, Device, Seen};
 
 /// How many links a path may lead through, as in the kernel.
 const MAX_LINKS: usize = 40;
@@ -161,14 +161,13 @@ fn open_found(call: &Call<'_>, found: &Found, wish: Wish) -> Outcome {
         return Err(Errno::EXIST.into());
     }
     let who = guest.credentials();
+    let seen = guest.look(found)?;
     let recorded = guest.shared.plan.owners == Owners::Recorded;
     if recorded {
-        guest.check(&who, found, wish.wanted())?;
-        if wish.flags.contains(OFlags::NOATIME) && !access::owns(&who, &guest.look(found)?.meant())
-        {
+        guest.check_seen(&who, found, &seen, wish.wanted())?;
+        if wish.flags.contains(OFlags::NOATIME) && !access::owns(&who, &seen.meant()) {
             return Err(Errno::PERM.into());
         }
-        let seen = guest.look(found)?;
         if let Some(device) = seen.meant().device
             && !wish.flags.contains(OFlags::PATH)
         {
@@ -176,7 +175,6 @@ fn open_found(call: &Call<'_>, found: &Found, wish: Wish) -> Outcome {
         }
     }
     if !recorded && found.origin == Origin::Step && !wish.flags.contains(OFlags::PATH) {
-        let seen = guest.look(found)?;
         let (major, minor) = (major(seen.stat.st_rdev), minor(seen.stat.st_rdev));
         match kind(&seen) {
             // As if the tree were mounted without devices.
@@ -191,7 +189,7 @@ fn open_found(call: &Call<'_>, found: &Found, wish: Wish) -> Outcome {
     if guest.kernel_takes(found) || (is_looked_at && guest.kernel_finds(found)) {
         return Ok(Answer::Continue);
     }
-    guest.open_in_tree(call, found, wish)
+    guest.open_in_tree(call, found, &seen, wish)
 }
 
 /// Opens what a node of the step's stands for.
@@ -258,7 +256,7 @@ fn make(call: &Call<'_>, directory: i32, path: &[u8], wish: Wish) -> Outcome {
         other => other?,
     };
     if guest.shared.plan.owners == Owners::Recorded {
-        ownership::write(&file, &record)?;
+        ownership::write_new(&file, &record)?;
     }
     wish.answer(file)
 }
@@ -275,7 +273,7 @@ fn open_unnamed(guest: &Guest<'_>, directory: i32, path: &[u8], wish: Wish) -> O
     let flags = wish.flags | OFlags::CLOEXEC;
     let file = guest.acting(|| openat(&parent.file, ".", flags, on_disk))?;
     if guest.shared.plan.owners == Owners::Recorded {
-        ownership::write(&file, &record)?;
+        ownership::write_new(&file, &record)?;
     }
     wish.answer(file)
 }
@@ -326,7 +324,7 @@ impl Guest<'_> {
     }
 
     /// Opens a file for the step that was found in its tree.
-    fn open_in_tree(&self, call: &Call<'_>, found: &Found, wish: Wish) -> Outcome {
+    fn open_in_tree(&self, call: &Call<'_>, found: &Found, seen: &Seen, wish: Wish) -> Outcome {
         let flags = wish.flags;
         if wish.wanted() & WRITE != 0 {
             found.check_writable()?;
@@ -337,8 +335,7 @@ impl Guest<'_> {
             }
             return wish.answer(self.open_content(content)?);
         }
-        let seen = self.look(found)?;
-        match kind(&seen) {
+        match kind(seen) {
             FileType::Symlink => return Err(Errno::LOOP.into()),
             FileType::Socket => return Err(Errno::NXIO.into()),
             file_type if flags.contains(OFlags::DIRECTORY) && file_type != FileType::Directory => {
@@ -348,10 +345,10 @@ impl Guest<'_> {
         }
         let path = name_of(&found.file);
         let again = reopened(flags);
-        if kind(&seen) == FileType::Fifo && !again.contains(OFlags::NONBLOCK) {
+        if kind(seen) == FileType::Fifo && !again.contains(OFlags::NONBLOCK) {
             return self.open_pipe(call, found, wish);
         }
-        if is_terminal_of_caller(&seen) {
+        if is_terminal_of_caller(seen) {
             // That of the builder is not the step's.
             return Err(Errno::NXIO.into());
         }
@@ -402,6 +399,6 @@ fn reopened(flags: OFlags) -> OFlags {
 }
 
 /// Whether it is /dev/tty.
-fn is_terminal_of_caller(seen: &ownership::Seen) -> bool {
+fn is_terminal_of_caller(seen: &Seen) -> bool {
     kind(seen) == FileType::CharacterDevice && seen.stat.st_rdev == rustix::fs::makedev(5, 0)
 }

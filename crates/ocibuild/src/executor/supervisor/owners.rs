@@ -89,21 +89,36 @@ impl Guest<'_> {
 
     /// Fails unless a file may be used so, and every directory on the way to it searched.
     pub(super) fn check(&self, who: &Credentials, found: &Found, wanted: u32) -> Result<(), Fault> {
-        if found.origin == Origin::Kernel || self.shared.plan.owners == Owners::Real {
+        if self.leaves_rights_to_kernel(found) {
             return Ok(());
         }
-        let seen = self.look(found)?;
+        self.check_seen(who, found, &self.look(found)?, wanted)
+    }
+
+    /// The same for a file that was looked at.
+    pub(super) fn check_seen(
+        &self,
+        who: &Credentials,
+        found: &Found,
+        seen: &Seen,
+        wanted: u32,
+    ) -> Result<(), Fault> {
+        if self.leaves_rights_to_kernel(found) {
+            return Ok(());
+        }
         if wanted != 0 {
-            access::check(who, &seen.meant(), kind(&seen), wanted)?;
+            access::check(who, &seen.meant(), kind(seen), wanted)?;
         }
         self.check_way(who, found)
     }
 
+    fn leaves_rights_to_kernel(&self, found: &Found) -> bool {
+        found.origin == Origin::Kernel || self.shared.plan.owners == Owners::Real
+    }
+
     /// Fails unless every directory above a file may be searched.
     pub(super) fn check_way(&self, who: &Credentials, found: &Found) -> Result<(), Fault> {
-        let is_kernels = found.origin == Origin::Kernel;
-        let is_real = self.shared.plan.owners == Owners::Real;
-        if who.can(super::credentials::cap::DAC_OVERRIDE) || is_kernels || is_real {
+        if who.can(super::credentials::cap::DAC_OVERRIDE) || self.leaves_rights_to_kernel(found) {
             return Ok(());
         }
         let path = self.inside(path_of(&found.file)?.as_bytes());

@@ -113,14 +113,20 @@ impl Guest<'_> {
 
     /// Finds the file of a descriptor.
     pub(super) fn find_open(&self, descriptor: i32) -> Result<Found, Fault> {
-        let file = match descriptor {
-            libc::AT_FDCWD => self.own("cwd")?,
-            number => self.descriptor(number)?,
-        };
+        let found = self.opened(descriptor)?;
         match self.shared.plan.view {
-            View::Mounts => Ok(Found::in_step(file)),
-            View::Chroot | View::Translated => self.belongs(file),
+            View::Mounts => Ok(found),
+            View::Chroot | View::Translated => self.belongs(found.file),
         }
+    }
+
+    /// The same for who only looks at it: what it belongs to is not found out.
+    pub(super) fn opened(&self, descriptor: i32) -> Result<Found, Errno> {
+        let file = match descriptor {
+            libc::AT_FDCWD => self.own("cwd"),
+            number => self.descriptor(number),
+        };
+        file.map(Found::in_step)
     }
 
     /// What the `*at` calls mean by a path that may be empty.

@@ -3,8 +3,8 @@
 use std::mem::offset_of;
 
 use super::super::sys;
-use super::call::{Call, DONE, Outcome};
-use super::resolve::{Follow, Found};
+use super::call::{Call, DONE, Fault, Outcome};
+use super::resolve::Found;
 use crate::ownership::Seen;
 
 // Of `struct statx`, the same on every machine.
@@ -18,23 +18,24 @@ const STATX_DEVICE: usize = 128;
 
 /// stat(2).
 pub(super) fn stat(call: &Call<'_>) -> Outcome {
-    let found = call
-        .guest
-        .find(libc::AT_FDCWD, &call.path(0)?, Follow::Yes)?;
+    let found = find(call, libc::AT_FDCWD, &call.path(0)?, 0)?;
     tell(call, &found, call.long(1))
 }
 
 /// lstat(2).
 pub(super) fn lstat(call: &Call<'_>) -> Outcome {
-    let found = call
-        .guest
-        .find(libc::AT_FDCWD, &call.path(0)?, Follow::No)?;
+    let found = find(
+        call,
+        libc::AT_FDCWD,
+        &call.path(0)?,
+        libc::AT_SYMLINK_NOFOLLOW,
+    )?;
     tell(call, &found, call.long(1))
 }
 
 /// fstat(2).
 pub(super) fn fstat(call: &Call<'_>) -> Outcome {
-    let found = call.guest.find_open(call.int(0))?;
+    let found = call.guest.opened(call.int(0))?;
     tell(call, &found, call.long(1))
 }
 
@@ -44,14 +45,24 @@ pub(super) fn fstatat(call: &Call<'_>) -> Outcome {
         0 if call.int(3) & libc::AT_EMPTY_PATH != 0 => Vec::new(),
         _ => call.path(1)?,
     };
-    let found = call.guest.find_at(call.int(0), &path, call.int(3))?;
+    let found = find(call, call.int(0), &path, call.int(3))?;
     tell(call, &found, call.long(2))
 }
 
+/// Finds a file that may be looked at: one that is open, or one to which a way leads.
+fn find(call: &Call<'_>, directory: i32, path: &[u8], flags: i32) -> Result<Found, Fault> {
+    let guest = &call.guest;
+    if path.is_empty() && flags & libc::AT_EMPTY_PATH != 0 {
+        return Ok(guest.opened(directory)?);
+    }
+    let found = guest.find_at(directory, path, flags)?;
+    guest.check_way(&guest.credentials(), &found)?;
+    Ok(found)
+}
+
 fn tell(call: &Call<'_>, found: &Found, address: u64) -> Outcome {
-    check_way(call, found)?;
     let seen = call.guest.look(found)?;
-    let mut bytes = sys::stat_bytes(&found.file)?;
+    let mut bytes = sys::stat_bytes(&seen.stat);
     let what = seen.meant();
     put(
         &mut bytes,
@@ -85,8 +96,7 @@ pub(super) fn statx(call: &Call<'_>) -> Outcome {
         0 if flags & libc::AT_EMPTY_PATH != 0 => Vec::new(),
         _ => call.path(1)?,
     };
-    let found = call.guest.find_at(call.int(0), &path, flags)?;
-    check_way(call, &found)?;
+    let found = find(call, call.int(0), &path, flags)?;
     let seen = call.guest.look(&found)?;
     let mut bytes = sys::statx_bytes(&found.file, flags, call.word(3))?;
     let what = seen.meant();
@@ -112,10 +122,6 @@ pub(super) fn statx(call: &Call<'_>) -> Outcome {
     }
     call.guest.write(call.long(4), &bytes)?;
     DONE
-}
-
-fn check_way(call: &Call<'_>, found: &Found) -> Result<(), super::call::Fault> {
-    call.guest.check_way(&call.guest.credentials(), found)
 }
 
 /// Whether the access time is no time.

@@ -30,6 +30,8 @@ pub(super) struct Place {
     pub(super) outside: Vec<u8>,
     /// What is seen.
     pub(super) file: OwnedFd,
+    /// The numbers by which the kernel knows it.
+    number: (u64, u64),
     /// Where files in it belong.
     pub(super) origin: Origin,
 }
@@ -47,6 +49,7 @@ impl Place {
         Ok(Self {
             inside: inside.into_os_string().into_vec(),
             outside: path_of(&file)?.into_vec(),
+            number: number_of(&file)?,
             file,
             origin,
         })
@@ -96,18 +99,21 @@ impl Tree {
 
     /// What a file belongs to that is itself shown at a place.
     pub(super) fn origin_of(&self, file: impl AsFd) -> Result<Option<Origin>, Errno> {
-        let stat = fstat(file)?;
-        let is_it = |place: &&Place| {
-            fstat(&place.file)
-                .is_ok_and(|there| (there.st_dev, there.st_ino) == (stat.st_dev, stat.st_ino))
-        };
-        Ok(self.places.iter().find(is_it).map(|place| place.origin))
+        let number = number_of(file)?;
+        let place = self.places.iter().find(|place| place.number == number);
+        Ok(place.map(|place| place.origin))
     }
 
     /// All places.
     pub(super) fn places(&self) -> &[Place] {
         &self.places
     }
+}
+
+/// The device of a file and its number there.
+fn number_of(file: impl AsFd) -> Result<(u64, u64), Errno> {
+    let stat = fstat(file)?;
+    Ok((stat.st_dev, stat.st_ino))
 }
 
 static ROOT_PATH: Vec<u8> = Vec::new();
