@@ -98,6 +98,13 @@ pub enum Error {
 }
 
 impl Error {
+    fn of_base(reference: impl ToString, source: registry::Error) -> Self {
+        Self::Registry {
+            reference: reference.to_string(),
+            source,
+        }
+    }
+
     /// Says that it was an artifact that was loaded, and not a base image.
     pub(crate) fn of_artifact(self, artifact: &Reference) -> Self {
         match self {
@@ -132,18 +139,14 @@ pub async fn from_registry(
     reference: &Reference,
     platform: &Platform,
 ) -> Result<BaseImage, Error> {
-    let failed = |source| Error::Registry {
-        reference: reference.to_string(),
-        source,
-    };
-    let image = documents(store, client, reference, platform, failed).await?;
+    let image = documents(store, client, reference, platform).await?;
     let config = &image.manifest.config;
     let bytes = match store.read_blob(&config.digest)? {
         Some(bytes) => bytes,
         None => {
             let repository = reference.repository();
             let bytes = client.blob_bytes(repository, config, MAX_CONFIG).await;
-            let bytes = bytes.map_err(failed)?;
+            let bytes = bytes.map_err(|source| Error::of_base(reference, source))?;
             store.put_blob(&bytes)?;
             bytes.to_vec()
         }
@@ -163,14 +166,15 @@ pub(crate) async fn documents(
     client: &Client,
     reference: &Reference,
     platform: &Platform,
-    failed: impl Fn(registry::Error) -> Error,
 ) -> Result<registry::Image, Error> {
     let known = |digest: &Digest| {
         let bytes = store.read_blob(digest).ok().flatten()?;
         Some(Bytes::from(bytes))
     };
     let image = client.image_unless_known(reference, platform, &known);
-    let image = image.await.map_err(failed)?;
+    let image = image
+        .await
+        .map_err(|source| Error::of_base(reference, source))?;
     for document in image.indexes.iter().chain([&image.bytes]) {
         if !store.has_content(&Digest::sha256(document), document.len() as u64) {
             store.put_blob(document)?;
@@ -375,10 +379,9 @@ pub(crate) async fn fetch_blob(
     let scratch = store.scratch()?;
     let file = scratch.path().join("blob");
     let loaded = client.download_arriving(repository, blob, &file, progress, arriving);
-    loaded.await.map_err(|source| Error::Registry {
-        reference: repository.to_string(),
-        source,
-    })?;
+    loaded
+        .await
+        .map_err(|source| Error::of_base(repository, source))?;
     Ok(store.adopt_blob(&file, &blob.digest)?)
 }
 

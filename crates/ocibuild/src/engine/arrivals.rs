@@ -8,7 +8,7 @@ use futures::future::join;
 
 use super::Shared;
 use super::folder::StepFolder;
-use super::layers::fetch_blob;
+use super::layers::fetch_arriving;
 use super::trees::fill_with;
 use crate::causes::one_line;
 use crate::content::{Layer, Origin};
@@ -47,7 +47,7 @@ pub(super) async fn fill(
             reason: one_line(&error),
         })
     });
-    let fetched = fetch_blob(session, layer, Some(Arc::new(arriving)));
+    let fetched = fetch_arriving(session, layer, Some(Arc::new(arriving)));
     let (fetched, filled) = join(fetched, filled).await;
     fetched?;
     match filled {

@@ -4,6 +4,7 @@
 use tokio::runtime::Handle;
 
 use super::contexts::{Loader, Opened};
+use super::layers::blob_lock;
 use super::meter::Meter;
 use crate::context::artifact::{self, Form};
 use crate::context::{self, tar};
@@ -49,13 +50,11 @@ impl Loader {
 
     async fn manifest(&self, reference: &Reference) -> Result<Manifest, Error> {
         let (store, client) = (&self.store, &self.client);
-        let failed = |source| source::Error::Artifact {
-            reference: reference.to_string(),
-            source,
-        };
         let platform = Platform::host();
-        let found = source::documents(store, client, reference, &platform, failed).await?;
-        Ok(found.manifest)
+        let found = source::documents(store, client, reference, &platform).await;
+        Ok(found
+            .map_err(|error| error.of_artifact(reference))?
+            .manifest)
     }
 
     /// Brings layers into the store; tells whether all of them were there.
@@ -70,9 +69,12 @@ impl Loader {
         });
         let mut cached = true;
         for layer in layers {
+            // On this thread, which may block.
+            let _lock = self.store.lock(&blob_lock(layer))?;
             if self.store.has_blob(layer) {
                 continue;
             }
+            let _room = self.store.reserve(layer.size)?;
             cached = false;
             let repository = reference.repository();
             let fetched = source::fetch_blob(

@@ -146,12 +146,14 @@ impl Packing {
         let Some(name) = name.filter(|_| session.use_cache) else {
             return packing.write_into(session).await;
         };
-        let turn = session.turns.of(name);
-        let _turn = turn.lock().await;
-        match cache::packed(&session.store, &name, &packing.created) {
-            Some(known) => Ok(known),
-            None => packing.write_into(session).await,
-        }
+        let flight = session.flights.of(name);
+        let result = flight.get_or_init(|| async {
+            match cache::packed(&session.store, &name, &packing.created) {
+                Some(known) => Ok(known),
+                None => packing.write_into(session).await.map_err(Arc::new),
+            }
+        });
+        result.await.clone().map_err(Error::Shared)
     }
 
     /// Writes a layer into the store.

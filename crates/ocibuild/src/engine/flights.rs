@@ -1,6 +1,6 @@
-//! Steps that builds for several platforms have in common, such as those of a stage that
-//! runs on the builder's platform whatever is built for: the first that needs one does
-//! it, the others wait for its result.
+//! What several parts of a build have in common: steps of builds for several platforms, such
+//! as those of a stage that runs on the builder's platform whatever is built for, and layers
+//! of several stages. The first that needs one makes it, the others wait for its result.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -12,10 +12,10 @@ use crate::error::Error;
 use crate::mutex::lock;
 use crate::registry::Digest;
 
-/// What a step gave, once it is done.
+/// What a step gave, or how a layer was packed, once it is done.
 pub(crate) type Flight = Arc<OnceCell<Result<StepResult, Arc<Error>>>>;
 
-/// The steps of a build by their keys.
+/// The steps of a build by their keys, and its layers by their names.
 #[derive(Default)]
 pub(crate) struct Flights(Mutex<BTreeMap<Digest, Flight>>);
 

@@ -10,7 +10,7 @@ use crate::content::Layer;
 use crate::error::Error;
 use crate::executor::{Identity, Notes, Sandbox};
 use crate::layer::{DiffId, Encoding, Limits, Toc, read_layer};
-use crate::registry::{Arriving, Progress};
+use crate::registry::{Arriving, Descriptor, Progress};
 use crate::snapshot::RootView;
 use crate::source;
 
@@ -61,12 +61,17 @@ pub(super) fn toc_lock(layer: &Layer) -> String {
 /// Brings the blob of a layer into the store, and gives the layer as it is there.
 pub(crate) async fn fetch(session: &Shared, layer: &Layer) -> Result<Layer, Error> {
     let layer = session.coming.settled(layer).await?;
-    fetch_blob(session, &layer, None).await?;
+    fetch_arriving(session, &layer, None).await?;
     Ok(layer)
 }
 
-/// Brings the blob of a layer into the store, with somebody who perhaps reads it meanwhile.
-pub(super) async fn fetch_blob(
+/// Names the lock that is held while a blob is fetched.
+pub(super) fn blob_lock(blob: &Descriptor) -> String {
+    format!("blob-{}", blob.digest.hex())
+}
+
+/// The same, with somebody who perhaps reads the blob meanwhile.
+pub(super) async fn fetch_arriving(
     session: &Shared,
     layer: &Layer,
     arriving: Option<Arc<Arriving>>,
@@ -75,10 +80,8 @@ pub(super) async fn fetch_blob(
         return Ok(());
     }
     let lock = {
-        let (store, digest) = (session.store.clone(), layer.blob.digest);
-        session
-            .block(move || Ok(store.lock(&format!("blob-{}", digest.hex()))?))
-            .await?
+        let (store, name) = (session.store.clone(), blob_lock(&layer.blob));
+        session.block(move || Ok(store.lock(&name)?)).await?
     };
     let short = &layer.blob.digest.hex()[..12];
     let step = (!session.store.has_blob(&layer.blob))

@@ -22,7 +22,6 @@ use super::imports::Imports;
 use super::late::Coming;
 use super::ledger::Ledger;
 use super::named::NamedTrees;
-use super::packed::Turns;
 use super::preflight::Preflight;
 #[cfg(feature = "git")]
 use super::remote::Remote;
@@ -156,7 +155,6 @@ pub(crate) async fn sessions(
         choice: build.sandbox.with_devices(with_devices),
         sandbox: OnceCell::new(),
         cores: Cores::new(build.threads),
-        turns: Turns::default(),
         coming: Coming::default(),
         early: Early::default(),
         preflight: Preflight::new(),

@@ -19,7 +19,6 @@ use super::imports::Imports;
 use super::late::Coming;
 use super::ledger::Ledger;
 use super::named::NamedTrees;
-use super::packed::Turns;
 use super::preflight::Preflight;
 #[cfg(feature = "git")]
 use super::remote::Remote;
@@ -102,7 +101,8 @@ pub(crate) struct Common {
     pub(crate) platform_given: bool,
     /// Several platforms are built, and end in one index.
     pub(crate) several: bool,
-    /// Steps that are the same for several platforms are done once.
+    /// Steps that are the same for several platforms, and layers that several stages pack, are
+    /// made once.
     pub(crate) flights: Flights,
     pub(crate) names: Vec<Reference>,
     pub(crate) labels: Vec<(String, String)>,
@@ -129,8 +129,6 @@ pub(crate) struct Common {
     pub(crate) sandbox: OnceCell<Result<Arc<dyn Sandbox>, String>>,
     /// What packs and unpacks layers shares them.
     pub(crate) cores: Cores,
-    /// Whose turn it is to pack a layer that several steps need.
-    pub(crate) turns: Turns,
     /// Layers that are being packed.
     pub(crate) coming: Coming,
     /// Takes layers that can be sent before the image is made.
