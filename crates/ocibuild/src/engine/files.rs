@@ -201,7 +201,7 @@ impl Packing {
         needed
     }
 
-    fn write_layer(self) -> Result<StepResult, Error> {
+    fn write_layer(mut self) -> Result<StepResult, Error> {
         let _room = self.store.reserve(self.bytes())?;
         let scratch = self.store.scratch()?;
         let blob = scratch.path().join("blob");
@@ -289,12 +289,14 @@ impl Packing {
         sizes.fold(0, u64::saturating_add)
     }
 
-    fn write(&self, scratch: &Path, file: File) -> Result<Finished, Error> {
+    /// Writes what is placed. Each part of it goes as soon as it is in the layer, whose table
+    /// of contents grows meanwhile.
+    fn write(&mut self, scratch: &Path, file: File) -> Result<Finished, Error> {
         let openers = self.openers(scratch)?;
         let mut writer = LayerWriter::new(self.options.clone(), file)?;
-        for placed in self.placement.values() {
+        for placed in std::mem::take(&mut self.placement).into_values() {
             let mut meta = placed.entry.to_meta();
-            meta.mtime = self.time(placed);
+            meta.mtime = self.time(&placed);
             let mut content = self.content(&openers, &placed.bytes)?;
             let content = content.as_mut().map(|content| content as &mut dyn Read);
             writer.append(&meta, content)?;

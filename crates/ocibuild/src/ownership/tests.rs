@@ -239,7 +239,7 @@ fn a_file_system_without_attributes_says_so() {
     let file = File::open("/proc/self/comm").expect("a file");
     assert_eq!(read(&file), Ok(None));
     let refused = set_attribute(&file, b"trusted.x", b"", XattrFlags::empty());
-    let call = "fsetxattr";
+    let call = "setxattr";
     assert_eq!(refused, Err(Error::NoAttributes { call }));
     let text = Error::NoAttributes { call }.to_string();
     assert!(text.contains("EOPNOTSUPP"), "{text}");
