@@ -149,6 +149,6 @@ fn the_service_builds_an_artifact() {
             .unwrap();
         let (status, text) = (answer.status().as_u16(), answer.text().unwrap());
         assert_eq!(status, 422, "{name}: {text}");
-        assert!(text.contains("context.reference"), "{text}");
+        assert!(text.contains(r#""context","reference""#), "{text}");
     }
 }

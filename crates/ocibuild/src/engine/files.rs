@@ -144,13 +144,16 @@ impl Packing {
             })
             .await?;
         let Some(name) = name.filter(|_| session.use_cache) else {
-            return packing.write_into(session).await;
+            return Box::pin(packing.write_into(session)).await;
         };
         let flight = session.flights.of(name);
         let result = flight.get_or_init(|| async {
             match cache::packed(&session.store, &name, &packing.created) {
                 Some(known) => Ok(known),
-                None => packing.write_into(session).await.map_err(Arc::new),
+                // Boxed: what waits for it would hold it several times over.
+                None => Box::pin(packing.write_into(session))
+                    .await
+                    .map_err(Arc::new),
             }
         });
         result.await.clone().map_err(Error::Shared)

@@ -1,17 +1,19 @@
 //! One blob over several connections. Whoever has loaded its part takes the next one, and
-//! when all are given out, half of what is left of the largest: so a slow connection ends
-//! with a small rest, and no byte is asked for twice. A connection that stands still is
-//! given up soon, and its part is asked for anew behind what has come.
+//! when all are given out, half of what is left of the slowest: so a slow connection ends
+//! with a small rest. What a fast one still has to load is left to it: most of that is under
+//! way already and would come twice. A connection that stands still is given up soon, and its
+//! part is asked for anew behind what has come.
 
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::future::try_join_all;
+use tokio::sync::Notify;
 
 use super::place::{ODD_STATUS, OTHER_RANGE, Place, Places, range_begin};
 use super::source::Source;
@@ -24,8 +26,12 @@ use crate::{Descriptor, Error, Hasher};
 
 /// A connection of several is given up after this time without a byte.
 const PART_IDLE: Duration = Duration::from_secs(10);
-/// What is left of a part is divided as long as it is larger.
-const DIVIDED: u64 = 4 << 20;
+/// What is left of a part is divided as long as it is larger,
+const DIVIDED: u64 = 1 << 20;
+/// and as it would take longer.
+const SLOW: Duration = Duration::from_secs(1);
+/// How often somebody who has nothing to do looks for what is slow.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// A range of a blob that one connection loads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,16 +47,52 @@ impl Span {
     }
 }
 
+/// What a connection has to load, and since when.
+#[derive(Debug, Clone, Copy)]
+struct Taken {
+    span: Span,
+    begin: u64,
+    since: Instant,
+}
+
+impl Taken {
+    fn new(span: Span, now: Instant) -> Self {
+        Self {
+            span,
+            begin: span.at,
+            since: now,
+        }
+    }
+
+    /// How long the rest takes if it goes on as it went, in seconds.
+    fn seconds_left(&self, now: Instant) -> f64 {
+        // Precision does not matter; a byte more so that there is always a rate.
+        let loaded = (self.span.at - self.begin + 1) as f64;
+        let spent = now.duration_since(self.since).as_secs_f64();
+        self.span.left() as f64 * spent / loaded
+    }
+}
+
+/// What a connection is given to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Given {
+    Part,
+    /// Nothing yet: perhaps another one turns out to be slow.
+    Nothing,
+    /// Nothing any more.
+    End,
+}
+
 /// What has been given out and what has not.
 #[derive(Debug, Default)]
 struct Plan {
     waiting: VecDeque<Span>,
     /// By the number of the connection.
-    taken: Vec<Span>,
+    taken: Vec<Taken>,
 }
 
 impl Plan {
-    fn new(size: u64, downloads: Downloads) -> Self {
+    fn new(size: u64, downloads: Downloads, now: Instant) -> Self {
         let starts = (0..size).step_by(usize::try_from(downloads.part).unwrap_or(usize::MAX));
         let span = |at| Span {
             at,
@@ -58,34 +100,42 @@ impl Plan {
         };
         Self {
             waiting: starts.map(span).collect(),
-            taken: vec![Span { at: 0, end: 0 }; downloads.at_once],
+            taken: vec![Taken::new(Span { at: 0, end: 0 }, now); downloads.at_once],
         }
     }
 
-    /// Gives a connection something to do; false when there is nothing left.
-    fn give(&mut self, worker: usize) -> bool {
+    /// Gives a connection something to do.
+    fn give(&mut self, worker: usize, now: Instant) -> Given {
         if let Some(next) = self.waiting.pop_front() {
-            self.taken[worker] = next;
-            return true;
+            self.taken[worker] = Taken::new(next, now);
+            return Given::Part;
         }
-        let largest = (0..self.taken.len()).max_by_key(|&other| self.taken[other].left());
-        let Some(other) = largest.filter(|&other| self.taken[other].left() >= DIVIDED) else {
-            return false;
+        if self.taken.iter().all(|taken| taken.span.left() == 0) {
+            return Given::End;
+        }
+        let divisible = self.taken.iter_mut().filter(|taken| {
+            taken.span.left() >= DIVIDED && taken.seconds_left(now) > SLOW.as_secs_f64()
+        });
+        let slowest = divisible
+            .max_by(|one, other| one.seconds_left(now).total_cmp(&other.seconds_left(now)));
+        let Some(slowest) = slowest else {
+            return Given::Nothing;
         };
-        let whole = self.taken[other];
+        let whole = slowest.span;
         let middle = whole.at + whole.left() / 2;
-        self.taken[other].end = middle;
-        self.taken[worker] = Span {
+        slowest.span.end = middle;
+        let half = Span {
             at: middle,
             end: whole.end,
         };
-        true
+        self.taken[worker] = Taken::new(half, now);
+        Given::Part
     }
 
     /// Takes in bytes that have come; gives where they belong, and how many of them still
     /// belong to this connection.
     fn advance(&mut self, worker: usize, length: u64) -> (u64, u64) {
-        let span = &mut self.taken[worker];
+        let span = &mut self.taken[worker].span;
         let at = span.at;
         let taken = length.min(span.left());
         span.at += taken;
@@ -98,6 +148,8 @@ pub(super) struct Parts {
     places: Places,
     descriptor: Descriptor,
     plan: Mutex<Plan>,
+    /// Told whenever a part is loaded.
+    ended: Notify,
     loaded: AtomicU64,
     /// The answer with which the first connection begins.
     first: Mutex<Option<(Response, Place)>>,
@@ -137,7 +189,8 @@ impl Parts {
         Ok(Some(Self {
             places,
             descriptor: source.descriptor.clone(),
-            plan: Mutex::new(Plan::new(size, downloads)),
+            plan: Mutex::new(Plan::new(size, downloads, Instant::now())),
+            ended: Notify::new(),
             loaded: AtomicU64::new(0),
             first: Mutex::new(Some(first)),
             workers,
@@ -171,7 +224,18 @@ impl Parts {
 
     async fn work(&self, worker: usize, writer: &Writer, progress: &Progress) -> Result<(), Error> {
         let mut backoff = self.places.backoff();
-        while self.plan().give(worker) {
+        loop {
+            let ended = self.ended.notified();
+            let given = self.plan().give(worker, Instant::now());
+            match given {
+                Given::Part => {}
+                Given::Nothing => {
+                    // Either way there may be something to do.
+                    let _ = tokio::time::timeout(LOOK, ended).await;
+                    continue;
+                }
+                Given::End => return Ok(()),
+            }
             loop {
                 match self.load_part(worker, writer, progress, &mut backoff).await {
                     Ok(()) => break,
@@ -179,12 +243,16 @@ impl Parts {
                     Err((_, error)) => backoff.pause(error).await?,
                 }
             }
-            if self.plan().taken[worker].left() > 0 {
+            self.ended.notify_waiters();
+            if self.left(worker) > 0 {
                 // The file takes no more.
-                break;
+                return Ok(());
             }
         }
-        Ok(())
+    }
+
+    fn left(&self, worker: usize) -> u64 {
+        self.plan().taken[worker].span.left()
     }
 
     /// Loads what is left of a connection's part, over one answer.
@@ -195,7 +263,7 @@ impl Parts {
         progress: &Progress,
         backoff: &mut Backoff,
     ) -> Result<(), (Option<Place>, Error)> {
-        let span = self.plan().taken[worker];
+        let span = self.plan().taken[worker].span;
         if span.left() == 0 {
             return Ok(());
         }
@@ -230,11 +298,11 @@ impl Parts {
                 total: self.descriptor.size,
                 state: TransferState::Moving,
             });
-            if self.plan().taken[worker].left() == 0 {
+            if self.left(worker) == 0 {
                 return Ok(());
             }
         }
-        match self.plan().taken[worker].left() {
+        match self.left(worker) {
             0 => Ok(()),
             left => Err(failed(Error::SizeMismatch {
                 action: self.places.action(),
@@ -282,26 +350,48 @@ async fn next(response: &mut Response, places: &Places) -> Result<Option<Bytes>,
 mod tests {
     use super::*;
 
+    const DOWNLOADS: Downloads = Downloads {
+        part: 16 << 20,
+        at_once: 2,
+    };
+
     #[test]
     fn what_is_left_of_a_slow_part_is_divided() {
-        let downloads = Downloads {
-            part: 16 << 20,
-            at_once: 2,
+        let start = Instant::now();
+        let mut plan = Plan::new((32 << 20) + 5, DOWNLOADS, start);
+        let give = |plan: &mut Plan, worker, seconds| {
+            plan.give(worker, start + Duration::from_secs(seconds))
         };
-        let mut plan = Plan::new((32 << 20) + 5, downloads);
-        assert!(plan.give(0) && plan.give(1));
+        assert_eq!(give(&mut plan, 0, 0), Given::Part);
+        assert_eq!(give(&mut plan, 1, 0), Given::Part);
         assert_eq!(plan.advance(0, 3), (0, 3));
         assert_eq!(plan.advance(1, 20 << 20), (16 << 20, 16 << 20));
         // The last whole part, of five bytes, then half of the slow one.
-        assert!(plan.give(1));
-        assert_eq!(plan.taken[1].left(), 5);
+        assert_eq!(give(&mut plan, 1, 1), Given::Part);
+        assert_eq!(plan.taken[1].span.left(), 5);
         plan.advance(1, 5);
-        assert!(plan.give(1));
-        let (slow, fast) = (plan.taken[0], plan.taken[1]);
+        assert_eq!(give(&mut plan, 1, 2), Given::Part);
+        let (slow, fast) = (plan.taken[0].span, plan.taken[1].span);
         assert_eq!((slow.at, slow.end, fast.end), (3, fast.at, 16 << 20));
         // Bytes that come late belong to the other by now.
         assert_eq!(plan.advance(0, 16 << 20).1, slow.left());
         plan.advance(1, fast.left());
-        assert!(!plan.give(0) && !plan.give(1));
+        assert_eq!(give(&mut plan, 0, 3), Given::End);
+        assert_eq!(give(&mut plan, 1, 3), Given::End);
+    }
+
+    #[test]
+    fn a_fast_part_is_left_to_its_connection() {
+        let start = Instant::now();
+        let after = |millis| start + Duration::from_millis(millis);
+        let mut plan = Plan::new(32 << 20, DOWNLOADS, start);
+        plan.give(0, start);
+        plan.give(1, start);
+        plan.advance(0, 8 << 20);
+        plan.advance(1, 16 << 20);
+        assert_eq!(plan.give(1, after(900)), Given::Nothing);
+        // It has stood still since.
+        assert_eq!(plan.give(1, after(1100)), Given::Part);
+        assert_eq!(plan.taken[1].span.left(), 4 << 20);
     }
 }
