@@ -69,7 +69,7 @@ pub(crate) fn stage(session: &Shared, index: usize) -> BoxFuture<'_, StageResult
     async move {
         let cell = session.stage_cell(index);
         let built = cell.get_or_init(|| async {
-            let built = build(session, index).await;
+            let built = Box::pin(build(session, index)).await;
             built.map(Arc::new).map_err(|error| match error {
                 Error::Shared(error) => error,
                 error => Arc::new(error),
@@ -80,6 +80,7 @@ pub(crate) fn stage(session: &Shared, index: usize) -> BoxFuture<'_, StageResult
     .boxed()
 }
 
+/// What it waits for is boxed: stages wait for each other, and stacks are small.
 async fn build(session: &Shared, index: usize) -> Result<StageState, Error> {
     let planned = match session.plan.stages.get(index) {
         Some(Ok(planned)) => planned,
@@ -93,7 +94,7 @@ async fn build(session: &Shared, index: usize) -> Result<StageState, Error> {
     let used = planned.uses.iter().map(|used| stage(session, *used));
     let used = async { try_join_all(used).await.map_err(Error::Shared) };
     let begin = async {
-        let begun = base::begin(session, planned, &namer.first()).await;
+        let begun = Box::pin(base::begin(session, planned, &namer.first())).await;
         begun.located(&from)
     };
     let begin = async {
@@ -113,14 +114,14 @@ async fn build(session: &Shared, index: usize) -> Result<StageState, Error> {
     };
     let mut packs = Packs::default();
     for trigger in &begun.triggers {
-        let done = packs.beside(work.trigger(trigger)).await;
+        let done = packs.beside(Box::pin(work.trigger(trigger))).await;
         done.located(&from)?;
         packs.extend(work.packs_at(&from));
     }
     for (number, instruction) in source.instructions.iter().enumerate() {
         work.next = number;
         let location = session.plan.location(instruction.origin());
-        let done = packs.beside(work.instruction(instruction)).await;
+        let done = packs.beside(Box::pin(work.instruction(instruction))).await;
         done.located(&location)?;
         packs.extend(work.packs_at(&location));
     }
@@ -166,7 +167,7 @@ impl<'a> Work<'a> {
         if let Instruction::Run(_) = instruction {
             foreign::check_one(self.session.plan.platform_of(self.index))?;
         }
-        self.instruction(&instruction).await
+        Box::pin(self.instruction(&instruction)).await
     }
 
     async fn instruction(&mut self, instruction: &Instruction) -> Result<(), Error> {
@@ -182,9 +183,9 @@ impl<'a> Work<'a> {
                 self.state.config.image.history.extend(history);
                 return Ok(());
             }
-            Step::Run(run) => vec![self.run(line, run).await?],
-            Step::Copy(copy) => self.copy(line, copy).await?,
-            Step::Workdir(path) => vec![self.workdir(line, &path).await?],
+            Step::Run(run) => vec![Box::pin(self.run(line, run)).await?],
+            Step::Copy(copy) => Box::pin(self.copy(line, copy)).await?,
+            Step::Workdir(path) => vec![Box::pin(self.workdir(line, &path)).await?],
         };
         for result in made {
             // Each layer has an entry of the history.
