@@ -24,6 +24,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("mmdebstrap", "mmdebstrap"),
     ("newuidmap", "uidmap"),
     ("nginx", "nginx-light"),
+    ("setcap", "libcap2-bin"),
     ("setfattr", "attr"),
     ("skopeo", "skopeo"),
     ("sshd", "openssh-server"),
