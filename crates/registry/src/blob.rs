@@ -43,9 +43,9 @@ pub struct Downloads {
 impl Default for Downloads {
     fn default() -> Self {
         Self {
-            // Small ones, so that those at the beginning come first: the hash follows them.
-            part: 8 << 20,
-            at_once: 8,
+            // Small and few, so that those at the beginning come first: the hash follows them.
+            part: 16 << 20,
+            at_once: 4,
         }
     }
 }

@@ -158,12 +158,21 @@ fn check_name(name: &[u8]) -> Result<(), &'static str> {
 impl Ord for TreePath {
     fn cmp(&self, other: &Self) -> Ordering {
         let rank = |byte: u8| if byte == b'/' { 0 } else { u16::from(byte) + 1 };
-        let common = self.0.iter().zip(&*other.0);
-        match common.into_iter().find(|(a, b)| a != b) {
-            Some((&a, &b)) => rank(a).cmp(&rank(b)),
-            None => self.0.len().cmp(&other.0.len()),
+        let at = common(&self.0, &other.0);
+        match (self.0.get(at), other.0.get(at)) {
+            (Some(&a), Some(&b)) => rank(a).cmp(&rank(b)),
+            _ => self.0.len().cmp(&other.0.len()),
         }
     }
+}
+
+/// Gives how many bytes two paths have in common at their begin.
+fn common(one: &[u8], other: &[u8]) -> usize {
+    let ((one_words, _), (other_words, _)) = (one.as_chunks::<8>(), other.as_chunks::<8>());
+    let same = one_words.iter().zip(other_words);
+    let begin = same.take_while(|(one, other)| one == other).count() * 8;
+    let rest = one[begin..].iter().zip(&other[begin..]);
+    begin + rest.take_while(|(one, other)| one == other).count()
 }
 
 impl PartialOrd for TreePath {

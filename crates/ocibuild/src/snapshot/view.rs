@@ -80,6 +80,13 @@ impl RootView {
     /// Finds what is visible at a path, following no symbolic link. The root is found
     /// where there is a layer at all.
     pub fn lookup(&self, path: &TreePath) -> Option<Found<'_>> {
+        // Nothing covers what the highest layer has.
+        if let Some((highest, below)) = self.layers.split_last()
+            && let Some(entry) = highest.get(path).filter(|entry| !entry.implicit)
+        {
+            let layer = below.len();
+            return Some(Found { layer, entry });
+        }
         self.node(path).and_then(|node| node.found)
     }
 
