@@ -168,11 +168,16 @@ impl Ord for TreePath {
 
 /// Gives how many bytes two paths have in common at their begin.
 fn common(one: &[u8], other: &[u8]) -> usize {
-    let ((one_words, _), (other_words, _)) = (one.as_chunks::<8>(), other.as_chunks::<8>());
-    let same = one_words.iter().zip(other_words);
-    let begin = same.take_while(|(one, other)| one == other).count() * 8;
-    let rest = one[begin..].iter().zip(&other[begin..]);
-    begin + rest.take_while(|(one, other)| one == other).count()
+    const WORD: usize = 8;
+    let length = one.len().min(other.len());
+    let mut at = 0;
+    while at + WORD <= length && one[at..at + WORD] == other[at..at + WORD] {
+        at += WORD;
+    }
+    while at < length && one[at] == other[at] {
+        at += 1;
+    }
+    at
 }
 
 impl PartialOrd for TreePath {
