@@ -1,9 +1,10 @@
 //! Rooms that only compute take as many instructions as they did when that was written down,
 //! give or take some per cent. Counting them needs no quiet machine.
 //!
-//! What is written down holds for one compiler. `RENEW_INSTRUCTIONS=1 cargo test -p
-//! ocibuild-benches instructions` writes it down anew: after a change of the compiler, or where
-//! the change that needs more instructions is worth them, which its commit then says.
+//! What is written down holds for one compiler and for how `cargo xtask test` links.
+//! `RENEW_INSTRUCTIONS=1 cargo xtask test --only test` writes it down anew: after a change of the
+//! compiler, or where the change that needs more instructions is worth them, which its commit
+//! then says.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -56,7 +57,7 @@ fn instructions_do_not_grow() {
     assert!(
         grown.is_empty(),
         "more instructions than {} says: {grown:#?}\nif they are worth it: \
-         RENEW_INSTRUCTIONS=1 cargo test -p ocibuild-benches instructions",
+         RENEW_INSTRUCTIONS=1 cargo xtask test --only test",
         path.display()
     );
 }
