@@ -132,6 +132,14 @@ impl Plan {
         Given::Part
     }
 
+    /// Leaves nothing to do to anybody.
+    fn end(&mut self) {
+        self.waiting.clear();
+        for taken in &mut self.taken {
+            taken.span.end = taken.span.at;
+        }
+    }
+
     /// Takes in bytes that have come; gives where they belong, and how many of them still
     /// belong to this connection.
     fn advance(&mut self, worker: usize, length: u64) -> (u64, u64) {
@@ -243,11 +251,11 @@ impl Parts {
                     Err((_, error)) => backoff.pause(error).await?,
                 }
             }
-            self.ended.notify_waiters();
             if self.left(worker) > 0 {
                 // The file takes no more.
-                return Ok(());
+                self.plan().end();
             }
+            self.ended.notify_waiters();
         }
     }
 
@@ -378,6 +386,21 @@ mod tests {
         plan.advance(1, fast.left());
         assert_eq!(give(&mut plan, 0, 3), Given::End);
         assert_eq!(give(&mut plan, 1, 3), Given::End);
+    }
+
+    #[test]
+    fn nobody_waits_for_a_file_that_takes_no_more() {
+        let start = Instant::now();
+        let mut plan = Plan::new(32 << 20, DOWNLOADS, start);
+        plan.give(0, start);
+        plan.give(1, start);
+        plan.advance(0, (16 << 20) - 5);
+        plan.advance(1, 16 << 20);
+        // Too little to be divided.
+        assert_eq!(plan.give(1, start + LOOK), Given::Nothing);
+        plan.end();
+        assert_eq!(plan.give(0, start + LOOK), Given::End);
+        assert_eq!(plan.give(1, start + LOOK), Given::End);
     }
 
     #[test]
