@@ -10,13 +10,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::ClientConfig;
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use url::Url;
 
+use crate::authorities::Judge;
 use crate::home::{Endpoint, Home, authority, is_at};
 use crate::reference::canonical_registry;
 use crate::{Repository, Secret};
@@ -130,7 +130,8 @@ impl Connector {
             identity: None,
             verifies: true,
         };
-        let verifying = http_client(&settings, usual.config()?)?;
+        let usual_config = usual.config()?;
+        let verifying = http_client(&settings, usual_config.clone())?;
         let trusting = match settings.skip_verify.is_empty() {
             true => None,
             false => {
@@ -163,7 +164,7 @@ impl Connector {
             ..settings.clone()
         };
         Ok(Self {
-            direct: http_client(&without_proxy, usual.config()?)?,
+            direct: http_client(&without_proxy, usual_config)?,
             aliases: aliases(&settings)?,
             settings,
             verifying,
@@ -371,81 +372,20 @@ impl Tls<'_> {
         let builder = ClientConfig::builder_with_provider(Arc::clone(self.provider))
             .with_safe_default_protocol_versions()
             .map_err(BuildError::Tls)?;
-        let builder = match self.verifies {
-            true => builder.with_root_certificates(self.roots()?),
-            false => {
-                let anyone = TrustEveryone(Arc::clone(self.provider));
-                builder
-                    .dangerous()
-                    .with_custom_certificate_verifier(Arc::new(anyone))
-            }
+        let provider = Arc::clone(self.provider);
+        let judge = match self.verifies {
+            true => Judge::new(self.ca, provider)?,
+            false => Judge::believing_everyone(provider),
         };
+        let builder = builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(judge));
         match &self.identity {
             None => Ok(builder.with_no_client_auth()),
             Some(identity) => builder
                 .with_client_auth_cert(identity.chain.clone(), identity.key.clone_key())
                 .map_err(BuildError::Tls),
         }
-    }
-
-    fn roots(&self) -> Result<RootCertStore, BuildError> {
-        let mut roots = RootCertStore::empty();
-        // Certificates that cannot be read are left out: a host that needs them is
-        // refused with a certificate error, all others still work.
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        for pem in self.ca {
-            let certificates: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(pem)
-                .collect::<Result<_, _>>()
-                .map_err(|_| BuildError::InvalidCa)?;
-            if certificates.is_empty() {
-                return Err(BuildError::InvalidCa);
-            }
-            for certificate in certificates {
-                roots.add(certificate).map_err(BuildError::UnusableCa)?;
-            }
-        }
-        Ok(roots)
-    }
-}
-
-/// Takes any certificate, for hosts whose operator said so.
-#[derive(Debug)]
-struct TrustEveryone(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for TrustEveryone {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
 

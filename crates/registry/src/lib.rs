@@ -17,6 +17,7 @@ pub mod secret;
 mod action;
 #[cfg(feature = "client")]
 pub mod auth;
+mod authorities;
 #[cfg(feature = "client")]
 pub mod blob;
 #[cfg(feature = "client")]
