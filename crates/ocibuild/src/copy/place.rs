@@ -9,7 +9,7 @@ use super::{
 };
 use crate::layer::{Content, Entry, Kind, TreePath};
 use crate::registry::Digest;
-use crate::snapshot::RootView;
+use crate::snapshot::{Found, RootView};
 
 /// Of a directory: what is made in it gets its group.
 const SET_GROUP_ID: u32 = 0o2000;
@@ -97,21 +97,21 @@ impl<'a> Placing<'a> {
 
     fn source(&mut self, source: &Source<'_>, target: &TreePath, into: bool) -> Result<(), Error> {
         let root = &source.selected.root;
-        let entry = match source.view.lookup(root) {
-            Some(found) if !found.entry.kind.is_dir() => found.entry,
+        let file = match source.view.lookup(root) {
+            Some(found) if !found.entry.kind.is_dir() => found,
             _ => return self.folder(source, target),
         };
         let at = self.file_target(target, &source.selected.name, into)?;
-        self.put(source, root, entry, at, &mut HashMap::new())
+        self.put(source, file, at, &mut HashMap::new())
     }
 
     /// A directory gives its contents, not itself.
     fn folder(&mut self, source: &Source<'_>, target: &TreePath) -> Result<(), Error> {
         self.make_folders(target)?;
         let mut inodes = HashMap::new();
-        for (below, entry) in source.selected.entries(source.view) {
-            let from = source.selected.root.join_path(&below);
-            self.put(source, &from, entry, target.join_path(&below), &mut inodes)?;
+        for found in source.selected.entries(source.view) {
+            let at = found.entry.path.moved(&source.selected.root, target);
+            self.put(source, found, at, &mut inodes)?;
         }
         Ok(())
     }
@@ -160,13 +160,13 @@ impl<'a> Placing<'a> {
     fn put(
         &mut self,
         source: &Source<'_>,
-        from: &TreePath,
-        entry: &Entry,
+        found: Found<'_>,
         at: TreePath,
         inodes: &mut HashMap<(usize, TreePath), usize>,
     ) -> Result<(), Error> {
-        let Some(content) = source.view.content_of(from) else {
-            return self.insert(at, entry.clone(), Bytes::None, None);
+        let mut entry = found.entry.clone();
+        let Some(content) = source.view.content(found) else {
+            return self.insert(at, entry, Bytes::None, None);
         };
         let next = inodes.len();
         let number = *inodes.entry((content.layer, content.path)).or_insert(next);
@@ -174,10 +174,9 @@ impl<'a> Placing<'a> {
             group: self.group,
             number,
         };
-        let mut file = entry.clone();
-        file.kind = Kind::File(content.content);
-        let bytes = Bytes::Source(source.files, from.clone());
-        self.insert(at, file, bytes, Some(inode))
+        entry.kind = Kind::File(content.content);
+        let bytes = Bytes::Source(source.files, found.entry.path.clone());
+        self.insert(at, entry, bytes, Some(inode))
     }
 
     fn insert(

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::Error;
 use crate::context::ignore::{IgnoreMatcher, Verdict, pattern};
-use crate::layer::{Entry, TreePath};
-use crate::snapshot::RootView;
+use crate::layer::TreePath;
+use crate::snapshot::{Found, RootView};
 
 /// Flags that decide over what a source gives.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -76,23 +76,17 @@ impl Selected {
         Ok(self)
     }
 
-    /// Gives everything that is selected, each with its path below its source: a file
-    /// itself, or what is in a directory.
-    pub fn entries<'a>(
-        &'a self,
-        view: &'a RootView,
-    ) -> Box<dyn Iterator<Item = (TreePath, &'a Entry)> + 'a> {
+    /// Gives everything that is selected: a file itself, or what is in a directory. Where
+    /// it lies below its source, [`TreePath::below`] of `root` says.
+    pub fn entries<'a>(&'a self, view: &'a RootView) -> Box<dyn Iterator<Item = Found<'a>> + 'a> {
         let itself = view.lookup(&self.root);
         if let Some(file) = itself.filter(|found| !found.entry.kind.is_dir()) {
             // Patterns are relative to a directory, so they do not reach a source itself.
-            return Box::new(std::iter::once((TreePath::root(), file.entry)));
+            return Box::new(std::iter::once(file));
         }
-        let below = view.walk(&self.root).map(|found| {
-            let path = found.entry.path.relative_to(&self.root);
-            (path, found.entry)
-        });
+        let below = view.walk(&self.root);
         match &self.filter {
-            Some(filter) => Box::new(filter.apply(below).into_iter()),
+            Some(filter) => Box::new(filter.apply(&self.root, below).into_iter()),
             None => Box::new(below),
         }
     }
@@ -139,36 +133,32 @@ impl Filter {
 
     /// A directory that is not meant itself is given before the first thing below it
     /// that is.
-    fn apply<'a>(
-        &self,
-        walk: impl Iterator<Item = (TreePath, &'a Entry)>,
-    ) -> Vec<(TreePath, &'a Entry)> {
+    fn apply<'a>(&self, root: &TreePath, walk: impl Iterator<Item = Found<'a>>) -> Vec<Found<'a>> {
         let mut given = Vec::new();
         let mut open: Vec<OpenDirectory<'a>> = Vec::new();
-        for (path, entry) in walk {
-            open.truncate(open.partition_point(|folder| path.starts_with(&folder.path)));
-            let judged = self.judge(&path, open.last());
+        for found in walk {
+            let path = &found.entry.path;
+            open.truncate(
+                open.partition_point(|folder| path.starts_with(&folder.found.entry.path)),
+            );
+            let judged = self.judge(path.below(root), open.last());
             let is_meant = judged.is_meant;
             if is_meant {
                 for folder in open.iter_mut().filter(|folder| !folder.judged.is_meant) {
                     folder.judged.is_meant = true;
-                    given.push((folder.path.clone(), folder.entry));
+                    given.push(folder.found);
                 }
-                given.push((path.clone(), entry));
+                given.push(found);
             }
-            if entry.kind.is_dir() {
-                open.push(OpenDirectory {
-                    path,
-                    entry,
-                    judged,
-                });
+            if found.entry.kind.is_dir() {
+                open.push(OpenDirectory { found, judged });
             }
         }
         given
     }
 
-    fn judge(&self, path: &TreePath, above: Option<&OpenDirectory<'_>>) -> Judged {
-        let text = String::from_utf8_lossy(path.as_bytes());
+    fn judge(&self, path: &[u8], above: Option<&OpenDirectory<'_>>) -> Judged {
+        let text = String::from_utf8_lossy(path);
         let start = Judged::default();
         let above = above.map_or(&start, |folder| &folder.judged);
         let include = match &self.include {
@@ -188,8 +178,7 @@ impl Filter {
 
 /// A directory on the way of a walk.
 struct OpenDirectory<'a> {
-    path: TreePath,
-    entry: &'a Entry,
+    found: Found<'a>,
     judged: Judged,
 }
 

@@ -1,12 +1,12 @@
 //! COPY, ADD and WORKDIR: which files, whose, and where they go becomes a list of
 //! entries; `files` makes a layer of it.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::accounts::accounts;
 use super::archives::Extracted;
 use super::files::{Files, Packing};
+use super::inputs::{Inputs, digests};
 use super::packed::Contents;
 #[cfg(feature = "git")]
 use super::remote;
@@ -19,8 +19,7 @@ use crate::copy::{
 use crate::error::Error;
 use crate::graph::key::{KeyBuilder, StepKey};
 use crate::graph::{CopySource, CopyStep};
-use crate::layer::{Compression, Entry, Kind, TreePath, is_archive};
-use crate::registry::Digest;
+use crate::layer::{Compression, is_archive};
 use crate::snapshot::RootView;
 
 /// A copy whose sources are known.
@@ -30,7 +29,7 @@ pub(crate) struct Prepared {
     files: Vec<Files>,
     found: Vec<Found>,
     /// What decides over the result, one text an entry.
-    inputs: Arc<Vec<Vec<u8>>>,
+    inputs: Arc<Inputs>,
     /// What the files of contexts hold.
     contents: Arc<Contents>,
 }
@@ -150,7 +149,7 @@ impl Prepared {
     pub(super) fn has_apart(&self, policy: &LayerPolicy) -> bool {
         self.found.iter().any(|found| {
             let mut entries = found.selected.entries(self.files[found.files].view());
-            !found.is_archive && entries.any(|(_, entry)| policy.is_apart(entry))
+            !found.is_archive && entries.any(|visible| policy.is_apart(visible.entry))
         })
     }
 
@@ -194,68 +193,25 @@ fn digests_of(prepared: &Prepared, threads: usize) -> Result<Contents, Error> {
 
 /// Gives one text for each thing that is copied: everything of it that ends in the
 /// layer, but for its time.
-fn inputs(prepared: &Prepared, all: &Contents) -> Vec<Vec<u8>> {
-    let mut inputs = Vec::new();
+fn inputs(prepared: &Prepared, all: &Contents) -> Inputs {
+    let mut inputs = Inputs::default();
     for found in &prepared.found {
-        inputs.push(found.selected.name.clone());
-        inputs.extend(found.is_archive.then(|| b"extracted".to_vec()));
+        inputs.push(&[&found.selected.name]);
+        if found.is_archive {
+            inputs.push(&[b"extracted"]);
+        }
         match &found.identity {
             Some(identity) => {
                 let exclude = &prepared.step.choice.exclude;
-                inputs.push(format!("{identity} {exclude:?}").into_bytes());
+                inputs.push(&[format!("{identity} {exclude:?}").as_bytes()]);
             }
             None => {
                 let view = prepared.files[found.files].view();
-                inputs.extend(contents(view, &found.selected, &all[found.files]));
+                inputs.push_contents(view, &found.selected, &all[found.files]);
             }
         }
     }
     inputs
-}
-
-/// Gives one text for each thing that is selected: all that it is, but for its time.
-pub(super) fn contents(
-    view: &RootView,
-    selected: &Selected,
-    digests: &HashMap<TreePath, Digest>,
-) -> Vec<Vec<u8>> {
-    let text = |(below, entry): (TreePath, &Entry)| {
-        let owner = format!(" {:o} {} {} ", entry.mode, entry.uid, entry.gid);
-        let mut text = [below.as_bytes(), b"\0", owner.as_bytes()].concat();
-        match (&entry.kind, view.content_of(&entry.path)) {
-            (_, Some(place)) => {
-                let digest = digests.get(&place.path).unwrap_or(&place.content.digest);
-                text.extend_from_slice(digest.as_bytes());
-            }
-            (Kind::Symlink { target }, None) => text.extend_from_slice(target),
-            (other, None) => text.extend_from_slice(format!("{other:?}").as_bytes()),
-        }
-        for (name, value) in &entry.xattrs {
-            text.extend_from_slice(&[b"\0", name.as_slice(), b"=", value].concat());
-        }
-        text
-    };
-    selected.entries(view).map(text).collect()
-}
-
-/// Gives the digests of files of a context; those of layers are in their tables.
-pub(super) fn digests<'a>(
-    files: &Files,
-    selected: impl Iterator<Item = &'a Selected>,
-    threads: usize,
-) -> Result<HashMap<TreePath, Digest>, Error> {
-    let Files::Context(context) = files else {
-        return Ok(HashMap::new());
-    };
-    let view = context.view();
-    let mut paths: Vec<TreePath> = selected
-        .flat_map(|selected| selected.entries(view))
-        .filter_map(|(_, entry)| Some(view.content_of(&entry.path)?.path))
-        .collect();
-    paths.sort_unstable();
-    paths.dedup();
-    let digests = context.digests(&paths, threads)?;
-    Ok(paths.into_iter().zip(digests).collect())
 }
 
 /// Copies onto nothing, unless it is known what that gives; tells whether it was.

@@ -26,6 +26,7 @@ pub(crate) mod foreign;
 mod forms;
 mod hostname;
 mod imports;
+mod inputs;
 pub(crate) mod jobs;
 mod known;
 mod late;

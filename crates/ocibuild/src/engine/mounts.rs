@@ -3,9 +3,10 @@
 
 use std::path::PathBuf;
 
+use super::Shared;
 use super::files::{Files, Packing};
+use super::inputs::{Inputs, digests};
 use super::stage::chain_of;
-use super::{Shared, copy_step};
 use crate::copy::{self, Destination, Selected};
 use crate::dockerfile::Mount;
 use crate::dockerfile::mount::{CacheMount, Sharing};
@@ -27,7 +28,7 @@ pub(crate) struct Source {
     /// The file or directory that is mounted.
     pub(crate) selected: Selected,
     /// What decides over the result of a command that sees them.
-    inputs: Vec<Vec<u8>>,
+    inputs: Inputs,
 }
 
 impl Source {
@@ -45,7 +46,9 @@ impl Source {
                 let inputs = match &files {
                     // All of them: their layers say the same in less words.
                     Files::Layers { layers, .. } if selected.root.is_root() => {
-                        vec![chain_of(layers).into_bytes()]
+                        let mut inputs = Inputs::default();
+                        inputs.push(&[chain_of(layers).as_bytes()]);
+                        inputs
                     }
                     _ => inputs(&files, &selected, threads)?,
                 };
@@ -99,15 +102,16 @@ impl Source {
 }
 
 /// One text for everything that is seen, and one for the directory itself.
-fn inputs(files: &Files, selected: &Selected, threads: usize) -> Result<Vec<Vec<u8>>, Error> {
+fn inputs(files: &Files, selected: &Selected, threads: usize) -> Result<Inputs, Error> {
     let view = files.view();
-    let digests = copy_step::digests(files, std::iter::once(selected), threads)?;
-    let mut inputs = vec![selected.name.clone()];
-    inputs.extend(copy_step::contents(view, selected, &digests));
+    let digests = digests(files, std::iter::once(selected), threads)?;
+    let mut inputs = Inputs::default();
+    inputs.push(&[&selected.name]);
+    inputs.push_contents(view, selected, &digests);
     if let Some(found) = view.lookup(&selected.root) {
         let entry = found.entry;
         let text = format!("{:o} {} {}", entry.mode, entry.uid, entry.gid);
-        inputs.push(text.into_bytes());
+        inputs.push(&[text.as_bytes()]);
     }
     Ok(inputs)
 }
@@ -125,7 +129,7 @@ impl Prepared {
             other => other.clone(),
         };
         let mut key = format!("{mount:?}").into_bytes();
-        let inputs = self.source.iter().flat_map(|source| &source.inputs);
+        let inputs = self.source.iter().flat_map(|source| source.inputs.iter());
         for input in inputs {
             key.extend_from_slice(&(input.len() as u64).to_le_bytes());
             key.extend_from_slice(input);

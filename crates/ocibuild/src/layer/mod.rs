@@ -8,6 +8,7 @@
 
 mod accounts;
 mod archive;
+mod by_path;
 pub mod compress;
 mod decompress;
 pub mod digest;
@@ -32,6 +33,7 @@ pub mod writer;
 #[cfg(feature = "git")]
 pub(crate) use archive::newest_file;
 pub use archive::{is_archive, read_archive};
+pub(crate) use by_path::ByPath;
 pub use compress::{Compression, Options};
 pub(crate) use decompress::decompressed;
 pub use digest::{ChainId, DiffId};

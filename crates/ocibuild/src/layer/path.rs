@@ -99,23 +99,22 @@ impl TreePath {
         Ok(Self([&self.0, &b"/"[..], name].concat().into()))
     }
 
-    /// Adds a whole path.
-    pub fn join_path(&self, below: &Self) -> Self {
-        match (self.is_root(), below.is_root()) {
-            (true, _) => below.clone(),
-            (_, true) => self.clone(),
-            _ => Self([&self.0, &b"/"[..], &below.0].concat().into()),
-        }
-    }
-
-    /// Gives what is left of this path below `above`; the path itself where it does not
-    /// lie there.
-    pub fn relative_to(&self, above: &Self) -> Self {
+    /// Gives what is left of this path below `above`; all of it where it does not lie there.
+    pub fn below(&self, above: &Self) -> &[u8] {
         if above.is_root() || !self.starts_with(above) {
-            return self.clone();
+            return &self.0;
         }
         let rest = &self.0[above.0.len()..];
-        Self(rest.strip_prefix(b"/").unwrap_or(rest).into())
+        rest.strip_prefix(b"/").unwrap_or(rest)
+    }
+
+    /// Gives where this path comes to lie when what lies below `above` is moved to `place`.
+    pub fn moved(&self, above: &Self, place: &Self) -> Self {
+        match (self.below(above), place.is_root()) {
+            (below, true) => Self(below.into()),
+            (b"", false) => place.clone(),
+            (below, false) => Self([&place.0, &b"/"[..], below].concat().into()),
+        }
     }
 
     /// Gives the components from the top.
@@ -224,11 +223,11 @@ impl<'de> Visitor<'de> for PathVisitor {
     }
 
     fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<TreePath, E> {
-        let path = TreePath::parse(bytes).map_err(E::custom)?;
-        if path.as_bytes() != bytes {
-            return Err(E::custom("a path that is not in its normal form"));
+        let mut names = bytes.split(|&byte| byte == b'/');
+        match bytes.is_empty() || names.all(|name| check_name(name).is_ok()) {
+            true => Ok(TreePath(bytes.into())),
+            false => Err(E::custom("not a path in its normal form")),
         }
-        Ok(path)
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<TreePath, E> {
@@ -296,6 +295,23 @@ mod tests {
         }
         assert!(deep.starts_with(&path("a/b")) && deep.starts_with(&TreePath::root()));
         assert!(deep.starts_with(&deep) && !path("ab").starts_with(&path("a")));
+        assert_eq!(deep.below(&path("a")), b"b/c");
+        assert_eq!(deep.below(&deep), b"");
+        assert_eq!(deep.below(&TreePath::root()), b"a/b/c");
+        assert_eq!(path("ab").below(&path("a")), b"ab");
+        for (above, place, want) in [
+            ("a", "x/y", "x/y/b/c"),
+            ("a/b/c", "x", "x"),
+            ("", "x", "x/a/b/c"),
+            ("a", "", "b/c"),
+            ("a/b/c", "", ""),
+        ] {
+            assert_eq!(
+                deep.moved(&path(above), &path(place)),
+                path(want),
+                "{above}"
+            );
+        }
         let above: Vec<TreePath> = deep.ancestors().collect();
         assert_eq!(above, ["", "a", "a/b"].map(path));
         assert_eq!(TreePath::root().ancestors().count(), 0);

@@ -57,6 +57,14 @@ struct Node<'a> {
     live: Vec<usize>,
 }
 
+/// What is still to come of a directory on the way of a walk.
+enum Below<'a> {
+    /// No other layer has anything there: all that the layer has below it.
+    OneLayer(usize, std::slice::Iter<'a, Entry>),
+    /// What is directly in it.
+    Nodes(std::vec::IntoIter<Node<'a>>),
+}
+
 impl RootView {
     /// Lays layers one over the other, lowest first.
     pub fn new(layers: &[Arc<Toc>]) -> Self {
@@ -104,25 +112,51 @@ impl RootView {
     /// Goes through everything visible below a directory, in walk order.
     pub fn walk(&self, path: &TreePath) -> impl Iterator<Item = Found<'_>> {
         let node = self.node(path);
-        let nodes = node.map(|node| self.nodes_in(path, &node.live));
-        let mut stack = vec![nodes.unwrap_or_default().into_iter()];
+        let mut stack: Vec<Below<'_>> = node
+            .map(|node| self.everything_below(path, &node.live))
+            .into_iter()
+            .collect();
         std::iter::from_fn(move || {
-            let node = loop {
-                match stack.last_mut()?.next() {
-                    Some(node) => break node,
-                    None => stack.pop(),
+            loop {
+                let node = match stack.last_mut()? {
+                    Below::OneLayer(layer, entries) => match entries.next() {
+                        Some(entry) => {
+                            let layer = *layer;
+                            return Some(Found { layer, entry });
+                        }
+                        None => None,
+                    },
+                    Below::Nodes(nodes) => nodes.next(),
                 };
-            };
-            if let Some(found) = node.found.filter(|found| found.entry.kind.is_dir()) {
-                stack.push(self.nodes_in(&found.entry.path, &node.live).into_iter());
+                let Some(node) = node else {
+                    stack.pop();
+                    continue;
+                };
+                if let Some(found) = node.found.filter(|found| found.entry.kind.is_dir()) {
+                    stack.push(self.everything_below(&found.entry.path, &node.live));
+                }
+                return node.found;
             }
-            node.found
         })
+    }
+
+    fn everything_below(&self, path: &TreePath, live: &[usize]) -> Below<'_> {
+        match live {
+            [layer] => {
+                let entries = self.layers.get(*layer).map(|toc| toc.below(path));
+                Below::OneLayer(*layer, entries.unwrap_or_default().iter())
+            }
+            _ => Below::Nodes(self.nodes_in(path, live).into_iter()),
+        }
     }
 
     /// Finds the bytes of the file at a path; follows hard links and no symbolic one.
     pub fn content_of(&self, path: &TreePath) -> Option<ContentPlace> {
-        let Found { layer, entry } = self.lookup(path)?;
+        self.content(self.lookup(path)?)
+    }
+
+    /// Finds the bytes of a file that was found; follows hard links and no symbolic one.
+    pub fn content(&self, Found { layer, entry }: Found<'_>) -> Option<ContentPlace> {
         let file = match &entry.kind {
             Kind::Hardlink { target } => self.layers.get(layer)?.get(target)?,
             _ => entry,
