@@ -9,23 +9,23 @@ pub mod artifact;
 mod hashes;
 pub mod ignore;
 pub mod tar;
+mod walk;
 
-use std::collections::HashMap;
-use std::fs::{self, File, Metadata};
+use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use tempfile::TempDir;
 
-use crate::layer::{Content, Entry, Kind, Toc, TreePath};
+use crate::layer::{ByPath, Toc, TreePath};
 use crate::registry::{Digest, Hasher};
 use crate::snapshot::beneath::Links;
 use crate::snapshot::{Beneath, RootView};
 use hashes::{Hashes, Stamp};
-use ignore::{IgnoreMatcher, Verdict};
+use ignore::IgnoreMatcher;
+use walk::{Walked, walk};
 
 /// What went wrong with a context.
 #[derive(Debug, thiserror::Error)]
@@ -54,11 +54,16 @@ pub enum Error {
     Tar(#[from] tar::TarError),
 }
 
-fn at<T>(result: io::Result<T>, doing: &'static str, path: &Path) -> Result<T, Error> {
+/// Says what was being done to which path where something fails.
+fn at<T>(
+    result: Result<T, impl Into<io::Error>>,
+    doing: &'static str,
+    path: impl FnOnce() -> PathBuf,
+) -> Result<T, Error> {
     result.map_err(|source| Error::Io {
         doing,
-        path: path.to_owned(),
-        source,
+        path: path(),
+        source: source.into(),
     })
 }
 
@@ -67,7 +72,7 @@ fn at<T>(result: io::Result<T>, doing: &'static str, path: &Path) -> Result<T, E
 pub struct Context {
     root: Beneath,
     view: Arc<RootView>,
-    stamps: HashMap<TreePath, Stamp>,
+    stamps: ByPath<Stamp>,
     hashes: Mutex<Hashes>,
     /// Keeps a context that was unpacked or cloned for this build.
     _guard: Option<Arc<TempDir>>,
@@ -75,27 +80,25 @@ pub struct Context {
 
 impl Context {
     /// Walks `root` without what `ignore` leaves out. `memory` is a file that remembers
-    /// the digests of files that have not changed since.
+    /// the digests of files that have not changed since; it is read meanwhile.
     pub fn scan(
         root: &Path,
         ignore: Option<&IgnoreMatcher>,
         memory: Option<PathBuf>,
         guard: Option<Arc<TempDir>>,
     ) -> Result<Self, Error> {
-        let mut walk = Walk {
-            ignore,
-            // A table of contents begins with its root.
-            entries: vec![Entry::dir(TreePath::root())],
-            stamps: HashMap::new(),
-            first_names: HashMap::new(),
-        };
-        walk.folder(root, &TreePath::root(), &Verdict::default())?;
-        let toc = Toc::from_entries(walk.entries);
+        let tree = at(Beneath::open(root), "open", || root.to_owned())?;
+        let (walked, hashes) = std::thread::scope(|scope| {
+            let hashes = scope.spawn(|| Hashes::load(memory));
+            let walked = walk(&tree, root, ignore);
+            (walked, hashes.join().expect("reading does not panic"))
+        });
+        let Walked { entries, stamps } = walked?;
         Ok(Self {
-            root: at(Beneath::open(root), "open", root)?,
-            view: Arc::new(RootView::new(&[Arc::new(toc)])),
-            stamps: walk.stamps,
-            hashes: Mutex::new(Hashes::load(memory)),
+            root: tree,
+            view: Arc::new(RootView::new(&[Arc::new(Toc::from_entries(entries))])),
+            stamps: ByPath::from_sorted(stamps),
+            hashes: Mutex::new(hashes),
             _guard: guard,
         })
     }
@@ -108,25 +111,25 @@ impl Context {
 
     /// Opens a file, following no link on the way.
     pub fn open(&self, path: &TreePath) -> Result<File, Error> {
-        at(self.root.file(path, Links::Refuse), "open", &as_path(path))
+        at(self.root.file(path, Links::Refuse), "open", || {
+            as_path(path)
+        })
     }
 
     /// Gives the digests of files, in their order; a file whose stamp is remembered is not read.
     pub fn digests(&self, paths: &[TreePath], threads: usize) -> Result<Vec<Digest>, Error> {
-        let mut found: Vec<Option<Digest>> = {
-            let hashes = self.lock_hashes();
-            paths
-                .iter()
-                .map(|path| hashes.get(path, self.stamps.get(path)?))
-                .collect()
-        };
+        let mut next = 0;
+        let stamps: Vec<Option<&Stamp>> = paths
+            .iter()
+            .map(|path| self.stamps.get_next(&mut next, path))
+            .collect();
+        let mut found = self.lock_hashes().get_all(paths, &stamps);
         let missing: Vec<usize> = (0..paths.len()).filter(|&at| found[at].is_none()).collect();
-        for (at, digest) in missing.iter().zip(self.hash_all(paths, &missing, threads)?) {
-            found[*at] = Some(digest);
-        }
+        let hashed = self.hash_all(paths, &missing, threads)?;
         let mut hashes = self.lock_hashes();
-        for &at in &missing {
-            if let (Some(stamp), Some(digest)) = (self.stamps.get(&paths[at]), found[at]) {
+        for (&at, digest) in missing.iter().zip(hashed) {
+            found[at] = Some(digest);
+            if let Some(stamp) = stamps[at] {
                 hashes.put(paths[at].clone(), *stamp, digest);
             }
         }
@@ -173,7 +176,7 @@ impl Context {
         let mut hasher = Hasher::sha256();
         let mut buffer = vec![0; 128 << 10];
         loop {
-            match at(file.read(&mut buffer), "read", &as_path(path))? {
+            match at(file.read(&mut buffer), "read", || as_path(path))? {
                 0 => return Ok(hasher.finish()),
                 count => hasher.update(&buffer[..count]),
             }
@@ -208,10 +211,11 @@ pub fn read_ignore(root: &Path, dockerfile: Option<&Path>) -> Result<Option<Igno
         let file = match opened {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(source) => return at(Err(source), "open", &path),
+            Err(source) => return at(Err(source), "open", || path),
         };
         let mut text = Vec::new();
-        at(file.take(MAX_IGNORE).read_to_end(&mut text), "read", &path)?;
+        let read = file.take(MAX_IGNORE).read_to_end(&mut text);
+        at(read, "read", || path.clone())?;
         let matcher = IgnoreMatcher::parse(&String::from_utf8_lossy(&text));
         return matcher.map(Some).map_err(|source| Error::Ignore {
             file: path.display().to_string(),
@@ -219,144 +223,6 @@ pub fn read_ignore(root: &Path, dockerfile: Option<&Path>) -> Result<Option<Igno
         });
     }
     Ok(None)
-}
-
-/// One walk over a directory, in the canonical order of names.
-struct Walk<'a> {
-    ignore: Option<&'a IgnoreMatcher>,
-    entries: Vec<Entry>,
-    stamps: HashMap<TreePath, Stamp>,
-    /// The first name of each file that has several.
-    first_names: HashMap<(u64, u64), TreePath>,
-}
-
-impl Walk<'_> {
-    fn folder(&mut self, folder: &Path, name: &TreePath, verdict: &Verdict) -> Result<(), Error> {
-        let mut children = Vec::new();
-        for child in at(fs::read_dir(folder), "read the folder", folder)? {
-            children.push(at(child, "read the folder", folder)?.file_name());
-        }
-        children.sort_unstable_by(|a, b| a.as_bytes().cmp(b.as_bytes()));
-        for child in children {
-            let path = folder.join(&child);
-            let name = name.join(child.as_bytes()).map_err(io::Error::other);
-            self.child(&path, &at(name, "name", &path)?, verdict)?;
-        }
-        Ok(())
-    }
-
-    fn child(&mut self, path: &Path, name: &TreePath, parent: &Verdict) -> Result<(), Error> {
-        let meta = at(fs::symlink_metadata(path), "examine", path)?;
-        let text = String::from_utf8_lossy(name.as_bytes());
-        let verdict = match self.ignore {
-            Some(ignore) => ignore.check(&text, parent),
-            None => Verdict::default(),
-        };
-        if meta.is_dir() {
-            return self.subfolder(path, name, &meta, &verdict);
-        }
-        if verdict.is_ignored() {
-            return Ok(());
-        }
-        if let Some(kind) = self.kind(path, name, &meta)? {
-            self.entries.push(entry(name, kind, &meta));
-        }
-        Ok(())
-    }
-
-    /// An ignored folder is walked only where a later `!` rule could bring a part of it
-    /// back, and is there itself only if one did.
-    fn subfolder(
-        &mut self,
-        path: &Path,
-        name: &TreePath,
-        meta: &Metadata,
-        verdict: &Verdict,
-    ) -> Result<(), Error> {
-        let text = String::from_utf8_lossy(name.as_bytes());
-        if self
-            .ignore
-            .is_some_and(|ignore| ignore.can_prune(&text, verdict))
-        {
-            return Ok(());
-        }
-        let before = self.entries.len();
-        self.entries.push(entry(name, Kind::Dir, meta));
-        self.folder(path, name, verdict)?;
-        if verdict.is_ignored() && self.entries.len() == before + 1 {
-            self.entries.pop();
-        }
-        Ok(())
-    }
-
-    fn kind(
-        &mut self,
-        path: &Path,
-        name: &TreePath,
-        meta: &Metadata,
-    ) -> Result<Option<Kind<Content>>, Error> {
-        let file_type = meta.file_type();
-        if file_type.is_symlink() {
-            let target = at(fs::read_link(path), "read the link", path)?;
-            return Ok(Some(Kind::Symlink {
-                target: target.into_os_string().into_vec(),
-            }));
-        }
-        if !file_type.is_file() {
-            return Ok(special(meta));
-        }
-        if meta.nlink() > 1 {
-            let first = self
-                .first_names
-                .entry((meta.dev(), meta.ino()))
-                .or_insert_with(|| name.clone());
-            if first != name {
-                let target = first.clone();
-                return Ok(Some(Kind::Hardlink { target }));
-            }
-        }
-        self.stamps.insert(name.clone(), Stamp::of(meta));
-        Ok(Some(Kind::File(Content {
-            size: meta.len(),
-            digest: unknown(),
-        })))
-    }
-}
-
-/// Stands where a digest is not yet computed.
-fn unknown() -> Digest {
-    Digest::from_sha256([0; 32])
-}
-
-/// Fifos and devices are kept; a socket means nothing in an image.
-fn special(meta: &Metadata) -> Option<Kind<Content>> {
-    let file_type = meta.file_type();
-    let (major, minor) = (
-        rustix::fs::major(meta.rdev()),
-        rustix::fs::minor(meta.rdev()),
-    );
-    if file_type.is_fifo() {
-        Some(Kind::Fifo)
-    } else if file_type.is_char_device() {
-        Some(Kind::Char { major, minor })
-    } else if file_type.is_block_device() {
-        Some(Kind::Block { major, minor })
-    } else {
-        None
-    }
-}
-
-fn entry(name: &TreePath, kind: Kind<Content>, meta: &Metadata) -> Entry {
-    Entry {
-        path: name.clone(),
-        kind,
-        mode: meta.mode() & 0o7777,
-        uid: 0,
-        gid: 0,
-        mtime: meta.mtime(),
-        xattrs: Vec::new(),
-        implicit: false,
-    }
 }
 
 /// Gives a tree path as a path to show.
