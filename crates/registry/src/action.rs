@@ -59,6 +59,8 @@ pub enum Phase {
     StartUpload(Digest),
     /// Sending the bytes of a blob.
     Upload(Digest),
+    /// Sending the bytes of a blob whose end is not known yet.
+    UploadAhead,
     /// Sending the manifest, which ends a push.
     PushManifest,
     /// Reading a manifest.
@@ -80,6 +82,7 @@ impl fmt::Display for Phase {
             Self::Mount(digest) => write!(f, "mounting blob {digest}"),
             Self::StartUpload(digest) => write!(f, "starting the upload of blob {digest}"),
             Self::Upload(digest) => write!(f, "uploading blob {digest}"),
+            Self::UploadAhead => f.write_str("uploading a blob that is being made"),
             Self::PushManifest => f.write_str("sending the manifest"),
             Self::PullManifest => f.write_str("reading the manifest"),
             Self::PullBlob(digest) => write!(f, "reading blob {digest}"),

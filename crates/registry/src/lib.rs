@@ -93,4 +93,4 @@ pub use registries::Registries;
 pub use retry::Retry;
 pub use secret::Secret;
 #[cfg(feature = "client")]
-pub use upload::{BlobOutcome, BlobSource, RemoteBlob};
+pub use upload::{BlobOutcome, BlobSource, Growing, Growth, RemoteBlob, growing};

@@ -41,7 +41,8 @@ impl Client {
         loop {
             match self.begin(reference.repository(), &nothing).await {
                 Ok(session) => {
-                    self.cancel(reference.repository(), &nothing, session).await;
+                    self.cancel(reference.repository(), Phase::Mount(nothing), session)
+                        .await;
                     return Ok(());
                 }
                 Err(error) => backoff.pause(error).await?,

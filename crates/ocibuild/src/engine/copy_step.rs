@@ -227,7 +227,7 @@ pub(crate) async fn made(
     if let Some(known) = known {
         return Ok((true, known));
     }
-    let made = run(session, prepared, &[]).await?;
+    let made = run(session, prepared, &[], false).await?;
     cache::remember(&session.store, &key, &made)?;
     Ok((false, made))
 }
@@ -243,6 +243,8 @@ pub(super) struct Laid {
     pub(super) folder_time: i64,
     /// How it is compressed, if not as usual.
     pub(super) compression: Option<Compression>,
+    /// The layer may be sent while it is written.
+    pub(super) goes_ahead: bool,
 }
 
 impl Laid {
@@ -252,6 +254,7 @@ impl Laid {
         packing.inline = self.inline;
         packing.archives = self.archives;
         packing.contents = self.contents;
+        packing.goes_ahead = self.goes_ahead;
         if let Some(compression) = self.compression {
             packing.options.compression = compression;
             packing.options.level = None;
@@ -260,13 +263,15 @@ impl Laid {
     }
 }
 
-/// Lays the files over the stage and writes the layer.
+/// Lays the files over the stage and writes the layer, which may be sent meanwhile.
 pub(crate) async fn run(
     session: &Shared,
     prepared: Prepared,
     below: &[Layer],
+    goes_ahead: bool,
 ) -> Result<StepResult, Error> {
-    lay(session, prepared, below).await?.layer(session).await
+    let laid = lay(session, prepared, below).await?;
+    Laid { goes_ahead, ..laid }.layer(session).await
 }
 
 /// Lays the files over the stage.
@@ -301,6 +306,7 @@ pub(super) async fn lay(
         contents: prepared.contents,
         folder_time,
         compression: None,
+        goes_ahead: false,
     })
 }
 

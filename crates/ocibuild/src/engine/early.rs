@@ -1,10 +1,13 @@
-//! Layers of the image go to its registries while a command runs above them. Only blobs
-//! go: what names them follows when the build has succeeded, and finds them there.
+//! Layers of the image go to its registries while a command runs above them, and large ones
+//! while they are packed. Only blobs go: what names them follows when the build has succeeded,
+//! and finds them there.
 
 use std::collections::HashSet;
 use std::future::Future;
+use std::path::Path;
 use std::sync::Mutex;
 
+use futures::future::join_all;
 use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -13,7 +16,9 @@ use super::exports::is_in_target;
 use crate::content::{Layer, Origin};
 use crate::mutex::lock;
 use crate::output::Wanted;
-use crate::registry::{BlobSource, Digest, Progress, Reference};
+use crate::registry::{
+    BlobSource, Descriptor, Digest, Growing, Growth, Progress, Reference, growing,
+};
 
 /// How many layers are sent at once.
 const CONCURRENCY: usize = 2;
@@ -25,7 +30,14 @@ pub(crate) struct Early(Mutex<Queue>);
 #[derive(Default)]
 struct Queue {
     seen: HashSet<Digest>,
-    to: Option<UnboundedSender<Layer>>,
+    to: Option<UnboundedSender<Queued>>,
+}
+
+enum Queued {
+    /// A layer of the store.
+    Packed(Layer),
+    /// One that is being packed.
+    Growing(Growing),
 }
 
 impl Early {
@@ -39,12 +51,36 @@ impl Early {
         for layer in layers {
             if session.store.has_blob(&layer.blob) && queue.seen.insert(layer.blob.digest) {
                 // Nobody takes it when the stages are built.
-                let _ = to.send(layer.clone());
+                let _ = to.send(Queued::Packed(layer.clone()));
             }
         }
     }
 
-    fn open(&self) -> UnboundedReceiver<Layer> {
+    /// Tells whether layers of a stage may be sent while they are packed. One that comes out
+    /// the same elsewhere may be in the registry already: where times are given, or are
+    /// those of a commit, it is asked for when it is known.
+    pub(super) fn goes_ahead(&self, session: &Shared, index: usize) -> bool {
+        let is_open = lock(&self.0).to.is_some();
+        let comes_out_the_same = session.epoch.is_some() || session.commit.is_some();
+        is_open && !comes_out_the_same && is_in_target(session, index)
+    }
+
+    /// Sends a layer while it is packed into a file.
+    pub(super) fn growing(&self, file: &Path) -> Option<Growth> {
+        let to = lock(&self.0).to.clone()?;
+        let (growth, growing) = growing(file.to_owned());
+        to.send(Queued::Growing(growing)).ok().map(|()| growth)
+    }
+
+    /// Says what has become of a layer that was packed; it is in the store.
+    pub(super) fn grown(&self, session: &Shared, growth: Growth, blob: &Descriptor) {
+        let path = session.store.blob_path(&blob.digest);
+        if growth.end(blob.clone(), path) {
+            lock(&self.0).seen.insert(blob.digest);
+        }
+    }
+
+    fn open(&self) -> UnboundedReceiver<Queued> {
         let (to, queued) = unbounded_channel();
         lock(&self.0).to = Some(to);
         queued
@@ -72,21 +108,39 @@ pub(crate) async fn beside<T, E>(
     }
     let mut queued = session.early.open();
     let mut sent = FuturesUnordered::new();
+    // As many as are packed, which is not many.
+    let mut growing = FuturesUnordered::new();
     let mut work = std::pin::pin!(work);
     let done = loop {
         tokio::select! {
             done = &mut work => break done,
-            Some(layer) = queued.recv(), if sent.len() < CONCURRENCY => {
-                sent.push(send(session, &references, layer));
-            }
+            Some(next) = queued.recv(), if sent.len() < CONCURRENCY => match next {
+                Queued::Packed(layer) => sent.push(send(session, &references, layer)),
+                Queued::Growing(blob) => growing.push(send_growing(session, &references, blob)),
+            },
             Some(()) = sent.next() => {}
+            Some(()) = growing.next() => {}
         }
     };
     session.early.close();
     if done.is_ok() {
         while sent.next().await.is_some() {}
+        while growing.next().await.is_some() {}
     }
     done
+}
+
+async fn send_growing(session: &Shared, references: &[&Reference], blob: Growing) {
+    let progress = Progress::none();
+    let sent = references.iter().map(|reference| {
+        let repository = reference.repository();
+        session.client.push_growing(repository, &blob, &progress)
+    });
+    for (reference, sent) in references.iter().zip(join_all(sent).await) {
+        if let Err(error) = sent {
+            tracing::debug!(image = %reference, %error, "a layer waits for the push");
+        }
+    }
 }
 
 async fn send(session: &Shared, references: &[&Reference], layer: Layer) {

@@ -103,6 +103,8 @@ pub(crate) struct Packing {
     /// The time of files whose content stands in the Dockerfile.
     build_time: i64,
     pub(crate) options: Options,
+    /// The layer may be sent while it is written.
+    pub(crate) goes_ahead: bool,
     store: ContentStore,
     created: String,
 }
@@ -130,6 +132,7 @@ impl Packing {
                 threads: session.threads,
                 clamp_mtime: session.epoch,
             },
+            goes_ahead: false,
             store: session.store.clone(),
             created: session.created_text(),
         }
@@ -143,17 +146,17 @@ impl Packing {
                 Ok((self, name))
             })
             .await?;
+        let created = packing.created.clone();
+        // Boxed: what waits for it would hold it several times over.
+        let written = Box::pin(packing.write_into(session));
         let Some(name) = name.filter(|_| session.use_cache) else {
-            return Box::pin(packing.write_into(session)).await;
+            return written.await;
         };
         let flight = session.flights.of(name);
         let result = flight.get_or_init(|| async {
-            match cache::packed(&session.store, &name, &packing.created) {
+            match cache::packed(&session.store, &name, &created) {
                 Some(known) => Ok(known),
-                // Boxed: what waits for it would hold it several times over.
-                None => Box::pin(packing.write_into(session))
-                    .await
-                    .map_err(Arc::new),
+                None => written.await.map_err(Arc::new),
             }
         });
         result.await.clone().map_err(Error::Shared)
@@ -163,7 +166,8 @@ impl Packing {
     async fn write_into(mut self, session: &Shared) -> Result<StepResult, Error> {
         self.fetch(session).await?;
         let _cores = session.cores.to_pack(self.bytes()).await;
-        session.block(move || self.write_layer()).await
+        let sent_by = session.clone();
+        session.block(move || self.write_layer(&sent_by)).await
     }
 
     /// Writes the tar into a file.
@@ -204,15 +208,22 @@ impl Packing {
         needed
     }
 
-    fn write_layer(mut self) -> Result<StepResult, Error> {
+    fn write_layer(mut self, session: &Shared) -> Result<StepResult, Error> {
         let _room = self.store.reserve(self.bytes())?;
         let scratch = self.store.scratch()?;
         let blob = scratch.path().join("blob");
         let file = File::create(&blob).map_err(layer::Error::Write)?;
+        let growth = match self.goes_ahead {
+            true => session.early.growing(&blob),
+            false => None,
+        };
         let finished = self.write(scratch.path(), file)?;
         self.store.put_toc(finished.diff_id, &finished.toc)?;
         self.store.adopt_blob(&blob, &finished.digest)?;
         let blob = finished.descriptor();
+        if let Some(growth) = growth {
+            session.early.grown(session, growth, &blob);
+        }
         let Options {
             compression, level, ..
         } = self.options;

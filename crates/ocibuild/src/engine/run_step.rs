@@ -60,6 +60,15 @@ pub(crate) fn key(
         .list("hostname", hostname::given(&session.plan.request.args))
 }
 
+/// What is known of the time after a command.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct After {
+    /// Others run over its layer.
+    pub(super) others_follow: bool,
+    /// The layer may be sent while it is packed.
+    pub(super) goes_ahead: bool,
+}
+
 /// Runs the command over `below` and gives the layer; where others run over it, a large one
 /// is packed while they do.
 pub(super) async fn run(
@@ -68,7 +77,7 @@ pub(super) async fn run(
     below: &[Layer],
     command: RunStep,
     mounts: Vec<Prepared>,
-    others_follow: bool,
+    after: After,
 ) -> Result<Made, Error> {
     let secrets = supply::secrets(session, &mounts)?;
     let sandbox = session.sandbox().await?;
@@ -101,11 +110,12 @@ pub(super) async fn run(
         events: session.steps.events.clone(),
         step,
         cancel: session.cancel.clone(),
+        goes_ahead: after.goes_ahead,
         changed: 0,
         tree: None,
     };
     let job = session.block(move || job.run()).await?;
-    match others_follow && is_large(job.changed) {
+    match after.others_follow && is_large(job.changed) {
         true => job.digested(session).await,
         false => Ok(job.packed(session).await?.into()),
     }
@@ -168,6 +178,8 @@ struct RunJob {
     events: EventSink,
     step: StepId,
     cancel: Cancel,
+    /// The layer may be sent while it is packed.
+    goes_ahead: bool,
     /// How many bytes the command has left.
     changed: u64,
     /// Where what it has left is, if not in the folder any more.
@@ -227,7 +239,8 @@ impl RunJob {
     /// Packs what the command changed.
     async fn packed(self, session: &Shared) -> Result<StepResult, Error> {
         let _cores = session.cores.to_pack(self.changed).await;
-        session.block(move || self.layer()).await
+        let sent_by = session.clone();
+        session.block(move || self.layer(&sent_by)).await
     }
 
     /// Finds out what the layer is, and leaves the packing for later.
@@ -273,7 +286,7 @@ impl RunJob {
     }
 
     /// Packs what the command changed; its upper directory is the layer's tree from now on.
-    fn layer(&self) -> Result<StepResult, Error> {
+    fn layer(&self, session: &Shared) -> Result<StepResult, Error> {
         let sandbox = self.folder.sandbox();
         let upper = match &self.tree {
             Some(tree) => tree.clone(),
@@ -281,11 +294,18 @@ impl RunJob {
         };
         let request = self.request(&upper);
         let _room = self.store.reserve(self.changed)?;
+        let growth = match self.goes_ahead {
+            true => session.early.growing(&self.blob()),
+            false => None,
+        };
         let packed: diff::Response =
             jobs::call(sandbox.as_ref(), jobs::DIFF, &request, &self.cancel)?;
         let blob = Descriptor::new(packed.media_type, packed.digest, packed.size);
         self.store
             .adopt_layer(&self.blob(), &request.toc, packed.diff_id, &blob)?;
+        if let Some(growth) = growth {
+            session.early.grown(session, growth, &blob);
+        }
         if request.level.is_some() {
             let (layer, compression) = (packed.diff_id, request.compression);
             self.store

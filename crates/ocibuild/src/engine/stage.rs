@@ -222,11 +222,14 @@ impl<'a> Work<'a> {
             run_step::key(key, session, platform, &described, &chain).list("mounts", &seen)
         };
         let (index, next) = (self.index, self.next + 1);
-        let others_follow = session.plan.runs_from(index, next);
+        let after = run_step::After {
+            others_follow: session.plan.runs_from(index, next),
+            goes_ahead: session.early.goes_ahead(session, index),
+        };
         self.step(line, &key, name, async |step| {
             session.preflight.passed().await;
             session.early.below(session, index, &layers);
-            run_step::run(session, step, &layers, run, mounts, others_follow).await
+            run_step::run(session, step, &layers, run, mounts, after).await
         })
         .await
     }
@@ -345,8 +348,10 @@ impl<'a> Work<'a> {
         let described = prepared.clone();
         let key = |keep| described.key(KeyBuilder::of("copy", keep), &chain, session.epoch);
         let layers = self.state.layers.clone();
+        let goes_ahead = session.early.goes_ahead(session, self.index);
         let made = self.step(line, &key, name, async |_| {
-            Ok(copy_step::run(session, prepared, &layers).await?.into())
+            let made = copy_step::run(session, prepared, &layers, goes_ahead);
+            Ok(made.await?.into())
         });
         Ok(vec![made.await?])
     }
@@ -360,7 +365,8 @@ impl<'a> Work<'a> {
     ) -> Result<Vec<StepResult>, Error> {
         let (session, layers) = (self.session, self.state.layers.clone());
         let laid = copy_step::lay(session, prepared.clone(), &layers).await?;
-        let (rest, weights) = weights::split(session, laid).await?;
+        let (mut rest, weights) = weights::split(session, laid).await?;
+        rest.goes_ahead = session.early.goes_ahead(session, self.index);
         let names: Vec<String> = weights.iter().map(Weight::name).collect();
         let key = |keep| {
             let key = prepared.key(KeyBuilder::of("copy", keep), chain, session.epoch);

@@ -88,6 +88,8 @@ pub(super) async fn split(session: &Shared, mut laid: Laid) -> Result<(Laid, Vec
                 contents: laid.contents.clone(),
                 folder_time: laid.folder_time,
                 compression: Some(Compression::None),
+                // It may be there: it is the same wherever the file is.
+                goes_ahead: false,
             },
             file: Named {
                 path,

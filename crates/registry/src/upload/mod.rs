@@ -1,9 +1,11 @@
 //! Uploading one blob (distribution-spec, "Pushing blobs"): is it there? can it be
 //! mounted? else a session and one streaming PUT, which local registries take two to
 //! three times as fast as chunks. Where that fails, chunks of a size that passes, and a
-//! session that is resumed (`transfer`).
+//! session that is resumed (`transfer`). A blob that is still being made goes in chunks too
+//! (`growing`).
 
 mod flow;
+mod growing;
 mod pace;
 mod part;
 mod session;
@@ -18,6 +20,7 @@ use crate::transport::Request;
 use crate::{Client, Descriptor, Digest, Error, Repository};
 
 pub(crate) use flow::Brake;
+pub use growing::{Growing, Growth, growing};
 pub(crate) use pace::Paces;
 pub use part::{BlobSource, RemoteBlob};
 pub(crate) use part::{Part, Upload};
@@ -108,7 +111,7 @@ impl Client {
         };
         for from in mount_from.iter().filter(usable).take(MAX_MOUNTS) {
             if let Some(Mount::Session(unused)) = session {
-                self.cancel(repository, digest, unused).await;
+                self.cancel(repository, Phase::Mount(*digest), unused).await;
             }
             session = match self.mount(repository, digest, from).await {
                 Ok(Mount::Done(from)) => return Ok(Some(Mount::Done(from))),

@@ -89,6 +89,11 @@ impl<'a> Upload<'a> {
         self.reached.load(Ordering::Relaxed)
     }
 
+    /// Says how far into the blob a request has come that was not of this transfer.
+    pub(super) fn note_reached(&self, reached: u64) {
+        self.reached.fetch_max(reached, Ordering::Relaxed);
+    }
+
     pub(super) fn report_outcome(&self, outcome: &BlobOutcome) {
         let state = match outcome {
             BlobOutcome::Exists => TransferState::Exists,

@@ -1,8 +1,10 @@
 //! The requests of one upload session (distribution-spec, "Pushing blobs"): POST opens
 //! it, PATCH appends a chunk, GET tells what is there, PUT ends it, DELETE drops it.
 
+use std::ops::Range;
 use std::time::Duration;
 
+use bytes::Bytes;
 use reqwest::Method;
 use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE, HeaderValue};
 use url::Url;
@@ -66,6 +68,20 @@ impl Client {
     ) -> Result<Session, Error> {
         let text = format!("start the upload of blob {digest} to {repository}");
         let action = Action::new(Phase::StartUpload(*digest), repository, text);
+        self.open_session(repository, action).await
+    }
+
+    /// Opens a session for a blob that is still being made.
+    pub(super) async fn begin_ahead(&self, repository: &Repository) -> Result<Session, Error> {
+        self.open_session(repository, ahead_action(repository))
+            .await
+    }
+
+    async fn open_session(
+        &self,
+        repository: &Repository,
+        action: Action,
+    ) -> Result<Session, Error> {
         let url = self.transport.url(repository, "blobs/uploads/", &action)?;
         let access = Access::push(repository);
         let request = Request::new(action, Method::POST, url, access);
@@ -122,9 +138,34 @@ impl Client {
         part: Part<'_>,
         session: &mut Session,
     ) -> Result<(), Error> {
-        let end = part.offset + part.length;
         let action = upload_action(repository, part.upload);
-        let range = format!("{}-{}", part.offset, end.saturating_sub(1));
+        let range = part.offset..part.offset + part.length;
+        self.append_body(repository, action, range, Body::Part(part), session)
+            .await
+    }
+
+    /// Appends a chunk of a blob that is still being made.
+    pub(super) async fn append_ahead(
+        &self,
+        repository: &Repository,
+        bytes: Bytes,
+        session: &mut Session,
+    ) -> Result<(), Error> {
+        let action = ahead_action(repository);
+        let range = session.offset..session.offset + bytes.len() as u64;
+        self.append_body(repository, action, range, Body::Bytes(bytes), session)
+            .await
+    }
+
+    async fn append_body(
+        &self,
+        repository: &Repository,
+        action: Action,
+        Range { start, end }: Range<u64>,
+        body: Body<'_>,
+        session: &mut Session,
+    ) -> Result<(), Error> {
+        let range = format!("{start}-{}", end.saturating_sub(1));
         let protocol = |problem| Error::Protocol {
             action: action.clone(),
             problem,
@@ -134,12 +175,12 @@ impl Client {
         let request = Request::new(action.clone(), Method::PATCH, url, Access::push(repository))
             .header(CONTENT_TYPE, OCTETS)
             .header(CONTENT_RANGE, range)
-            .body(Body::Part(part));
+            .body(body);
         let answer = self.transport.send_once(&request).await?;
         session.follow(&answer)?;
         // An answer that does not say how much it took took it all.
         session.offset = match received(&answer).unwrap_or(end) {
-            there if there <= part.offset => {
+            there if there <= start => {
                 return Err(protocol("it accepts a chunk and keeps nothing of it"));
             }
             there if there > end => {
@@ -177,9 +218,9 @@ impl Client {
 
     /// Gives a session back that is not needed. Registries drop it anyway some day,
     /// so a failure is no matter.
-    pub(crate) async fn cancel(&self, repository: &Repository, digest: &Digest, session: Session) {
+    pub(crate) async fn cancel(&self, repository: &Repository, phase: Phase, session: Session) {
         let text = format!("cancel an upload to {repository}");
-        let action = Action::new(Phase::Mount(*digest), repository, text);
+        let action = Action::new(phase, repository, text);
         let access = Access::push(repository);
         let request = Request::new(action, Method::DELETE, session.location, access);
         if let Err(error) = self.transport.send_once(&request).await {
@@ -192,6 +233,11 @@ pub(super) fn upload_action(repository: &Repository, upload: &Upload<'_>) -> Act
     let digest = upload.descriptor.digest;
     let text = format!("push blob {digest} to {repository}");
     Action::new(Phase::Upload(digest), repository, text)
+}
+
+fn ahead_action(repository: &Repository) -> Action {
+    let text = format!("push a blob that is being made to {repository}");
+    Action::new(Phase::UploadAhead, repository, text)
 }
 
 /// Reads how many bytes a `Range` says are there: `0-99`, by some with a unit.

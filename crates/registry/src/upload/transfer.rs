@@ -11,6 +11,7 @@ use reqwest::Method;
 use super::part::{Part, Upload};
 use super::session::{Session, upload_action};
 use super::{BlobOutcome, Mount};
+use crate::action::Phase;
 use crate::retry::Backoff;
 use crate::{Client, Error, Repository};
 
@@ -73,6 +74,14 @@ impl<'a> Transfer<'a> {
         }
     }
 
+    /// Goes on with a session that has its beginning; requests for it have come as far as
+    /// `reached`.
+    pub(super) fn going_on(mut self, session: Session, reached: u64) -> Self {
+        self.upload.note_reached(reached);
+        self.session = Some(session);
+        self
+    }
+
     /// Brings the blob there or gives up.
     pub(super) async fn run(mut self) -> Result<BlobOutcome, Error> {
         let mut backoff = self.client.transport.backoff();
@@ -94,6 +103,10 @@ impl<'a> Transfer<'a> {
         // answer did not.
         let digest = &self.upload.descriptor.digest;
         if self.client.exists(self.repository, digest).await? {
+            if let Some(session) = self.session.take().filter(|_| !self.ended) {
+                let phase = Phase::Upload(*digest);
+                self.client.cancel(self.repository, phase, session).await;
+            }
             // It is ours when all of it was sent and only the answer was lost.
             return Ok(match self.ended {
                 true => BlobOutcome::Uploaded,

@@ -13,6 +13,7 @@ mod copies;
 mod dialogues;
 mod ecr;
 mod embedded;
+mod growing;
 mod hostile;
 mod identities;
 mod limits;
