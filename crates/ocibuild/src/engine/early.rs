@@ -35,7 +35,7 @@ struct Queue {
 
 enum Queued {
     /// A layer of the store.
-    Packed(Layer),
+    Packed(Box<Layer>),
     /// One that is being packed.
     Growing(Growing),
 }
@@ -51,7 +51,7 @@ impl Early {
         for layer in layers {
             if session.store.has_blob(&layer.blob) && queue.seen.insert(layer.blob.digest) {
                 // Nobody takes it when the stages are built.
-                let _ = to.send(Queued::Packed(layer.clone()));
+                let _ = to.send(Queued::Packed(Box::new(layer.clone())));
             }
         }
     }
@@ -115,7 +115,7 @@ pub(crate) async fn beside<T, E>(
         tokio::select! {
             done = &mut work => break done,
             Some(next) = queued.recv(), if sent.len() < CONCURRENCY => match next {
-                Queued::Packed(layer) => sent.push(send(session, &references, layer)),
+                Queued::Packed(layer) => sent.push(send(session, &references, *layer)),
                 Queued::Growing(blob) => growing.push(send_growing(session, &references, blob)),
             },
             Some(()) = sent.next() => {}

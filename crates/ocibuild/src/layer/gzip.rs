@@ -16,6 +16,20 @@ const DEFAULT_LEVEL: i32 = 6;
 /// Room for what a sync flush adds to a block.
 const FLUSH_SIZE: usize = 64;
 
+/// Places of a block that are looked at for noise.
+const SAMPLES: usize = 16;
+
+/// Bytes of each of them.
+const SAMPLE: usize = 4 << 10;
+
+/// Bytes that are compressed to see whether they become smaller, more than the 32 KiB that
+/// deflate looks back.
+const PIECE: usize = 64 << 10;
+
+/// The sum of the squares of the counts of all bytes, as noise has it within two per cent; text
+/// has three times as much or more.
+const SQUARES_OF_NOISE: u32 = (SAMPLE * SAMPLE / 256 + SAMPLE) as u32;
+
 /// No name, no time, no statement about the system: nothing that could differ.
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
 
@@ -74,17 +88,6 @@ impl BlockEncoder {
         smaller + PIECE / 200 > PIECE
     }
 }
-
-/// Looks at so many places of a block,
-const SAMPLES: usize = 16;
-/// so many bytes each.
-const SAMPLE: usize = 4 << 10;
-/// Bytes that are compressed to see whether they become smaller, more than the 32 KiB that
-/// deflate looks back.
-const PIECE: usize = 64 << 10;
-/// The sum of the squares of the counts of all bytes, as noise has it within two per cent; text
-/// has three times as much or more.
-const SQUARES_OF_NOISE: u32 = (SAMPLE * SAMPLE / 256 + SAMPLE) as u32;
 
 /// Tells whether each byte is about as frequent as any other. In whole numbers, which are the
 /// same on every machine.
@@ -147,21 +150,11 @@ impl Frame {
 
 #[cfg(test)]
 mod tests {
+    use ocibuild_registry::testing::noise;
+
     use std::io::Read;
 
     use super::*;
-
-    /// Bytes without any order (xorshift).
-    fn noise(length: usize) -> Vec<u8> {
-        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-        let words = std::iter::repeat_with(|| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state.to_le_bytes()
-        });
-        words.take(length / 8).flatten().collect()
-    }
 
     fn text(length: usize) -> Vec<u8> {
         let lines = (0..).flat_map(|line| format!("line {line} of a text\n").into_bytes());
@@ -184,7 +177,7 @@ mod tests {
     #[test]
     fn noise_stays_as_it_is_and_nothing_else_does() {
         const SIZE: usize = 1 << 20;
-        let noise = noise(SIZE);
+        let noise = noise(1, SIZE);
         let mut encoder = BlockEncoder::new(None);
         assert!(encoder.stays(&noise));
         let mut half = noise.clone();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use ocibuild::error::ErrorKind;
 use ocibuild::testing::ContextDir;
 use ocibuild::{Cancel, Error, LayerSummary, Output};
-use ocibuild_registry::testing::{Fault, Registry};
+use ocibuild_registry::testing::{Fault, Registry, noise};
 
 use crate::built::{Workshop, skip, wait};
 use crate::pipeline::{trees, until};
@@ -14,15 +14,8 @@ use crate::pipeline::{trees, until};
 /// Larger than what is read only when all of it has come, and than two parts of it.
 const SIZE: usize = 20 << 20;
 
-fn noise() -> Vec<u8> {
-    let mut state = 88_172_645_463_325_252_u64;
-    let numbers = std::iter::repeat_with(|| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    });
-    numbers.flatten().take(SIZE).collect()
+fn content() -> Vec<u8> {
+    noise(1, SIZE)
 }
 
 /// Where a large base is, and the layer that makes it so.
@@ -39,7 +32,7 @@ impl Base {
         let text = "FROM busybox\nRUN true\nCOPY files/ /files/\n";
         let context = ContextDir::new()
             .file("files/a", "first")
-            .file("files/noise", noise())
+            .file("files/noise", content())
             .file("Dockerfile", text);
         let output = Output::Registry(registry.reference("base:1"));
         let build = workshop.build_in("other", &context).output(output);
@@ -110,7 +103,7 @@ fn a_large_layer_is_unpacked_while_it_arrives() {
     base.assert_absent();
 
     let built = base.workshop.built(base.workshop.build(&context));
-    let sum = ocibuild::registry::Digest::sha256(&noise());
+    let sum = ocibuild::registry::Digest::sha256(&content());
     assert_eq!(built.text("sum"), format!("{}  /files/noise\n", sum.hex()));
 }
 

@@ -14,6 +14,7 @@ use ocibuild::git::{self, Checkout, GitError, GitSource, Policy};
 use ocibuild::registry::Secret;
 use ocibuild::testing::{GitRepository, GitServer};
 use ocibuild::{Cancel, net::AddressPolicy};
+use ocibuild_registry::testing::noise;
 use tempfile::TempDir;
 
 /// Requests that ask which commit a branch is at: who may come in, twice, and the list.
@@ -34,7 +35,7 @@ impl Yard {
         let server = GitServer::start();
         let repository = server.repository("group/app.git");
         let first = repository
-            .file("large", noise(300_000))
+            .file("large", noise(1, 300_000))
             .file("folder/name", "one")
             .commit("first");
         Self {
@@ -109,18 +110,6 @@ fn check_out(client: &git::Client, source: &GitSource) -> Result<Copy, GitError>
     Ok(Copy { _dest: dest, done })
 }
 
-/// Bytes that cannot be compressed, always the same.
-fn noise(length: usize) -> Vec<u8> {
-    let mut state = 1_u64;
-    let next = || {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        (state >> 56) as u8
-    };
-    std::iter::repeat_with(next).take(length).collect()
-}
-
 #[test]
 fn what_has_not_changed_is_only_asked_for() {
     let yard = Yard::new();
@@ -133,7 +122,7 @@ fn what_has_not_changed_is_only_asked_for() {
         assert_eq!(copy.read("folder/name"), "one");
         assert_eq!(
             fs::read(copy.done.tree.join("large")).unwrap(),
-            noise(300_000)
+            noise(1, 300_000)
         );
         assert!(!copy.done.tree.join(".git").exists());
     }
@@ -352,7 +341,7 @@ fn a_damaged_mirror_is_made_again() {
         assert_eq!(copy.read("folder/name"), "one", "{what}");
         assert_eq!(
             fs::read(copy.done.tree.join("large")).unwrap(),
-            noise(300_000)
+            noise(1, 300_000)
         );
         assert_eq!(yard.cost("main").2, 0, "{what}: it is whole again");
     }
@@ -425,7 +414,7 @@ fn submodules_that_have_not_changed_are_not_asked_for() {
 #[test]
 fn large_files_are_loaded_once_and_believed_by_their_digest() {
     let yard = Yard::new();
-    let content = noise(10_000);
+    let content = noise(1, 10_000);
     let pointer = yard.server.large_file(&content);
     yard.repository
         .file("model.bin", pointer)
@@ -457,7 +446,7 @@ fn a_fetch_that_ends_early_leaves_a_mirror_that_works() {
     yard.check_out("main");
     let commit = yard
         .repository
-        .file("other", noise(200_000))
+        .file("other", noise(1, 200_000))
         .commit("second");
     yard.server.break_next_packs(3);
     let error = yard.try_check_out(&yard.source("main")).err().unwrap();

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use ocibuild::error::ErrorKind;
 use ocibuild::testing::ContextDir;
 use ocibuild::{Cancel, Error};
-use ocibuild_registry::testing::{Fault, Registry};
+use ocibuild_registry::testing::{Fault, Registry, noise};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 
 use crate::built::{Workshop, wait};
@@ -152,6 +152,53 @@ fn layers_are_sent_while_a_command_runs() {
     });
     assert_eq!(image.layers.len(), 3);
     assert_eq!(sent(), 4, "three layers and a configuration");
+}
+
+/// So large that a part of it is sent while another is packed.
+const SENT_AHEAD: usize = 96 << 20;
+
+/// A large layer goes to the registry while it is packed, and each of its bytes once; one of
+/// which the registry may have it, or that is not in the image, does not.
+#[test]
+fn a_large_layer_is_sent_while_it_is_packed() {
+    let large = noise(1, SENT_AHEAD);
+    let (copies, runs) = ("COPY large /large", "RUN cat /in/large > /large");
+    let mounted = "--mount=type=bind,target=/in";
+    let runs = runs.replace("RUN", &format!("RUN {mounted}"));
+    let elsewhere = format!("AS made\n{copies}\nFROM busybox\nCOPY --from=made /etc/passwd /p");
+    for (step, epoch, is_ahead) in [
+        (copies, None, true),
+        (runs.as_str(), None, true),
+        (copies, Some("1000000000"), false),
+        (elsewhere.as_str(), None, false),
+    ] {
+        let (workshop, registry) = (Workshop::new(), Registry::start().unwrap());
+        let text = match step.starts_with("AS") {
+            true => format!("FROM busybox {step}\n"),
+            false => format!("FROM busybox\n{step}\n"),
+        };
+        let context = ContextDir::new()
+            .file("large", &large)
+            .file("Dockerfile", text);
+        let output = ocibuild::Output::Registry(registry.reference("app:1"));
+        let mut build = workshop.build(&context).output(output);
+        if let Some(epoch) = epoch {
+            build = build.build_arg("SOURCE_DATE_EPOCH", epoch);
+        }
+        let image = wait(build.run()).unwrap();
+        let chunks = registry.count("PATCH", "/v2/app/blobs/uploads/");
+        assert_eq!(chunks > 0, is_ahead, "{step}: {:#?}", registry.requests());
+        let layers: u64 = image.layers.iter().map(|layer| layer.size).sum();
+        let sent = registry.uploaded_bytes();
+        let most = layers + image.config_descriptor.size;
+        assert_eq!(sent, most, "{step}");
+        assert_eq!(
+            registry.count("DELETE", "/v2/app/blobs/uploads/"),
+            1,
+            "the preflight's"
+        );
+        workshop.assert_tidy();
+    }
 }
 
 #[test]

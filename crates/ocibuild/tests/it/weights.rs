@@ -3,18 +3,12 @@
 use ocibuild::layer::{DiffId, TreePath};
 use ocibuild::testing::ContextDir;
 use ocibuild::{Apart, Build, Image, LayerPolicy, Output};
-use ocibuild_registry::testing::Registry;
+use ocibuild_registry::testing::{Registry, noise};
 
 use crate::built::{Built, Workshop, wait};
 
 /// Above what the tests take for large.
 const LARGE: usize = 3_000_000;
-
-fn noise(seed: u32) -> Vec<u8> {
-    (0..LARGE as u32)
-        .map(|n| (n.wrapping_mul(2_654_435_761).wrapping_add(seed) >> 13) as u8)
-        .collect()
-}
 
 fn context() -> ContextDir {
     let text = "FROM busybox AS tools\nRUN mkdir -p /t && echo x > /t/tool\n\
@@ -23,8 +17,8 @@ fn context() -> ContextDir {
         .file("Dockerfile", text)
         .file("main.py", "print(1)\n")
         .file("models/small.bin", "small");
-    std::fs::write(context.path().join("models/large.bin"), noise(1)).unwrap();
-    std::fs::write(context.path().join("other.safetensors"), noise(2)).unwrap();
+    std::fs::write(context.path().join("models/large.bin"), noise(1, LARGE)).unwrap();
+    std::fs::write(context.path().join("other.safetensors"), noise(2, LARGE)).unwrap();
     context
 }
 
@@ -114,7 +108,7 @@ fn an_edit_beside_weights_moves_none() {
 
     // Of two weights one changes: the other stays where it is.
     registry.clear_requests();
-    std::fs::write(context.path().join("models/large.bin"), noise(3)).unwrap();
+    std::fs::write(context.path().join("models/large.bin"), noise(3, LARGE)).unwrap();
     build();
     let moved = registry.uploaded_bytes();
     assert!(

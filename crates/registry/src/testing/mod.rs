@@ -41,6 +41,20 @@ use faults::Faults;
 use log::Log;
 use login::Gate;
 
+/// Gives bytes without any order, which nothing makes smaller: the same for the same seed.
+pub fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes
+}
+
 /// Says that a test does nothing because a program is not installed; fails where
 /// `OCIBUILD_TEST_ALL` says that all are.
 ///

@@ -53,7 +53,7 @@ struct State {
 #[derive(Debug, Clone)]
 enum End {
     /// What has become of it, and where it is.
-    Whole(Descriptor, PathBuf),
+    Whole(Box<Descriptor>, PathBuf),
     Lost,
 }
 
@@ -72,7 +72,7 @@ impl Growth {
         let mut is_begun = false;
         self.0.send_modify(|state| {
             is_begun = state.is_begun;
-            state.end = Some(End::Whole(blob, path));
+            state.end = Some(End::Whole(Box::new(blob), path));
         });
         is_begun
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use ocibuild_registry::testing::{DebianRegistry, Registry, StartError, not_installed};
+use ocibuild_registry::testing::{self, DebianRegistry, Registry, StartError, not_installed};
 use ocibuild_registry::{
     BlobSource, Client, Credential, Credentials, Descriptor, ImagePush, LayerPush, Manifest,
     Reference, Repository, Retry, media_type,
@@ -92,16 +92,7 @@ pub(crate) fn client_with(registry: &Registry, credential: Credential) -> Client
 
 /// Bytes that no compression and no other seed gives.
 pub(crate) fn noise(seed: u64, length: usize) -> Bytes {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut bytes = Vec::with_capacity(length + 8);
-    while bytes.len() < length {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend_from_slice(&state.to_le_bytes());
-    }
-    bytes.truncate(length);
-    bytes.into()
+    testing::noise(seed, length).into()
 }
 
 pub(crate) fn blob(seed: u64, length: usize) -> (Descriptor, BlobSource) {
