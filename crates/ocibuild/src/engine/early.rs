@@ -57,12 +57,11 @@ impl Early {
     }
 
     /// Tells whether layers of a stage may be sent while they are packed. One that comes out
-    /// the same elsewhere may be in the registry already: where times are given, or are
-    /// those of a commit, it is asked for when it is known.
+    /// the same elsewhere may be in the registry already: where its times are given it is
+    /// asked for when it is known.
     pub(super) fn goes_ahead(&self, session: &Shared, index: usize) -> bool {
         let is_open = lock(&self.0).to.is_some();
-        let comes_out_the_same = session.epoch.is_some() || session.commit.is_some();
-        is_open && !comes_out_the_same && is_in_target(session, index)
+        is_open && session.epoch.is_none() && is_in_target(session, index)
     }
 
     /// Sends a layer while it is packed into a file.

@@ -340,15 +340,17 @@ impl<'a> Work<'a> {
         {
             return Ok(vec![result]);
         }
+        // Files of a commit have its time, wherever they are copied.
+        let is_of_commit = copy.from.is_none() && session.commit.is_some();
+        let goes_ahead = !is_of_commit && session.early.goes_ahead(session, self.index);
         let files = self.looked_into(source).await?;
         let prepared = copy_step::prepare(session, copy, files).await?;
         if prepared.has_apart(&session.layer_policy) {
-            return self.copy_apart(line, prepared, &chain).await;
+            return self.copy_apart(line, prepared, &chain, goes_ahead).await;
         }
         let described = prepared.clone();
         let key = |keep| described.key(KeyBuilder::of("copy", keep), &chain, session.epoch);
         let layers = self.state.layers.clone();
-        let goes_ahead = session.early.goes_ahead(session, self.index);
         let made = self.step(line, &key, name, async |_| {
             let made = copy_step::run(session, prepared, &layers, goes_ahead);
             Ok(made.await?.into())
@@ -362,11 +364,12 @@ impl<'a> Work<'a> {
         line: &str,
         prepared: copy_step::Prepared,
         chain: &str,
+        goes_ahead: bool,
     ) -> Result<Vec<StepResult>, Error> {
         let (session, layers) = (self.session, self.state.layers.clone());
         let laid = copy_step::lay(session, prepared.clone(), &layers).await?;
         let (mut rest, weights) = weights::split(session, laid).await?;
-        rest.goes_ahead = session.early.goes_ahead(session, self.index);
+        rest.goes_ahead = goes_ahead;
         let names: Vec<String> = weights.iter().map(Weight::name).collect();
         let key = |keep| {
             let key = prepared.key(KeyBuilder::of("copy", keep), chain, session.epoch);

@@ -11,7 +11,7 @@ use ocibuild_registry::testing::{Fault, Registry, noise};
 use crate::built::{Workshop, skip, wait};
 use crate::pipeline::{trees, until};
 
-/// Larger than what is read only when all of it has come, and than two parts of it.
+/// Larger than what is read only when all of it has come, and than one part of it.
 const SIZE: usize = 20 << 20;
 
 fn content() -> Vec<u8> {

@@ -28,8 +28,8 @@ use crate::{Descriptor, Error, Hasher};
 const PART_IDLE: Duration = Duration::from_secs(10);
 /// What is left of a part is divided as long as it is larger,
 const DIVIDED: u64 = 1 << 20;
-/// and as it would take longer.
-const SLOW: Duration = Duration::from_secs(1);
+/// and as it would take longer: what is on its way to the slow one then comes twice.
+const SLOW: Duration = Duration::from_secs(3);
 /// How often somebody who has nothing to do looks for what is slow.
 const LOOK: Duration = Duration::from_millis(250);
 

@@ -15,6 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::watch;
 
+use super::pace::Pace;
 use super::part::Upload;
 use super::session::Session;
 use super::transfer::Transfer;
@@ -25,7 +26,7 @@ use crate::{Client, Descriptor, Error, Repository};
 
 /// A blob of less is made so soon that it need not be sent before.
 const WORTH: u64 = 16 << 20;
-/// Bytes of a chunk, all of which are in memory: enough that a round trip costs little.
+/// Most bytes of a chunk, all of which are in memory: enough that a round trip costs little.
 const CHUNK: u64 = 8 << 20;
 /// A registry that wants larger ones gets the blob when it is whole.
 const LARGEST_CHUNK: u64 = 32 << 20;
@@ -111,12 +112,6 @@ impl Growing {
 }
 
 impl Client {
-    /// Tells whether a repository's registry is known to take no chunks.
-    fn is_chunkless(&self, repository: &Repository) -> bool {
-        let paces = &self.transport.paces;
-        paces.get(repository.registry()).is_chunkless()
-    }
-
     /// Brings a blob into a repository while it is written. None where nothing was sent: it
     /// was whole before it was worth the while, or it was given up.
     ///
@@ -189,6 +184,12 @@ impl Ahead<'_> {
         }
     }
 
+    /// What is known of the way to the registry.
+    fn pace(&self) -> Pace {
+        let paces = &self.client.transport.paces;
+        paces.get(self.repository.registry())
+    }
+
     async fn end(&self) -> End {
         let mut changed = self.growing.state.subscribe();
         let ended = changed.wait_for(|state| state.end.is_some()).await;
@@ -201,15 +202,16 @@ impl Ahead<'_> {
         let Some((file, size)) = self.file() else {
             return Ok(false);
         };
+        let pace = self.pace();
         let Some(session) = &mut self.session else {
-            let takes_chunks = !self.client.is_chunkless(self.repository);
+            let takes_chunks = !pace.is_chunkless();
             if size < WORTH || !takes_chunks || !self.growing.begin() {
                 return Ok(false);
             }
             self.session = Some(self.client.begin_ahead(self.repository).await?);
             return Ok(true);
         };
-        let length = CHUNK.max(session.smallest);
+        let length = pace.chunk(0).min(CHUNK).max(session.smallest);
         if length > LARGEST_CHUNK || size < session.offset + length {
             return Ok(false);
         }
