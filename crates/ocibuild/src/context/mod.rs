@@ -159,7 +159,9 @@ impl Context {
                 .chunks(share)
                 .map(|part| {
                     scope.spawn(move || -> Result<Vec<Digest>, Error> {
-                        part.iter().map(|&at| self.hash(&paths[at])).collect()
+                        let mut buffer = vec![0; 128 << 10];
+                        let hash = |&at: &usize| self.hash(&paths[at], &mut buffer);
+                        part.iter().map(hash).collect()
                     })
                 })
                 .collect();
@@ -171,12 +173,11 @@ impl Context {
         })
     }
 
-    fn hash(&self, path: &TreePath) -> Result<Digest, Error> {
+    fn hash(&self, path: &TreePath, buffer: &mut [u8]) -> Result<Digest, Error> {
         let mut file = self.open(path)?;
         let mut hasher = Hasher::sha256();
-        let mut buffer = vec![0; 128 << 10];
         loop {
-            match at(file.read(&mut buffer), "read", || as_path(path))? {
+            match at(file.read(buffer), "read", || as_path(path))? {
                 0 => return Ok(hasher.finish()),
                 count => hasher.update(&buffer[..count]),
             }

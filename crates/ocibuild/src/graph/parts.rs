@@ -1,14 +1,16 @@
 //! The parts of a cache key in a form that can be kept and compared, so that a miss can
 //! say why. What may be secret is there as a digest only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::registry::Digest;
+use crate::registry::{Digest, Hasher};
 
 /// More entries than this are told apart by their directories only.
 const MOST_ENTRIES: usize = 2000;
+/// Their directories have at most so many components.
+const MOST_LEVELS: usize = 6;
 /// Longer texts are cut, and told apart by their digests.
 const LONGEST: usize = 300;
 
@@ -105,26 +107,32 @@ fn fewer(named: BTreeMap<String, String>) -> BTreeMap<String, String> {
     if named.len() <= MOST_ENTRIES {
         return named;
     }
-    let mut joined = BTreeMap::new();
-    for levels in (1..=6).rev() {
-        let mut groups: BTreeMap<String, (usize, String)> = BTreeMap::new();
-        for (name, value) in &named {
-            let folder: Vec<&str> = name.split('/').take(levels).collect();
-            let group = groups.entry(folder.join("/")).or_default();
-            group.0 += 1;
-            group.1 = short_digest(format!("{} {name} {value}", group.1).as_bytes());
-        }
-        joined = groups
-            .into_iter()
-            .map(|(name, (count, digest))| (name, format!("{count} entries {digest}")))
-            .collect();
-        if joined.len() <= MOST_ENTRIES {
-            return joined;
+    let fits = |levels: &usize| {
+        let folders = named.keys().map(|name| folder(name, *levels));
+        folders.collect::<HashSet<&str>>().len() <= MOST_ENTRIES
+    };
+    let levels = (1..=MOST_LEVELS).rev().find(fits);
+    let mut groups: BTreeMap<&str, (usize, Hasher)> = BTreeMap::new();
+    for (name, value) in &named {
+        let group = levels.map_or("all", |levels| folder(name, levels));
+        let (count, hasher) = groups.entry(group).or_insert((0, Hasher::sha256()));
+        *count += 1;
+        for part in [name, "\0", value, "\0"] {
+            hasher.update(part.as_bytes());
         }
     }
-    let all = joined.iter().map(|(name, value)| format!("{name} {value}"));
-    let all = short_digest(all.collect::<String>().as_bytes());
-    BTreeMap::from([("all".to_owned(), format!("{} entries {all}", named.len()))])
+    let told = groups.into_iter().map(|(name, (count, hasher))| {
+        let digest = short(&hasher.finish());
+        (name.to_owned(), format!("{count} entries {digest}"))
+    });
+    told.collect()
+}
+
+/// Gives the first components of a name.
+fn folder(name: &str, levels: usize) -> &str {
+    let mut slashes = name.match_indices('/');
+    let end = slashes.nth(levels - 1);
+    &name[..end.map_or(name.len(), |(at, _)| at)]
 }
 
 fn shortened(bytes: &[u8]) -> String {
@@ -137,7 +145,11 @@ fn shortened(bytes: &[u8]) -> String {
 }
 
 fn short_digest(bytes: &[u8]) -> String {
-    Digest::sha256(bytes).hex()[..8].to_owned()
+    short(&Digest::sha256(bytes))
+}
+
+fn short(digest: &Digest) -> String {
+    hex::encode(&digest.as_bytes()[..4])
 }
 
 #[cfg(test)]
