@@ -24,7 +24,7 @@ use crate::connector::Connector;
 use crate::error::{Error, Refusal};
 use crate::home::Home;
 use crate::retry::{Backoff, Retry};
-use crate::upload::{Brake, Paces, Part};
+use crate::upload::{Brake, Paces, Part, body_of};
 
 const MAX_REDIRECTS: usize = 5;
 /// A first login, and a renewal where the token of a first login was refused.
@@ -253,7 +253,10 @@ impl Transport {
         builder = match &request.body {
             Body::Empty if request.is_read() => builder,
             Body::Empty => builder.header(CONTENT_LENGTH, 0),
-            Body::Bytes(bytes) => builder.body(bytes.clone()),
+            Body::Bytes(bytes) => {
+                let body = body_of(bytes, &activity, &brake);
+                builder.header(CONTENT_LENGTH, bytes.len()).body(body)
+            }
             Body::Part(part) => {
                 let body = part.body(&request.action, &activity, &brake)?;
                 builder.header(CONTENT_LENGTH, part.length()).body(body)

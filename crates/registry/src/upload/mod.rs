@@ -23,7 +23,7 @@ pub(crate) use flow::Brake;
 pub use growing::{Growing, Growth, growing};
 pub(crate) use pace::Paces;
 pub use part::{BlobSource, RemoteBlob};
-pub(crate) use part::{Part, Upload};
+pub(crate) use part::{Part, Upload, body_of};
 use session::Session;
 use transfer::Transfer;
 

@@ -202,6 +202,18 @@ impl Part<'_> {
     }
 }
 
+/// Makes the body of one attempt that sends bytes of this memory; its movement is noted in
+/// `activity`, and `brake` stops it.
+pub(crate) fn body_of(bytes: &Bytes, activity: &Activity, brake: &Brake) -> reqwest::Body {
+    let length = bytes.len() as u64;
+    if length <= PIECE {
+        return bytes.clone().into();
+    }
+    let activity = activity.clone();
+    let body = brake.body(pieces(bytes.clone(), 0, length), length, None);
+    reqwest::Body::wrap_stream(body.inspect(move |_| activity.touch()))
+}
+
 /// Cuts bytes into pieces without copying them, so that progress can be seen.
 fn pieces(
     bytes: Bytes,
