@@ -37,7 +37,7 @@ pub(super) struct Stamp {
 
 impl Stamp {
     pub(super) fn of(meta: &Stat) -> Self {
-        // What does not fit makes a file look changed, at worst.
+        // Fewer than a thousand million, so they always fit.
         let nanos = |nanos| i64::try_from(nanos).unwrap_or_default();
         Self {
             dev: meta.st_dev,
